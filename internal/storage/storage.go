@@ -1,0 +1,193 @@
+// Package storage defines the one narrow interface between hubbub and the
+// databases that can hold its data: ordered keys in partitions, leases with
+// epochs, atomic commits that check the epoch.
+//
+// A key is (partition, table, entity, sort). A commit touches one partition, a
+// scan one entity. Nothing else is asked of a backend, so an embedded store, a
+// sharded relational database or a wide-column store can each serve. Typed
+// tables are encodings above this interface. The suite in storagetest is the
+// definition of correct; every backend passes it.
+//
+// All methods are safe for concurrent use. Values returned are the caller's to
+// keep; values passed in are not retained after the call returns.
+package storage
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/ids"
+)
+
+// Errors that callers distinguish with errors.Is.
+var (
+	// ErrFenced: the epoch of a commit or release is not the current one. The
+	// caller has lost the partition and must drop all it knows of it.
+	ErrFenced = errors.New("storage: fenced by a newer epoch")
+	// ErrHeld: another node holds an unexpired lease.
+	ErrHeld = errors.New("storage: lease held by another node")
+	// ErrNewerFormat: the data was written by a newer version of hubbub.
+	ErrNewerFormat = errors.New("storage: data has a newer format")
+	// ErrInUse: another process has the data directory open.
+	ErrInUse = errors.New("storage: data directory in use")
+	// ErrClosed: the store has been closed.
+	ErrClosed = errors.New("storage: closed")
+	// ErrInvalid: the call itself is wrong (a batch that leaves its partition,
+	// a scan without a limit, a key part that is too long).
+	ErrInvalid = errors.New("storage: invalid call")
+)
+
+// Format is the number of the on-disk format this version writes. A store
+// refuses to open data with a higher number.
+const Format = 1
+
+// Limits of the interface, low enough for every backend that is planned.
+const (
+	// MaxEntity and MaxSort bound the parts of a key in bytes. Matrix bounds
+	// its identifiers and event types to 255 bytes each; a sort key joins up to
+	// four of them with separators.
+	MaxEntity = 512
+	MaxSort   = 1200
+	// MaxValue bounds one value in bytes: an event is at most 64 KiB, and the
+	// largest account data rows a few hundred KiB.
+	MaxValue = 4 << 20
+	// MaxScan bounds the rows one Scan returns, so that no caller can make the
+	// server hold an unbounded answer.
+	MaxScan = 10_000
+)
+
+// Table is the second part of a key. The numbers are part of the on-disk
+// format; package tables gives them names.
+type Table uint8
+
+// Key names one row. It is comparable. Entity and Sort may hold any bytes.
+type Key struct {
+	Partition ids.Partition
+	Table     Table
+	Entity    string
+	Sort      string
+}
+
+// Entry is one row of a scan.
+type Entry struct {
+	Sort  string
+	Value []byte
+}
+
+// Row is one row of a partition scan.
+type Row struct {
+	Key   Key
+	Value []byte
+}
+
+// Range names a stretch of the rows of one entity.
+type Range struct {
+	Partition ids.Partition
+	Table     Table
+	Entity    string
+	// From is the first sort key of the range. To is the first one behind it;
+	// "" stands for the end of the entity.
+	From, To string
+	// Limit is the most rows wanted, 1 to MaxScan.
+	Limit int
+	// Reverse yields the last rows of the range first.
+	Reverse bool
+}
+
+// OpKind says what an Op does.
+type OpKind uint8
+
+// The operations of a batch.
+const (
+	OpPut OpKind = iota + 1
+	OpDelete
+	OpDeleteRange
+)
+
+// Op is one operation of a batch. End belongs to OpDeleteRange: the first sort
+// key that is kept, "" for the end of the entity.
+type Op struct {
+	Kind  OpKind
+	Key   Key
+	End   string
+	Value []byte
+}
+
+// Batch is a list of operations that are applied together, in order: a later
+// operation on the same key wins. The zero value is an empty batch.
+type Batch struct {
+	Ops []Op
+}
+
+// Put sets a row. value is not copied.
+func (b *Batch) Put(k Key, value []byte) {
+	b.Ops = append(b.Ops, Op{Kind: OpPut, Key: k, Value: value})
+}
+
+// Delete removes a row if it is there.
+func (b *Batch) Delete(k Key) {
+	b.Ops = append(b.Ops, Op{Kind: OpDelete, Key: k})
+}
+
+// DeleteRange removes the rows of from's entity from from up to, not including,
+// the sort key to ("" for all the rest).
+func (b *Batch) DeleteRange(from Key, to string) {
+	b.Ops = append(b.Ops, Op{Kind: OpDeleteRange, Key: from, End: to})
+}
+
+// Reset empties the batch and keeps its memory.
+func (b *Batch) Reset() {
+	clear(b.Ops)
+	b.Ops = b.Ops[:0]
+}
+
+// Lease is the right to commit to a partition.
+type Lease struct {
+	Partition ids.Partition
+	Node      ids.NodeID
+	Epoch     ids.Epoch
+	// Expires is when another node may take the lease, by the store's clock.
+	// It bounds unavailability only; safety rests on the epoch.
+	Expires time.Time
+}
+
+// Store is a backend.
+type Store interface {
+	// Acquire takes or renews the lease of a partition for ttl. A node that
+	// holds it keeps its epoch; a free or expired lease is given out with an
+	// epoch higher than any before, even to its last holder. ErrHeld if another
+	// node's lease has not expired; the Lease returned with ErrHeld names it.
+	Acquire(ctx context.Context, p ids.Partition, node ids.NodeID, ttl time.Duration) (Lease, error)
+
+	// Release gives a lease up at once. ErrFenced if it is no longer held.
+	Release(ctx context.Context, l Lease) error
+
+	// Commit applies the whole batch durably, or nothing of it. It checks the
+	// epoch in the same atomic step: ErrFenced if it is not the epoch last given
+	// out for the partition. An expired lease that nobody else took may commit.
+	// An error other than ErrFenced, ErrInvalid and ErrClosed leaves the outcome
+	// unknown: the batch may have been applied, whole.
+	Commit(ctx context.Context, p ids.Partition, epoch ids.Epoch, b *Batch) error
+
+	// Get returns the values of the keys, nil where there is no row. A row with
+	// an empty value gives a slice that is empty and not nil.
+	Get(ctx context.Context, keys ...Key) ([][]byte, error)
+
+	// Scan returns the rows of a range in order of their sort keys, as bytes
+	// compare. It sees every commit that was answered before it began.
+	Scan(ctx context.Context, r Range) ([]Entry, error)
+
+	// ScanPartition returns rows of a whole partition behind a key (the zero Key
+	// with the partition set to begin), in an order that is stable, up to limit
+	// (1 to MaxScan). For maintenance: checks, copies, statistics.
+	ScanPartition(ctx context.Context, after Key, limit int) ([]Row, error)
+
+	// InitMeta returns the deployment's setting of that name, which becomes
+	// value if there was none. Exactly one of several concurrent callers sets it.
+	InitMeta(ctx context.Context, name string, value []byte) ([]byte, error)
+
+	// Close waits for running calls and releases everything. Later calls give
+	// ErrClosed.
+	Close() error
+}
