@@ -52,16 +52,22 @@ const (
 	// MaxValue bounds one value in bytes: an event is at most 64 KiB, and the
 	// largest account data rows a few hundred KiB.
 	MaxValue = 4 << 20
+	// MaxBatch bounds the keys and values of one batch in bytes together: a batch
+	// is held in memory several times on its way to the disk. It has room for
+	// the largest value and the rows that come with it.
+	MaxBatch = 32 << 20
 	// MaxScan bounds the rows one Scan returns, so that no caller can make the
 	// server hold an unbounded answer.
 	MaxScan = 10_000
 )
 
 // Table is the second part of a key. The numbers are part of the on-disk
-// format; package tables gives them names.
+// format; package tables gives them names. 0 is reserved: a key with it is
+// ErrInvalid, so that a zero Key never names a row.
 type Table uint8
 
-// Key names one row. It is comparable. Entity and Sort may hold any bytes.
+// Key names one row. It is comparable. Entity and Sort may be empty and may hold
+// any bytes. Partition is below ids.MaxPartitions.
 type Key struct {
 	Partition ids.Partition
 	Table     Table
@@ -87,7 +93,8 @@ type Range struct {
 	Table     Table
 	Entity    string
 	// From is the first sort key of the range. To is the first one behind it;
-	// "" stands for the end of the entity.
+	// "" stands for the end of the entity. A range whose To is not behind its
+	// From is empty.
 	From, To string
 	// Limit is the most rows wanted, 1 to MaxScan.
 	Limit int
@@ -106,7 +113,8 @@ const (
 )
 
 // Op is one operation of a batch. End belongs to OpDeleteRange: the first sort
-// key that is kept, "" for the end of the entity.
+// key that is kept, "" for the end of the entity. A range whose End is not
+// behind its Key.Sort is empty.
 type Op struct {
 	Kind  OpKind
 	Key   Key
@@ -160,31 +168,39 @@ type Store interface {
 	// node's lease has not expired; the Lease returned with ErrHeld names it.
 	Acquire(ctx context.Context, p ids.Partition, node ids.NodeID, ttl time.Duration) (Lease, error)
 
-	// Release gives a lease up at once. ErrFenced if it is no longer held.
+	// Release gives a lease up at once. ErrFenced if it is no longer held: its
+	// epoch is not the last one given out, or it was released before. A lease
+	// that expired and that nobody else took is still held.
 	Release(ctx context.Context, l Lease) error
 
 	// Commit applies the whole batch durably, or nothing of it. It checks the
 	// epoch in the same atomic step: ErrFenced if it is not the epoch last given
 	// out for the partition. An expired lease that nobody else took may commit.
-	// An error other than ErrFenced, ErrInvalid and ErrClosed leaves the outcome
+	// An empty batch checks the epoch and does nothing else. After a released
+	// lease the caller must not commit; a store need not notice. An error other than ErrFenced, ErrInvalid and ErrClosed leaves the outcome
 	// unknown: the batch may have been applied, whole.
 	Commit(ctx context.Context, p ids.Partition, epoch ids.Epoch, b *Batch) error
 
 	// Get returns the values of the keys, nil where there is no row. A row with
-	// an empty value gives a slice that is empty and not nil.
+	// an empty value gives a slice that is empty and not nil. Like a scan, it
+	// sees every commit that was answered before it began, and a batch whole or
+	// not at all.
 	Get(ctx context.Context, keys ...Key) ([][]byte, error)
 
 	// Scan returns the rows of a range in order of their sort keys, as bytes
-	// compare. It sees every commit that was answered before it began.
+	// compare. It sees every commit that was answered before it began, a batch
+	// whole or not at all, and nothing that a crash could still take back.
 	Scan(ctx context.Context, r Range) ([]Entry, error)
 
 	// ScanPartition returns rows of a whole partition behind a key (the zero Key
 	// with the partition set to begin), in an order that is stable, up to limit
-	// (1 to MaxScan). For maintenance: checks, copies, statistics.
+	// (1 to MaxScan). Fewer rows than limit mean that the partition is done. For
+	// maintenance: checks, copies, statistics.
 	ScanPartition(ctx context.Context, after Key, limit int) ([]Row, error)
 
 	// InitMeta returns the deployment's setting of that name, which becomes
 	// value if there was none. Exactly one of several concurrent callers sets it.
+	// name is not empty and at most MaxEntity bytes long.
 	InitMeta(ctx context.Context, name string, value []byte) ([]byte, error)
 
 	// Close waits for running calls and releases everything. Later calls give
