@@ -1,0 +1,238 @@
+// Package config is the one description of what an operator can set: every key
+// is a field of Config, and from its name and tags follow the key in the TOML
+// file, the environment variable, the command-line flag, the example file and
+// the check for unknown names. There is no second list to keep in step.
+//
+// Sources in rising order: the defaults (Default), the file, the environment,
+// the flags. A key that is set anywhere replaces the value below it as a whole;
+// lists are not merged.
+//
+// The package reads a file when Load is told to and does nothing else: no
+// globals, no goroutines, no defaults taken from the machine. A Config is a
+// plain value; after Load nobody changes it, so it may be shared freely.
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+)
+
+// Config is everything an operator can set. A nested struct is a section.
+//
+// Tags: toml is the name of the key inside its section; help is the text of the
+// example file and of --help; flag is the short, stable flag of the key, beside
+// its systematic flag (--section.key); enum lists the values allowed, of the key
+// or of each element; arg is the placeholder in --help.
+type Config struct {
+	Server       Server       `toml:"server" help:"The process: addresses, data, its part in a deployment."`
+	Registration Registration `toml:"registration" help:"Who may create an account, and how."`
+	Limits       Limits       `toml:"limits" help:"What one caller may take. Beyond a rate limit the answer is 429 with the time to wait."`
+	Log          Log          `toml:"log" help:"What the process writes to its standard error."`
+}
+
+// Server is the process: addresses, data, its part in a deployment.
+type Server struct {
+	Name            string         `toml:"name" flag:"server-name" arg:"NAME" help:"The part after the colon in user IDs. It cannot be changed once the first account exists."`
+	Listen          []string       `toml:"listen" flag:"listen" arg:"ADDR" help:"Addresses (host:port) that answer clients over HTTP and WebSocket. Port 0 takes a free one. Put a proxy that speaks TLS in front."`
+	PublicBaseURL   string         `toml:"public_base_url" arg:"URL" help:"The URL at which clients reach the server, such as https://chat.example.org. Empty: the first listen address, over plain HTTP."`
+	MetricsListen   string         `toml:"metrics_listen" flag:"metrics-listen" arg:"ADDR" help:"Address (host:port) of /metrics, /healthz and /readyz. Never the public one: what it tells is for operators. Empty: none."`
+	Pprof           bool           `toml:"pprof" help:"Serve Go's profiler at /debug/pprof/ of the metrics address. A heap profile can contain secrets: keep that address private."`
+	DataDir         string         `toml:"data_dir" flag:"data" arg:"DIR" help:"Directory of the embedded store and of the server's keys. It is created if need be; one process at a time may use it."`
+	Store           string         `toml:"store" flag:"store" arg:"URL" help:"Where data is kept: \"embedded\" is a database inside the process, in data_dir."`
+	Partitions      int            `toml:"partitions" arg:"N" help:"Units of ownership and order: a power of two. Fixed when the store is created; more than a deployment will ever have CPU cores is enough."`
+	Roles           []Role         `toml:"roles" flag:"roles" enum:"edge,core,worker" arg:"ROLE" help:"What this process does: edge answers clients, core owns partitions, worker runs what follows the log."`
+	Join            []string       `toml:"join" flag:"join" arg:"ADDR" help:"Addresses (host:port) of other nodes of the deployment. Needs a store that nodes can share."`
+	AppserviceFiles []string       `toml:"appservice_files" flag:"appservice" arg:"FILE" help:"Registration files of application services (bridges, bots), as the Matrix specification defines them."`
+	TrustedProxies  []netip.Prefix `toml:"trusted_proxies" arg:"CIDR" help:"Networks of proxies whose X-Forwarded-For is believed. From anyone else it is ignored."`
+	ShutdownGraceMS int            `toml:"shutdown_grace_ms" arg:"MS" help:"How long a stopping server waits for requests that are under way, in milliseconds."`
+	TestMode        bool           `toml:"test_mode" flag:"test-mode" help:"For tests only, never with real users: open registration, weak passwords allowed, no rate limits, cheap password hashing, previews of 127.0.0.0/8. Stands for these five keys at its own place in the order of sources; one that is set in the same place or a later one wins."`
+}
+
+// ShutdownGrace is ShutdownGraceMS as a duration.
+func (s *Server) ShutdownGrace() time.Duration {
+	return time.Duration(s.ShutdownGraceMS) * time.Millisecond
+}
+
+// HasRole reports whether the process has a role.
+func (s *Server) HasRole(r Role) bool {
+	for _, have := range s.Roles {
+		if have == r {
+			return true
+		}
+	}
+	return false
+}
+
+// Role is a part a process plays in a deployment.
+type Role string
+
+// The roles.
+const (
+	// RoleEdge answers clients.
+	RoleEdge Role = "edge"
+	// RoleCore owns partitions.
+	RoleCore Role = "core"
+	// RoleWorker consumes the log: push, bots, search.
+	RoleWorker Role = "worker"
+)
+
+// StoreEmbedded is the store inside the process.
+const StoreEmbedded = "embedded"
+
+// Registration says who may create an account, and how.
+type Registration struct {
+	Mode                RegistrationMode `toml:"mode" flag:"registration" enum:"open,token,closed" arg:"MODE" help:"open: anyone. token: whoever has a registration token; the first administrator uses the sign-up link that the first start prints. closed: nobody but by the shared secret."`
+	SharedSecret        Secret           `toml:"shared_secret" flag:"registration-shared-secret" arg:"S" help:"Whoever has it can create any account, administrators too, whatever the mode. Empty: nobody can. On the command line other users of the machine can read it; prefer the file or the environment."`
+	AllowWeakPasswords  bool             `toml:"allow_weak_passwords" flag:"allow-weak-passwords" help:"Accept passwords that are short or well known."`
+	CheapPasswordHashes bool             `toml:"cheap_password_hashes" help:"For tests only: hash passwords at the least cost, so that a stolen database gives them away."`
+}
+
+// RegistrationMode says who may create an account.
+type RegistrationMode string
+
+// The registration modes.
+const (
+	// RegistrationOpen lets anyone register.
+	RegistrationOpen RegistrationMode = "open"
+	// RegistrationToken asks for a registration token.
+	RegistrationToken RegistrationMode = "token"
+	// RegistrationClosed refuses everyone without the shared secret.
+	RegistrationClosed RegistrationMode = "closed"
+)
+
+// Limits is what one caller may take. It has one field of type Rate for each
+// rate class of the API, named as the class.
+type Limits struct {
+	NoRateLimits    bool           `toml:"no_rate_limits" flag:"no-rate-limits" help:"Switch every rate limit below off."`
+	MaxRequestBytes int64          `toml:"max_request_bytes" arg:"BYTES" help:"The largest body of a request, media aside."`
+	PreviewAllow    []netip.Prefix `toml:"preview_allow" flag:"preview-allow" arg:"CIDR" help:"Networks that URL previews may be fetched from although they are private or local."`
+
+	Login        Rate `toml:"login" help:"Attempts to prove an identity, per address and per account."`
+	Registration Rate `toml:"registration" help:"New accounts and checks whether a name is free, per address."`
+	Send         Rate `toml:"send" help:"What makes others receive something, per user."`
+	Join         Rate `toml:"join" help:"New rooms and changes of membership, per user."`
+	Read         Rate `toml:"read" help:"Reads that cost more than a look-up, per user."`
+	Write        Rate `toml:"write" help:"Writes that only the caller sees, per user."`
+	Sync         Rate `toml:"sync" help:"Requests for what is new, per user."`
+}
+
+// Rate is a token bucket.
+type Rate struct {
+	PerSecond float64 `toml:"per_second" arg:"N" help:"How many a second, in the long run."`
+	Burst     int     `toml:"burst" arg:"N" help:"How many at once."`
+}
+
+// Rates returns the limit of each rate class by its name, and nothing if rate
+// limits are switched off.
+func (l *Limits) Rates() map[string]Rate {
+	if l.NoRateLimits {
+		return map[string]Rate{}
+	}
+	return map[string]Rate{
+		"login":        l.Login,
+		"registration": l.Registration,
+		"send":         l.Send,
+		"join":         l.Join,
+		"read":         l.Read,
+		"write":        l.Write,
+		"sync":         l.Sync,
+	}
+}
+
+// Log is what the process writes to its standard error.
+type Log struct {
+	Level  LogLevel  `toml:"level" flag:"log-level" enum:"debug,info,warn,error" arg:"LEVEL" help:"The least important line that is written: debug, info, warn or error."`
+	Format LogFormat `toml:"format" enum:"text,json" arg:"FORMAT" help:"text for people, json for machines."`
+}
+
+// LogLevel is the least important line that is written.
+type LogLevel string
+
+// The log levels.
+const (
+	LogDebug LogLevel = "debug"
+	LogInfo  LogLevel = "info"
+	LogWarn  LogLevel = "warn"
+	LogError LogLevel = "error"
+)
+
+// Slog is the level in the terms of log/slog.
+func (l LogLevel) Slog() slog.Level {
+	switch l {
+	case LogDebug:
+		return slog.LevelDebug
+	case LogWarn:
+		return slog.LevelWarn
+	case LogError:
+		return slog.LevelError
+	default:
+		return slog.LevelInfo
+	}
+}
+
+// LogFormat is the form of a log line.
+type LogFormat string
+
+// The log formats.
+const (
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// Secret is a value that must not reach a log or an error text: whatever prints
+// it prints a placeholder.
+type Secret string
+
+const hidden = "(hidden)"
+
+var _ slog.LogValuer = Secret("")
+
+// String says whether there is a secret, not which.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return hidden
+}
+
+// GoString is String, for %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// LogValue is String, for slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalText is String, so that no encoder writes the secret either.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Reveal returns the secret itself.
+func (s Secret) Reveal() string { return string(s) }
+
+// Default returns the configuration of a server that nobody configured: it
+// listens on this machine only, and the first administrator invites the rest.
+func Default() Config {
+	return Config{
+		Server: Server{
+			Name:            "localhost",
+			Listen:          []string{"127.0.0.1:8008"},
+			MetricsListen:   "127.0.0.1:9008",
+			DataDir:         "./data",
+			Store:           StoreEmbedded,
+			Partitions:      64,
+			Roles:           []Role{RoleEdge, RoleCore, RoleWorker},
+			ShutdownGraceMS: 10_000,
+		},
+		Registration: Registration{Mode: RegistrationToken},
+		Limits: Limits{
+			MaxRequestBytes: 1 << 20,
+			Login:           Rate{PerSecond: 0.2, Burst: 10},
+			Registration:    Rate{PerSecond: 0.1, Burst: 5},
+			Send:            Rate{PerSecond: 10, Burst: 50},
+			Join:            Rate{PerSecond: 1, Burst: 20},
+			Read:            Rate{PerSecond: 20, Burst: 100},
+			Write:           Rate{PerSecond: 10, Burst: 100},
+			Sync:            Rate{PerSecond: 10, Burst: 50},
+		},
+		Log: Log{Level: LogInfo, Format: LogText},
+	}
+}
