@@ -51,6 +51,8 @@ type Field struct {
 	ShortFlag string
 	// Help is what the key does; Arg is the placeholder of its value.
 	Help, Arg string
+	// Default is the default value as one writes it after a flag.
+	Default string
 	// Enum lists the values allowed; nil allows all.
 	Enum []string
 	Kind Kind
@@ -69,6 +71,10 @@ const EnvPrefix = "HUBBUB_"
 // Fields lists every key in the order of the example file.
 func Fields() []Field {
 	fields, _ := describe(reflect.TypeFor[Config](), "", nil)
+	defaults := Default()
+	for i := range fields {
+		fields[i].Default = fields[i].word(&defaults)
+	}
 	return fields
 }
 
@@ -209,6 +215,19 @@ func parseNetwork(w string) (netip.Prefix, error) {
 		return netip.Prefix{}, fmt.Errorf("%q has bits behind its prefix; write %q", w, p.Masked())
 	}
 	return p, nil
+}
+
+// word returns the field's value in c as the words of a flag.
+func (f *Field) word(c *Config) string {
+	v := reflect.ValueOf(c).Elem().FieldByIndex(f.index)
+	if f.Kind != KindList {
+		return fmt.Sprint(v.Interface())
+	}
+	words := make([]string, v.Len())
+	for i := range words {
+		words[i] = fmt.Sprint(v.Index(i).Interface())
+	}
+	return strings.Join(words, ",")
 }
 
 // literal returns the field's value in c as TOML.
