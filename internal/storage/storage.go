@@ -204,6 +204,6 @@ type Store interface {
 	InitMeta(ctx context.Context, name string, value []byte) ([]byte, error)
 
 	// Close waits for running calls and releases everything. Later calls give
-	// ErrClosed.
+	// ErrClosed; closing again does nothing.
 	Close() error
 }
