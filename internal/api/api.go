@@ -20,6 +20,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/ratelimit"
 )
 
 // Auth says who may call a route.
@@ -37,28 +38,48 @@ const (
 	AuthAdmin
 )
 
-// RateClass names a group of routes that share a limit per caller.
-type RateClass string
+// RateClass names a group of routes that share a limit per caller. Without a
+// caller, the limit is per address.
+type RateClass = ratelimit.Class
 
-// The rate classes. config.Limits has a section for each.
+// The rate classes. config.Limits has a section for each. Guesses are limited
+// per account too; the handlers that check a secret do that with
+// ratelimit.LoginAccount.
 const (
 	// RateNone: not limited: cheap reads, and what a client must always be able
 	// to do (log out).
-	RateNone RateClass = "none"
-	// RateLogin: attempts to prove an identity, per address and per account.
-	RateLogin RateClass = "login"
-	// RateRegister: new accounts and availability checks, per address.
-	RateRegister RateClass = "registration"
+	RateNone RateClass = ratelimit.None
+	// RateLogin: attempts to prove an identity, always per address.
+	RateLogin RateClass = ratelimit.Login
+	// RateRegister: new accounts and availability checks, always per address.
+	RateRegister RateClass = ratelimit.Registration
 	// RateSend: what makes others receive something, per user.
-	RateSend RateClass = "send"
+	RateSend RateClass = ratelimit.Send
 	// RateJoin: membership changes and room creation, per user.
-	RateJoin RateClass = "join"
+	RateJoin RateClass = ratelimit.Join
 	// RateRead: reads that cost more than a look-up, per user.
-	RateRead RateClass = "read"
+	RateRead RateClass = ratelimit.Read
 	// RateWrite: writes that only the caller sees, per user.
-	RateWrite RateClass = "write"
+	RateWrite RateClass = ratelimit.Write
 	// RateSync: the sync family, per user.
-	RateSync RateClass = "sync"
+	RateSync RateClass = ratelimit.Sync
+)
+
+// Hold says how long a route keeps its place among the requests in flight, and
+// so which limits and deadline it is under.
+type Hold uint8
+
+// The kinds of hold.
+const (
+	// HoldShort: answered as soon as the work is done. For a Stream it stands
+	// for HoldTransfer.
+	HoldShort Hold = iota
+	// HoldLong: may wait for something to happen, MaxLongPoll at most.
+	HoldLong
+	// HoldTransfer: lasts as long as its bytes need.
+	HoldTransfer
+	// HoldOwn: bounds itself in number and time: sockets.
+	HoldOwn
 )
 
 // Route is one row of the table of routes.
@@ -66,26 +87,45 @@ type Route struct {
 	Method string
 	// Path is a template of the current specification:
 	// "/_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}". A last
-	// segment "{name...}" takes the rest of the path. Paths under v3 also answer
-	// under r0 and v1 where OldPaths says so.
+	// segment "{name...}" takes the rest of the path. A template that ends in
+	// "/" answers with and without that slash. What is under
+	// /_matrix/client/v3/ also answers under r0, and what is under
+	// /_matrix/media/v3/ under r0 and v1, unless another route has that path.
 	Path string
+	// Also are further templates that this route answers: unstable names, and
+	// forms that lack a last segment. A parameter that the matched template does
+	// not have is "".
+	Also []string
 	// Op is the operation ID of the specification, or "" for our own.
-	Op   string
+	Op string
+	// Auth and Rate are never left out.
 	Auth Auth
 	Rate RateClass
 	// MaxBody is the most bytes of body; 0 stands for DefaultMaxBody.
 	MaxBody int64
+	// RawBody: the body may be anything; it is not looked at before Handle runs.
+	RawBody bool
+	// Hold says how long the route may take. spec: client-server §Syncing.
+	Hold Hold
+	// HeaderTokenOnly refuses access tokens in the query string, which end in the
+	// logs of proxies. spec: client-server §Client authentication (deprecated
+	// since v1.11; authenticated media never had it).
+	HeaderTokenOnly bool
 	// Guest allows guest accounts. spec: client-server §Guest Access.
 	Guest bool
 	// Handle answers the request. Exactly one of Handle and Stream is set.
 	Handle Handler
 	// Stream handles raw HTTP: media, sockets. It is not reachable over the
 	// WebSocket. Authorization and rate limits are applied before it runs.
+	// An error that comes before the first byte is written with
+	// Request.WriteError. The CORS headers and the safe defaults of the others
+	// are already set; the body is limited to MaxBody.
 	Stream func(*Request, http.ResponseWriter, *http.Request)
 }
 
 // Handler answers one request. The value is sent as JSON with status 200, unless
-// it is a Response. An error goes through merr.From.
+// it is a Response: a jsontext.Value is sent as it is, nil stands for {}. An error
+// goes through merr.From.
 type Handler func(*Request) (any, error)
 
 // Request is what a handler sees of a request, whatever transport it came by.
@@ -94,10 +134,13 @@ type Request struct {
 	Context context.Context
 	Method  string
 	// Path is the path as the client sent it, still escaped.
-	Path  string
+	Path string
+	// Query has the decoded parameters without access_token. nil if there are
+	// none; reading from nil is fine.
 	Query url.Values
-	// Body is the whole body, nil for streams. It is valid UTF-8 and well-formed
-	// JSON, an object, for every route but those that say otherwise.
+	// Body is the whole body, nil if it is empty, for GET and for streams. It is
+	// valid UTF-8 and well-formed JSON, an object without duplicate members, for
+	// every route but those with RawBody. It may be kept and must not be changed.
 	Body []byte
 
 	// Caller is who proved to call; its User is "" without a token.
@@ -113,7 +156,14 @@ type Request struct {
 	// ID is the request's ID for logs.
 	ID string
 
-	params []param
+	params    []param
+	paramsBuf [maxParams]param
+	endpoint  *endpoint
+	d         *Dispatcher
+	token     string
+	rawQuery  string
+	// gone: the client gave the request up.
+	gone bool
 }
 
 // Caller is an authenticated caller.
@@ -126,6 +176,9 @@ type Caller struct {
 	Guest     bool
 	// AppService is the ID of the application service whose token was used.
 	AppService string
+	// Unlimited exempts the caller from rate limits.
+	// spec: application-service §Registration, rate_limited.
+	Unlimited bool
 }
 
 type param struct{ name, value string }
@@ -143,6 +196,7 @@ func (r *Request) Param(name string) string {
 
 // Response is an answer that is more than a JSON value with status 200.
 type Response struct {
+	// Status 0 stands for 200.
 	Status int
 	Header http.Header
 	// Body is a JSON value: a jsontext.Value is sent as it is, other values are
