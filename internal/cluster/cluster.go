@@ -1,0 +1,287 @@
+// Package cluster decides which node runs which partition, and brings commands
+// there.
+//
+// A node takes the lease of every partition it can get, renews it, and runs an
+// owner for as long as it holds it. Safety rests on the epoch that each commit
+// checks, never on the time a lease lasts: a node that was paused beyond its
+// lease still believes that it owns the partition, and learns otherwise from its
+// next commit. An owner that ends by itself is replaced under a new epoch, since
+// the outcome of its last commit is not known.
+//
+// Methods are safe for concurrent use.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/bus"
+	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+)
+
+const (
+	// DefaultLeaseTTL is how long a partition stands still when its node dies.
+	DefaultLeaseTTL = 10 * time.Second
+	// renewals is how many chances a node has to renew a lease before it ends.
+	renewals = 4
+	// moved is what a caller is told to wait while a partition changes hands.
+	moved = time.Second
+)
+
+// Options configure a Node.
+type Options struct {
+	Node  ids.NodeID
+	Count int
+	Store storage.Store
+	Bus   bus.Bus
+	Clock clock.Clock
+	Log   *slog.Logger
+	// LeaseTTL is DefaultLeaseTTL if 0.
+	LeaseTTL time.Duration
+	Tables   map[storage.Table]partition.TableSpec
+	Effects  map[string]partition.EffectHandler
+	// CacheBytes bounds the rows kept in memory, over all partitions.
+	CacheBytes int64
+	Metrics    *partition.Metrics
+}
+
+// Node is this process's part in the deployment.
+type Node struct {
+	opts   Options
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu struct {
+		sync.RWMutex
+		owned map[ids.Partition]*owned
+	}
+}
+
+type owned struct {
+	owner   *partition.Owner
+	lease   storage.Lease
+	handler bus.Subscription
+}
+
+var _ partition.Router = (*Node)(nil)
+
+// Start takes what partitions it can get and returns when these are served.
+func Start(ctx context.Context, opts Options) (*Node, error) {
+	if opts.LeaseTTL == 0 {
+		opts.LeaseTTL = DefaultLeaseTTL
+	}
+	n := &Node{opts: opts}
+	n.mu.owned = make(map[ids.Partition]*owned, opts.Count)
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	for p := range opts.Count {
+		if err := n.take(ctx, ids.Partition(p)); err != nil && !errors.Is(err, storage.ErrHeld) {
+			n.Close()
+			return nil, fmt.Errorf("take partition %d: %w", p, err)
+		}
+	}
+	n.wg.Go(n.renewLoop)
+	return n, nil
+}
+
+// take acquires a partition that this node does not run, and runs it.
+func (n *Node) take(ctx context.Context, p ids.Partition) error {
+	lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
+	if err != nil {
+		return err
+	}
+	owner, err := partition.NewOwner(ctx, partition.Options{
+		Partition: p, Count: n.opts.Count, Store: n.opts.Store, Epoch: lease.Epoch,
+		Clock: n.opts.Clock, Log: n.opts.Log, Tables: n.opts.Tables, Effects: n.opts.Effects,
+		Router: n, Metrics: n.opts.Metrics,
+		CacheBytes: n.opts.CacheBytes / int64(n.opts.Count),
+		Publish: func(b *partition.Published) {
+			// The bus is a hint: subscribers see the gap and read the log.
+			if err := n.opts.Bus.Publish(partition.Subject(p), b); err != nil {
+				n.opts.Log.Debug("publish batch", "partition", p, "error", err)
+			}
+		},
+		Lost: func(error) { n.replace(p, lease.Epoch) },
+	})
+	if err != nil {
+		return err
+	}
+	handler, err := n.opts.Bus.Handle(commandSubject(p), func(ctx context.Context, in bus.Payload) (bus.Payload, error) {
+		cmd, ok := in.(envelope)
+		if !ok {
+			return nil, fmt.Errorf("payload %T is no command", in)
+		}
+		v, err := owner.Do(ctx, cmd.Command)
+		return result{v}, err
+	})
+	if err != nil {
+		owner.Close()
+		return fmt.Errorf("handle commands: %w", err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mu.owned[p] = &owned{owner: owner, lease: lease, handler: handler}
+	n.opts.Log.Debug("partition taken", "partition", p, "epoch", lease.Epoch)
+	return nil
+}
+
+// drop ends a partition's owner. epoch 0 stands for any. It returns the lease it
+// was run under.
+func (n *Node) drop(p ids.Partition, epoch ids.Epoch) (storage.Lease, bool) {
+	n.mu.Lock()
+	o := n.mu.owned[p]
+	if o == nil || (epoch != 0 && o.lease.Epoch != epoch) {
+		n.mu.Unlock()
+		return storage.Lease{}, false
+	}
+	delete(n.mu.owned, p)
+	n.mu.Unlock()
+	o.owner.Close()
+	o.handler.Close()
+	return o.lease, true
+}
+
+// replace puts a new owner, with a new epoch, in the place of one that ended. If
+// that fails now, the renewal loop goes on trying.
+func (n *Node) replace(p ids.Partition, epoch ids.Epoch) {
+	n.mu.RLock()
+	closed := n.ctx.Err() != nil
+	if !closed {
+		n.wg.Add(1)
+	}
+	n.mu.RUnlock()
+	if closed {
+		return
+	}
+	defer n.wg.Done()
+	lease, ok := n.drop(p, epoch)
+	if !ok {
+		return
+	}
+	if err := n.opts.Store.Release(n.ctx, lease); err != nil && !errors.Is(err, storage.ErrFenced) {
+		n.opts.Log.Warn("release partition", "partition", p, "error", err)
+		return
+	}
+	if err := n.take(n.ctx, p); err != nil && !errors.Is(err, storage.ErrHeld) {
+		n.opts.Log.Warn("take partition", "partition", p, "error", err)
+	}
+}
+
+func (n *Node) renewLoop() {
+	tick := time.NewTicker(n.opts.LeaseTTL / renewals)
+	defer tick.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-tick.C:
+			n.Renew(n.ctx)
+		}
+	}
+}
+
+// Renew renews the leases this node holds and takes those that have become free.
+// The node calls it by itself; tests call it at times of their choice.
+func (n *Node) Renew(ctx context.Context) {
+	for i := range n.opts.Count {
+		p := ids.Partition(i)
+		n.mu.RLock()
+		o := n.mu.owned[p]
+		n.mu.RUnlock()
+		if o == nil {
+			if err := n.take(ctx, p); err != nil && !errors.Is(err, storage.ErrHeld) && ctx.Err() == nil {
+				n.opts.Log.Warn("take partition", "partition", p, "error", err)
+			}
+			continue
+		}
+		lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
+		switch {
+		case errors.Is(err, storage.ErrHeld):
+			n.opts.Log.Warn("partition taken by another node", "partition", p, "node", lease.Node)
+			n.drop(p, o.lease.Epoch)
+		case err != nil:
+			if ctx.Err() == nil {
+				n.opts.Log.Warn("renew lease", "partition", p, "error", err)
+			}
+		case lease.Epoch != o.lease.Epoch:
+			// It had expired: the store gave a new epoch, and the running owner
+			// can no longer commit.
+			n.drop(p, o.lease.Epoch)
+			if err := n.take(ctx, p); err != nil {
+				n.opts.Log.Warn("take partition", "partition", p, "error", err)
+			}
+		}
+	}
+}
+
+func (n *Node) local(p ids.Partition) *partition.Owner {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if o := n.mu.owned[p]; o != nil {
+		return o.owner
+	}
+	return nil
+}
+
+// Do implements partition.Router.
+func (n *Node) Do(ctx context.Context, cmd partition.Command) (any, error) {
+	p := cmd.Partition(n.opts.Count)
+	if o := n.local(p); o != nil {
+		return o.Do(ctx, cmd)
+	}
+	v, err := n.opts.Bus.Request(ctx, commandSubject(p), envelope{cmd})
+	if errors.Is(err, bus.ErrNoResponder) {
+		return nil, merr.UnavailableErr(moved, "This part of the server is moving, try again").Because(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v.(result).value, nil
+}
+
+// Head returns the last committed position of a partition.
+func (n *Node) Head(ctx context.Context, p ids.Partition) (ids.Seq, error) {
+	if o := n.local(p); o != nil {
+		return o.Head(), nil
+	}
+	return partition.Head(ctx, n.opts.Store, p)
+}
+
+// Owned is how many partitions this node runs.
+func (n *Node) Owned() int {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return len(n.mu.owned)
+}
+
+// Close finishes what is queued, gives the leases up and waits.
+func (n *Node) Close() {
+	n.mu.Lock()
+	n.cancel()
+	n.mu.Unlock()
+	n.wg.Wait()
+	var wg sync.WaitGroup
+	for p := range n.opts.Count {
+		wg.Go(func() {
+			lease, ok := n.drop(ids.Partition(p), 0)
+			if !ok {
+				return
+			}
+			err := n.opts.Store.Release(context.Background(), lease)
+			if err != nil && !errors.Is(err, storage.ErrFenced) {
+				n.opts.Log.Warn("release partition", "partition", p, "error", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func commandSubject(p ids.Partition) string { return fmt.Sprintf("cmd.%d", p) }

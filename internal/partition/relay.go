@@ -1,0 +1,286 @@
+package partition
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/tables"
+)
+
+// Back-off of the relay when a destination does not answer: quick enough that a
+// restart of the destination is hardly felt, slow enough not to be a load.
+const (
+	relayRetryMin = 10 * time.Millisecond
+	relayRetryMax = time.Second
+)
+
+// outItem is an effect on its way; task is whose caller waits for it, nil if
+// nobody does any more.
+type outItem struct {
+	effect Effect
+	task   *task
+}
+
+// relay carries committed effects to their destinations: in order for each
+// destination, again and again until they are applied. One goroutine runs for
+// each destination that has something to receive.
+type relay struct {
+	opts   Options
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu struct {
+		sync.Mutex
+		closed  bool
+		queues  map[ids.Partition][]outItem
+		running map[ids.Partition]bool
+		// arrived is the last effect applied at each destination whose outbox
+		// rows are still there.
+		arrived map[ids.Partition]Effect
+	}
+}
+
+func newRelay(opts Options) *relay {
+	r := &relay{opts: opts}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.mu.queues = make(map[ids.Partition][]outItem)
+	r.mu.running = make(map[ids.Partition]bool)
+	r.mu.arrived = make(map[ids.Partition]Effect)
+	return r
+}
+
+// push queues effects behind those of earlier batches.
+func (r *relay) push(items []outItem) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, it := range items {
+		d := it.effect.Dest
+		r.mu.queues[d] = append(r.mu.queues[d], it)
+		if !r.mu.running[d] && !r.mu.closed {
+			r.mu.running[d] = true
+			r.wg.Go(func() { r.run(d) })
+		}
+	}
+	if r.mu.closed {
+		r.abandonLocked()
+	}
+}
+
+func (r *relay) run(dest ids.Partition) {
+	backoff := relayRetryMin
+	for {
+		items := r.next(dest)
+		if len(items) == 0 {
+			return
+		}
+		cmd := &ApplyEffects{Origin: r.opts.Partition, Dest: dest, Effects: make([]Effect, len(items))}
+		for i := range items {
+			cmd.Effects[i] = items[i].effect
+		}
+		if _, err := r.opts.Router.Do(r.ctx, cmd); err != nil {
+			if r.ctx.Err() != nil {
+				return
+			}
+			r.opts.logger().Warn("effects delayed", "dest", dest, "error", err)
+			select {
+			case <-r.ctx.Done():
+				return
+			case <-time.After(backoff):
+			}
+			backoff = min(2*backoff, relayRetryMax)
+			continue
+		}
+		backoff = relayRetryMin
+		r.done(dest, items)
+	}
+}
+
+// next returns the first effects for dest without removing them; none left ends
+// the goroutine.
+func (r *relay) next(dest ids.Partition) []outItem {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	q := r.mu.queues[dest]
+	if len(q) == 0 || r.mu.closed {
+		r.mu.running[dest] = false
+		return nil
+	}
+	return q[:min(len(q), maxEffects):min(len(q), maxEffects)]
+}
+
+func (r *relay) done(dest ids.Partition, items []outItem) {
+	r.mu.Lock()
+	rest := r.mu.queues[dest][len(items):]
+	if len(rest) == 0 {
+		rest = nil
+	}
+	r.mu.queues[dest] = rest
+	r.mu.arrived[dest] = items[len(items)-1].effect
+	r.mu.Unlock()
+	for _, it := range items {
+		if it.task != nil && it.task.effects.Add(-1) == 0 {
+			it.task.finish()
+		}
+	}
+}
+
+// appendArrived adds the removal of outbox rows that are no longer needed. If
+// the commit fails they stay, and are found applied when they are sent again.
+func (r *relay) appendArrived(b *storage.Batch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for dest, e := range r.mu.arrived {
+		from := Effect{Origin: e.Origin, Dest: dest}
+		b.DeleteRange(outboxKey(&from), outboxKey(&e).Sort+"\x00")
+	}
+	clear(r.mu.arrived)
+}
+
+// abandonLocked answers callers whose effects this owner will not see applied.
+// They are durable; the next owner sends them.
+func (r *relay) abandonLocked() {
+	for d, q := range r.mu.queues {
+		for _, it := range q {
+			if it.task == nil {
+				continue
+			}
+			it.task.res, it.task.err = nil, lost(nil)
+			if it.task.effects.Add(-1) == 0 {
+				it.task.finish()
+			}
+		}
+		delete(r.mu.queues, d)
+	}
+}
+
+// close stops sending and waits for what is under way.
+func (r *relay) close() {
+	r.mu.Lock()
+	r.mu.closed = true
+	r.mu.Unlock()
+	r.cancel()
+	r.wg.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.abandonLocked()
+}
+
+func outboxKey(e *Effect) storage.Key {
+	b := make([]byte, 0, 12)
+	b = binary.BigEndian.AppendUint16(b, uint16(e.Dest))
+	b = binary.BigEndian.AppendUint64(b, uint64(e.Seq))
+	b = binary.BigEndian.AppendUint16(b, e.Index)
+	return storage.Key{Partition: e.Origin, Table: tables.Outbox, Sort: string(b)}
+}
+
+func encodeOutbox(e *Effect) []byte {
+	b := appendString(make([]byte, 0, len(e.Kind)+len(e.Payload)+4), e.Kind)
+	return append(b, e.Payload...)
+}
+
+func decodeOutbox(p ids.Partition, row storage.Entry) (Effect, error) {
+	d := decoder{b: row.Value}
+	kind := d.bytes()
+	if d.err != nil || len(row.Sort) != 12 {
+		return Effect{}, fmt.Errorf("decode outbox row: %w", errTruncated)
+	}
+	s := []byte(row.Sort)
+	return Effect{
+		Origin: p, Kind: string(kind), Payload: d.b,
+		Dest:  ids.Partition(binary.BigEndian.Uint16(s)),
+		Seq:   ids.Seq(binary.BigEndian.Uint64(s[2:])),
+		Index: binary.BigEndian.Uint16(s[10:]),
+	}, nil
+}
+
+// loadOutbox reads the effects that an earlier owner left.
+func loadOutbox(ctx context.Context, st storage.Store, p ids.Partition) ([]outItem, error) {
+	var out []outItem
+	from := ""
+	for {
+		rows, err := st.Scan(ctx, storage.Range{Partition: p, Table: tables.Outbox, From: from, Limit: storage.MaxScan})
+		if err != nil {
+			return nil, fmt.Errorf("read outbox: %w", err)
+		}
+		for _, row := range rows {
+			e, err := decodeOutbox(p, row)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, outItem{effect: e})
+		}
+		if len(rows) < storage.MaxScan {
+			return out, nil
+		}
+		from = rows[len(rows)-1].Sort + "\x00"
+	}
+}
+
+// ApplyEffects is the relay's command to a destination partition.
+type ApplyEffects struct {
+	Origin, Dest ids.Partition
+	Effects      []Effect
+}
+
+var _ Command = (*ApplyEffects)(nil)
+
+// Name implements Command.
+func (*ApplyEffects) Name() string { return "apply_effects" }
+
+// Partition implements Command.
+func (c *ApplyEffects) Partition(int) ids.Partition { return c.Dest }
+
+func (c *ApplyEffects) cursor() storage.Key {
+	return storage.Key{
+		Partition: c.Dest, Table: tables.Cursor,
+		Sort: string(binary.BigEndian.AppendUint16(nil, uint16(c.Origin))),
+	}
+}
+
+// Prepare implements Command.
+func (c *ApplyEffects) Prepare(ctx context.Context, p *Prep) error {
+	if err := p.Pin(ctx, c.cursor()); err != nil {
+		return err
+	}
+	for _, e := range c.Effects {
+		h := p.owner.opts.Effects[e.Kind]
+		if h == nil {
+			return fmt.Errorf("effect kind %q is not known", e.Kind)
+		}
+		if err := h.Prepare(ctx, p, e); err != nil {
+			return fmt.Errorf("prepare effect %q: %w", e.Kind, err)
+		}
+	}
+	return nil
+}
+
+// Apply implements Command. Effects at or before the cursor were applied before.
+func (c *ApplyEffects) Apply(tx *Tx) (any, error) {
+	o := tx.owner
+	var last string
+	if v := tx.Get(c.cursor()).Value; v != nil {
+		last = string(v)
+	}
+	applied := false
+	for _, e := range c.Effects {
+		pos := outboxKey(&e).Sort[2:]
+		if pos <= last {
+			continue
+		}
+		if err := o.opts.Effects[e.Kind].Apply(tx, e); err != nil {
+			o.opts.Metrics.badEffect()
+			o.opts.logger().Error("effect passed over", "kind", e.Kind, "origin", e.Origin, "seq", e.Seq, "error", err)
+		}
+		last, applied = pos, true
+	}
+	if applied {
+		tx.Put(c.cursor(), []byte(last), nil)
+	}
+	return nil, nil
+}

@@ -1,0 +1,230 @@
+package partition
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/hubbub-chat/hubbub/internal/storage"
+)
+
+// Row is a pinned row. A nil Value means that there is no such row. Obj is what
+// the table's Decode made of it; it is shared and must not be changed.
+type Row struct {
+	Value []byte
+	Obj   any
+}
+
+// row is an entry of the owner's row cache.
+//
+// Value and Obj are written under the cache's lock: once by the loader, then by
+// the loop only. The loop reads them without the lock: a row reaches it after
+// its loader is done, through the queue.
+type row struct {
+	Row
+	key    storage.Key
+	loaded bool
+	// ready is closed when the loader is done; nil if the loop made the row.
+	ready chan struct{}
+	err   error
+	refs  int
+	// prev and next link the rows nobody refers to, least recently used first.
+	prev, next *row
+}
+
+// rows holds the rows that commands in flight refer to, and those kept for the
+// next command.
+//
+// Invariant: a key written by a batch that is not committed yet has a row here,
+// so that nobody can load the older value from the store in the meantime.
+type rows struct {
+	store  storage.Store
+	specs  map[storage.Table]TableSpec
+	budget int64
+
+	mu struct {
+		sync.Mutex
+		byKey map[storage.Key]*row
+		lru   row // sentinel
+		bytes int64
+	}
+}
+
+// rowOverhead is roughly what a kept row costs besides its bytes.
+const rowOverhead = 256
+
+func newRows(store storage.Store, specs map[storage.Table]TableSpec, budget int64) *rows {
+	c := &rows{store: store, specs: specs, budget: budget}
+	c.mu.byKey = make(map[storage.Key]*row)
+	c.mu.lru.prev, c.mu.lru.next = &c.mu.lru, &c.mu.lru
+	return c
+}
+
+// size counts a value twice: it stands there encoded and decoded.
+func (r *row) size() int64 {
+	return int64(rowOverhead + len(r.key.Entity) + len(r.key.Sort) + 2*len(r.Value))
+}
+
+func (c *rows) unlinkLocked(r *row) {
+	if r.next != nil {
+		r.prev.next, r.next.prev = r.next, r.prev
+		r.prev, r.next = nil, nil
+		c.mu.bytes -= r.size()
+	}
+}
+
+func (c *rows) unrefLocked(r *row) {
+	r.refs--
+	if r.refs > 0 {
+		return
+	}
+	if !r.loaded || !c.specs[r.key.Table].Keep {
+		delete(c.mu.byKey, r.key)
+		return
+	}
+	last := c.mu.lru.prev
+	r.prev, r.next = last, &c.mu.lru
+	last.next, c.mu.lru.prev = r, r
+	c.mu.bytes += r.size()
+	for c.mu.bytes > c.budget && c.mu.lru.next != &c.mu.lru {
+		oldest := c.mu.lru.next
+		c.unlinkLocked(oldest)
+		delete(c.mu.byKey, oldest.key)
+	}
+}
+
+// pin returns the rows of keys, each with a reference for the caller, loading
+// those that are not in memory.
+func (c *rows) pin(ctx context.Context, keys []storage.Key) ([]*row, error) {
+	out := make([]*row, len(keys))
+	var load []*row
+	c.mu.Lock()
+	for i, k := range keys {
+		r := c.mu.byKey[k]
+		if r == nil {
+			r = &row{key: k, ready: make(chan struct{})}
+			c.mu.byKey[k] = r
+			load = append(load, r)
+		} else {
+			c.unlinkLocked(r)
+		}
+		r.refs++
+		out[i] = r
+	}
+	c.mu.Unlock()
+	if len(load) > 0 {
+		c.load(ctx, load)
+	}
+	for _, r := range out {
+		if err := c.await(ctx, r); err != nil {
+			c.unpin(out)
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (c *rows) await(ctx context.Context, r *row) error {
+	if r.ready == nil {
+		return nil
+	}
+	select {
+	case <-r.ready:
+		return r.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// load fills rows from the store. It goes on when the caller's context ends,
+// since others may wait for the same rows.
+func (c *rows) load(ctx context.Context, load []*row) {
+	keys := make([]storage.Key, len(load))
+	for i, r := range load {
+		keys[i] = r.key
+	}
+	values, err := c.store.Get(context.WithoutCancel(ctx), keys...)
+	objs := make([]any, len(load))
+	if err == nil {
+		for i, r := range load {
+			decode := c.specs[r.key.Table].Decode
+			if values[i] == nil || decode == nil {
+				continue
+			}
+			if objs[i], err = decode(r.key, values[i]); err != nil {
+				err = fmt.Errorf("decode row of table %d: %w", r.key.Table, err)
+				break
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, r := range load {
+		switch {
+		case r.loaded: // the loop wrote it meanwhile, and that is newer
+		case err != nil:
+			r.err = err
+			// A later command tries again; those that wait see the error.
+			if c.mu.byKey[r.key] == r {
+				delete(c.mu.byKey, r.key)
+			}
+		default:
+			r.Value, r.Obj, r.loaded = values[i], objs[i], true
+		}
+		close(r.ready)
+	}
+}
+
+func (c *rows) unpin(list []*row) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range list {
+		c.releaseLocked(r)
+	}
+}
+
+// releaseLocked drops a reference. A row whose load failed is no longer in the
+// map, where another may stand in its place.
+func (c *rows) releaseLocked(r *row) {
+	if c.mu.byKey[r.key] != r {
+		r.refs--
+		return
+	}
+	c.unrefLocked(r)
+}
+
+// write stores what a command wrote, as seen by the commands after it. The rows
+// returned carry a reference until their batch is committed.
+func (c *rows) write(writes []write, inFlight []*row) []*row {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range writes {
+		w := &writes[i]
+		r := c.mu.byKey[w.key]
+		if r == nil {
+			r = &row{key: w.key}
+			c.mu.byKey[w.key] = r
+		} else {
+			c.unlinkLocked(r)
+		}
+		r.refs++
+		r.Row, r.loaded = w.row, true
+		inFlight = append(inFlight, r)
+	}
+	return inFlight
+}
+
+// release drops the references of the commands of a batch and of its writes.
+func (c *rows) release(tasks []*task, inFlight []*row) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range tasks {
+		for _, r := range t.pins {
+			c.releaseLocked(r)
+		}
+		t.pins = nil
+	}
+	for _, r := range inFlight {
+		c.releaseLocked(r)
+	}
+}

@@ -1,0 +1,310 @@
+package room
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/roomstate"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/tables"
+)
+
+// EffectMembership tells a user's partition that the user's membership of a room
+// changed. The payload is a MembershipChange in JSON.
+const EffectMembership = "membership"
+
+// MembershipChange is a change as the room saw it.
+type MembershipChange struct {
+	User       ids.UserID       `json:"user"`
+	Room       ids.RoomID       `json:"room"`
+	Membership event.Membership `json:"membership"`
+	// Seq is the position of the member event in the room's partition.
+	Seq     ids.Seq     `json:"seq"`
+	EventID ids.EventID `json:"event_id"`
+	Sender  ids.UserID  `json:"sender"`
+	// Direct is is_direct of an invite.
+	Direct bool `json:"direct,omitempty"`
+	// Stripped is the stripped state that goes with an invite or a knock, a
+	// JSON array.
+	Stripped jsontext.Value `json:"stripped,omitempty"`
+}
+
+// strippedTypes is the state an invited or knocking user is shown. spec:
+// client-server §Stripped state.
+var strippedTypes = [...]string{
+	event.TypeCreate, event.TypeName, event.TypeAvatar, event.TypeTopic,
+	event.TypeJoinRules, event.TypeCanonicalAlias, event.TypeEncryption,
+}
+
+// Txn identifies a request, so that a repeated one has no second effect.
+// spec: client-server §Transaction identifiers: scope is device and path.
+type Txn struct {
+	Device ids.DeviceID
+	// Path distinguishes the endpoints: "send" with its event type, "redact"
+	// with its target.
+	Path string
+	ID   string
+}
+
+// maxTxnID bounds a transaction ID in bytes; it becomes part of a key.
+const maxTxnID = 255
+
+func (t Txn) key(p Place, user ids.UserID) storage.Key {
+	return p.key(tables.Txn, partition.JoinSort(string(user), string(t.Device), t.Path, t.ID))
+}
+
+// Check says whether a transaction ID can be used.
+func (t Txn) Check() error {
+	if len(t.ID) > maxTxnID {
+		return merr.InvalidParamErr("The transaction ID is longer than %d bytes", maxTxnID)
+	}
+	return nil
+}
+
+// view shows the state of a room as the commands of the batch have left it.
+type view struct {
+	tx *partition.Tx
+	p  Place
+}
+
+func (v view) stored(eventType, stateKey string) *Stored {
+	s, _ := v.tx.Get(v.p.state(eventType, stateKey)).Obj.(*Stored)
+	return s
+}
+
+// State implements roomstate.View.
+func (v view) State(eventType, stateKey string) *event.Event {
+	if s := v.stored(eventType, stateKey); s != nil {
+		return &s.Event
+	}
+	return nil
+}
+
+// head returns the room's head, nil if there is no room.
+func (v view) head() *Head {
+	h, _ := v.tx.Get(v.p.head()).Obj.(*Head)
+	return h
+}
+
+// pinDraft pins all that append needs for a draft.
+func pinDraft(ctx context.Context, p *partition.Prep, pl Place, d roomstate.Draft) error {
+	var scratch [10]roomstate.StateKey
+	keys := make([]storage.Key, 0, 20)
+	keys = append(keys, pl.head())
+	for _, k := range roomstate.AppendAuthKeys(scratch[:0], d) {
+		keys = append(keys, pl.state(k.Type, k.Key))
+	}
+	if d.StateKey != nil {
+		keys = append(keys, pl.state(d.Type, *d.StateKey))
+	}
+	if d.Type == event.TypeMember {
+		for _, t := range strippedTypes {
+			keys = append(keys, pl.state(t, ""))
+		}
+	}
+	return p.Pin(ctx, keys...)
+}
+
+// appendEvent makes the next event of a room and writes all its rows.
+func appendEvent(v view, d roomstate.Draft, txn Txn) (*Stored, error) {
+	head := v.head()
+	if head == nil {
+		return nil, errUnknownRoom()
+	}
+	ev, err := roomstate.Build(&head.Head, d, v)
+	if err != nil {
+		return nil, err
+	}
+	return writeEvent(v, head, ev, txn)
+}
+
+// writeEvent writes the rows of an authorized event. head is what it follows.
+func writeEvent(v view, head *Head, ev *event.Event, txn Txn) (*Stored, error) {
+	s, err := newStored(ev, v.tx.NextSeq())
+	if err != nil {
+		return nil, err
+	}
+	s.TxnDevice, s.TxnID = txn.Device, txn.ID
+	var replaced *Stored
+	if ev.StateKey != nil {
+		if replaced = v.stored(ev.Type, *ev.StateKey); replaced != nil {
+			s.Replaces, s.PrevContent = replaced.Seq, replaced.Content
+		}
+	}
+	row := s.encode()
+	hash, _ := eventHash(s.ID)
+	v.tx.Put(v.p.timeline(s.Seq), row, nil)
+	v.tx.Put(v.p.eventIndex(hash), []byte(tables.SeqSort(s.Seq)), nil)
+	next := *head
+	next.Advance(&s.Event)
+	next.Last = s.Seq
+	if ev.StateKey != nil {
+		v.tx.Put(v.p.state(ev.Type, *ev.StateKey), row, s)
+		v.tx.Put(v.p.key(tables.StateLog, tables.SeqSort(s.Seq)), []byte(stateSort(ev.Type, *ev.StateKey)), nil)
+		if ev.Type == event.TypeMember {
+			next.count(replaced, s)
+		}
+	}
+	v.tx.Put(v.p.head(), next.encode(), &next)
+	v.tx.Emit(partition.Record{Kind: partition.RecordEvent, Entity: string(v.p.Room), Body: row, Obj: s})
+	if ev.Type == event.TypeMember && ev.StateKey != nil {
+		return s, membershipEffect(v, s)
+	}
+	return s, nil
+}
+
+// count keeps the numbers of members.
+func (h *Head) count(before, after *Stored) {
+	add := func(s *Stored, n int) {
+		if s == nil {
+			return
+		}
+		switch s.Member().Membership {
+		case event.Join:
+			h.Joined += n
+		case event.Invite:
+			h.Invited += n
+		}
+	}
+	add(before, -1)
+	add(after, 1)
+}
+
+func membershipEffect(v view, s *Stored) error {
+	m := s.Member()
+	c := MembershipChange{
+		User: ids.UserID(*s.StateKey), Room: v.p.Room, Membership: m.Membership, Seq: s.Seq,
+		EventID: s.ID, Sender: s.Sender, Direct: m.IsDirect,
+	}
+	if m.Membership == event.Invite || m.Membership == event.Knock {
+		c.Stripped = strippedState(v, s)
+	}
+	payload, err := json.Marshal(&c)
+	if err != nil {
+		return fmt.Errorf("encode membership change: %w", err)
+	}
+	v.tx.Effect(string(c.User), EffectMembership, payload)
+	return nil
+}
+
+func strippedState(v view, member *Stored) jsontext.Value {
+	b := []byte{'['}
+	for _, t := range strippedTypes {
+		if s := v.stored(t, ""); s != nil {
+			b = append(s.AppendStripped(b), ',')
+		}
+	}
+	b = member.AppendStripped(b)
+	return append(b, ']')
+}
+
+// replay returns the event ID that a repeated request was answered with before.
+func replay(tx *partition.Tx, k storage.Key) (ids.EventID, bool) {
+	v := tx.Get(k).Value
+	return ids.EventID(v), v != nil
+}
+
+// Send appends one event, of any type but those with commands of their own. Its
+// result is the ids.EventID.
+type Send struct {
+	Room  ids.RoomID
+	Draft roomstate.Draft
+	// Timestamped: the draft has a time of its own, which only application
+	// services may set. Otherwise it is set here.
+	Timestamped bool
+	// Txn is the zero Txn for requests without a transaction ID.
+	Txn Txn
+	// Unchanged: a state event that would change nothing is not appended; the
+	// result is the event there is.
+	Unchanged bool
+	// Expect, if not nil, checks the state before; for membership changes.
+	Expect *Expect
+}
+
+// Expect is what a membership change asks of the target's membership before.
+type Expect struct {
+	// OneOf lists the memberships that are fine.
+	OneOf []event.Membership
+	// Code and Msg are the refusal, status 403 unless Code is M_BAD_STATE's 400.
+	Code merr.Code
+	Msg  string
+}
+
+var _ partition.Command = (*Send)(nil)
+
+// Name implements partition.Command.
+func (c *Send) Name() string { return "send" }
+
+// Partition implements partition.Command.
+func (c *Send) Partition(count int) ids.Partition { return ids.PartitionOf(string(c.Room), count) }
+
+// Prepare implements partition.Command.
+func (c *Send) Prepare(ctx context.Context, p *partition.Prep) error {
+	pl := Place{p.Partition(), c.Room}
+	if err := pinDraft(ctx, p, pl, c.Draft); err != nil {
+		return err
+	}
+	if c.Txn.ID == "" {
+		return nil
+	}
+	return p.Pin(ctx, c.Txn.key(pl, c.Draft.Sender))
+}
+
+// Apply implements partition.Command.
+func (c *Send) Apply(tx *partition.Tx) (any, error) {
+	v := view{tx, Place{tx.Partition(), c.Room}}
+	if c.Txn.ID != "" {
+		if id, ok := replay(tx, c.Txn.key(v.p, c.Draft.Sender)); ok {
+			return id, nil
+		}
+	}
+	d := c.Draft
+	if !c.Timestamped {
+		d.OriginServerTS = tx.Now
+	}
+	if d.StateKey != nil {
+		before := v.stored(d.Type, *d.StateKey)
+		if err := c.Expect.check(before); err != nil {
+			return nil, err
+		}
+		if c.Unchanged && before != nil && before.Sender == d.Sender && string(before.Content) == string(d.Content) {
+			return before.ID, nil
+		}
+	}
+	s, err := appendEvent(v, d, c.Txn)
+	if err != nil {
+		return nil, err
+	}
+	if c.Txn.ID != "" {
+		tx.Put(c.Txn.key(v.p, c.Draft.Sender), []byte(s.ID), nil)
+	}
+	return s.ID, nil
+}
+
+func (x *Expect) check(before *Stored) error {
+	if x == nil {
+		return nil
+	}
+	m := event.NoMembership
+	if before != nil {
+		m = before.Member().Membership
+	}
+	for _, ok := range x.OneOf {
+		if m == ok {
+			return nil
+		}
+	}
+	status := http.StatusForbidden
+	if x.Code == merr.BadState {
+		status = http.StatusBadRequest
+	}
+	return merr.New(status, x.Code, "%s", x.Msg)
+}

@@ -1,0 +1,110 @@
+package room
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/roomstate"
+)
+
+// storedView shows the committed state of a room to the pure rules, reading what
+// they ask for. A failed read is kept in err and looks like absent state.
+type storedView struct {
+	ctx  context.Context
+	r    *Reader
+	room ids.RoomID
+	err  error
+}
+
+func (v *storedView) State(eventType, stateKey string) *event.Event {
+	s, err := v.r.StateEvent(v.ctx, v.room, eventType, stateKey)
+	if err != nil {
+		v.err = err
+	}
+	if s == nil {
+		return nil
+	}
+	return &s.Event
+}
+
+// Ask runs a question of the pure rules against a room's committed state. The
+// answer may be overtaken; commands check for themselves.
+func (r *Reader) Ask(ctx context.Context, room ids.RoomID, question func(roomstate.View)) error {
+	v := &storedView{ctx: ctx, r: r, room: room}
+	question(v)
+	return v.err
+}
+
+// JoinAuthoriser returns the member in whose name a user may join a restricted
+// room, "" if the room's rule does not ask for one or the user is invited or in
+// the room. M_FORBIDDEN if the user is in none of the rooms it allows.
+// spec: client-server §Restricted rooms.
+func (r *Reader) JoinAuthoriser(ctx context.Context, room ids.RoomID, user ids.UserID) (ids.UserID, error) {
+	head, err := r.Head(ctx, room)
+	if err != nil || head == nil {
+		return "", err
+	}
+	v := &storedView{ctx: ctx, r: r, room: room}
+	rule, allow := roomstate.JoinRule(v)
+	m := roomstate.Membership(v, user)
+	if v.err != nil {
+		return "", v.err
+	}
+	if rule != event.JoinRuleRestricted && rule != event.JoinRuleKnockRestricted || m == event.Join || m == event.Invite {
+		return "", nil
+	}
+	inAllowed := false
+	for _, other := range allow {
+		s, err := r.StateEvent(ctx, other, event.TypeMember, string(user))
+		if err != nil {
+			return "", err
+		}
+		if s != nil && s.Member().Membership == event.Join {
+			inAllowed = true
+			break
+		}
+	}
+	if !inAllowed {
+		return "", merr.ForbiddenErr("You are in none of the rooms whose members may join this room")
+	}
+	for _, candidate := range authorisers(head, v) {
+		if roomstate.CanInvite(head.Version, candidate, v) {
+			return candidate, v.err
+		}
+	}
+	return "", merr.New(http.StatusBadRequest, merr.UnableToAuthoriseJoin, "Nobody who may invite is in the room")
+}
+
+// authorisers lists those who are likely to have the power to invite.
+func authorisers(head *Head, v *storedView) []ids.UserID {
+	out := roomstate.PowersOf(head.Version, v).Creators()
+	if pl := v.State(event.TypePowerLevels, ""); pl != nil {
+		if levels, err := pl.PowerLevels(); err == nil {
+			for u := range levels.Users {
+				out = append(out, u)
+			}
+			if levels.User("") >= levels.Level(event.LevelInvite) {
+				out = append(out, v.anyMember())
+			}
+		}
+	}
+	return out
+}
+
+// anyMember returns a member who is in the room, "" if there is none.
+func (v *storedView) anyMember() ids.UserID {
+	var found ids.UserID
+	err := v.r.WalkState(v.ctx, v.room, event.TypeMember, func(s *Stored) bool {
+		if s.Member().Membership == event.Join {
+			found = ids.UserID(*s.StateKey)
+		}
+		return found == ""
+	})
+	if err != nil {
+		v.err = err
+	}
+	return found
+}

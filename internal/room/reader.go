@@ -1,0 +1,307 @@
+package room
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/tables"
+)
+
+// Reader shows committed rooms. It checks nobody's rights; Access does. Its
+// methods are safe for concurrent use. What does not exist is nil.
+type Reader struct {
+	st    storage.Store
+	count int
+}
+
+// NewReader reads rooms from a store with count partitions.
+func NewReader(st storage.Store, count int) *Reader { return &Reader{st, count} }
+
+// Count is the number of partitions.
+func (r *Reader) Count() int { return r.count }
+
+// Place returns where a room's rows are.
+func (r *Reader) Place(room ids.RoomID) Place { return PlaceOf(room, r.count) }
+
+// Head returns a room's head, nil if there is no such room.
+func (r *Reader) Head(ctx context.Context, room ids.RoomID) (*Head, error) {
+	heads, err := r.Heads(ctx, room)
+	if err != nil {
+		return nil, err
+	}
+	return heads[0], nil
+}
+
+// Heads returns the heads of several rooms, in one read.
+func (r *Reader) Heads(ctx context.Context, rooms ...ids.RoomID) ([]*Head, error) {
+	keys := make([]storage.Key, len(rooms))
+	for i, room := range rooms {
+		keys[i] = r.Place(room).head()
+	}
+	rows, err := r.st.Get(ctx, keys...)
+	if err != nil {
+		return nil, fmt.Errorf("read room heads: %w", err)
+	}
+	out := make([]*Head, len(rooms))
+	for i, row := range rows {
+		if row == nil {
+			continue
+		}
+		if out[i], err = decodeHead(rooms[i], row); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// StateEvent returns the current state event of a type and key.
+func (r *Reader) StateEvent(ctx context.Context, room ids.RoomID, eventType, stateKey string) (*Stored, error) {
+	list, err := r.StateEvents(ctx, room, StateKey{eventType, stateKey})
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+// StateKey names a piece of state.
+type StateKey struct{ Type, Key string }
+
+// StateEvents returns several pieces of the current state, in one read.
+func (r *Reader) StateEvents(ctx context.Context, room ids.RoomID, keys ...StateKey) ([]*Stored, error) {
+	p := r.Place(room)
+	ks := make([]storage.Key, len(keys))
+	for i, k := range keys {
+		ks[i] = p.state(k.Type, k.Key)
+	}
+	return r.get(ctx, room, ks)
+}
+
+// At returns the event at a position.
+func (r *Reader) At(ctx context.Context, room ids.RoomID, s ids.Seq) (*Stored, error) {
+	list, err := r.get(ctx, room, []storage.Key{r.Place(room).timeline(s)})
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+func (r *Reader) get(ctx context.Context, room ids.RoomID, keys []storage.Key) ([]*Stored, error) {
+	rows, err := r.st.Get(ctx, keys...)
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	out := make([]*Stored, len(rows))
+	for i, row := range rows {
+		if row == nil {
+			continue
+		}
+		if out[i], err = DecodeStored(room, row); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Event returns an event of a room by its ID.
+func (r *Reader) Event(ctx context.Context, room ids.RoomID, id ids.EventID) (*Stored, error) {
+	hash, ok := eventHash(id)
+	if !ok {
+		return nil, nil
+	}
+	rows, err := r.st.Get(ctx, r.Place(room).eventIndex(hash))
+	if err != nil {
+		return nil, fmt.Errorf("find event: %w", err)
+	}
+	if rows[0] == nil {
+		return nil, nil
+	}
+	return r.At(ctx, room, tables.SortSeq(string(rows[0])))
+}
+
+// Page names a stretch of a room's timeline: positions above After and up to, and
+// including, UpTo.
+type Page struct {
+	After, UpTo ids.Seq
+	Limit       int
+	// Newest yields the last events of the stretch, newest first.
+	Newest bool
+}
+
+// Timeline returns a stretch of a room's events.
+func (r *Reader) Timeline(ctx context.Context, room ids.RoomID, pg Page) ([]*Stored, error) {
+	if pg.UpTo <= pg.After {
+		return nil, nil
+	}
+	p := r.Place(room)
+	rows, err := r.st.Scan(ctx, storage.Range{
+		Partition: p.Partition, Table: tables.Timeline, Entity: string(room),
+		From: tables.SeqSort(pg.After + 1), To: tables.SeqSort(pg.UpTo + 1), Limit: pg.Limit, Reverse: pg.Newest,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read timeline: %w", err)
+	}
+	return decodeRows(room, rows)
+}
+
+func decodeRows(room ids.RoomID, rows []storage.Entry) ([]*Stored, error) {
+	out := make([]*Stored, 0, len(rows))
+	for _, row := range rows {
+		s, err := DecodeStored(room, row.Value)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// statePage is how many state rows one read of a whole state takes.
+const statePage = 1000
+
+
+// WalkState calls fn with the current state events of a room whose type is
+// eventType, or all if that is "", in order of type and key. fn returns false to
+// end the walk.
+func (r *Reader) WalkState(ctx context.Context, room ids.RoomID, eventType string, fn func(*Stored) bool) error {
+	from, to := "", ""
+	if eventType != "" {
+		from = partition.JoinSort(eventType, "")
+		to = partition.PrefixEnd(from)
+	}
+	return r.walk(ctx, room, from, to, fn)
+}
+
+func (r *Reader) walk(ctx context.Context, room ids.RoomID, from, to string, fn func(*Stored) bool) error {
+	p := r.Place(room)
+	for {
+		rows, err := r.st.Scan(ctx, storage.Range{
+			Partition: p.Partition, Table: tables.State, Entity: string(room), From: from, To: to, Limit: statePage,
+		})
+		if err != nil {
+			return fmt.Errorf("read state: %w", err)
+		}
+		for _, row := range rows {
+			s, err := DecodeStored(room, row.Value)
+			if err != nil {
+				return err
+			}
+			if !fn(s) {
+				return nil
+			}
+		}
+		if len(rows) < statePage {
+			return nil
+		}
+		from = rows[len(rows)-1].Sort + "\x00"
+	}
+}
+
+// StateUpTo returns the state of a room after the event at position s: all of
+// it, or that of one type. Members may be left out.
+func (r *Reader) StateUpTo(ctx context.Context, room ids.RoomID, s ids.Seq, o StateOptions) ([]*Stored, error) {
+	var out []*Stored
+	add := func(e *Stored) error {
+		old, err := r.asOf(ctx, room, e, s)
+		if err != nil {
+			return err
+		}
+		if old != nil {
+			out = append(out, old)
+		}
+		return nil
+	}
+	var failed error
+	each := func(e *Stored) bool { failed = add(e); return failed == nil }
+	var err error
+	switch {
+	case o.Type != "":
+		err = r.WalkState(ctx, room, o.Type, each)
+	case o.NoMembers:
+		// The members of a large room lie in one stretch, which is stepped over.
+		members := partition.JoinSort(event.TypeMember, "")
+		if err = r.walk(ctx, room, "", members, each); err == nil && failed == nil {
+			err = r.walk(ctx, room, partition.PrefixEnd(members), "", each)
+		}
+	default:
+		err = r.WalkState(ctx, room, "", each)
+	}
+	return out, errors.Join(err, failed)
+}
+
+// StateOptions selects state.
+type StateOptions struct {
+	// Type selects one event type, "" all.
+	Type string
+	// NoMembers leaves m.room.member out.
+	NoMembers bool
+}
+
+// asOf returns what e was after position s: e or what it replaced, nil if there
+// was nothing.
+func (r *Reader) asOf(ctx context.Context, room ids.RoomID, e *Stored, s ids.Seq) (*Stored, error) {
+	for e != nil && e.Seq > s {
+		if e.Replaces == 0 {
+			return nil, nil
+		}
+		var err error
+		if e, err = r.At(ctx, room, e.Replaces); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+// StateEventUpTo is StateEvent after the event at position s.
+func (r *Reader) StateEventUpTo(ctx context.Context, room ids.RoomID, k StateKey, s ids.Seq) (*Stored, error) {
+	e, err := r.StateEvent(ctx, room, k.Type, k.Key)
+	if err != nil || e == nil {
+		return nil, err
+	}
+	return r.asOf(ctx, room, e, s)
+}
+
+// StateChanges returns the state as of position upTo of what changed above
+// position after, at most limit changes; more reports that there were more, in
+// which case the caller reads the whole state instead.
+func (r *Reader) StateChanges(ctx context.Context, room ids.RoomID, after, upTo ids.Seq, limit int) (changed []*Stored, more bool, err error) {
+	if upTo <= after {
+		return nil, false, nil
+	}
+	p := r.Place(room)
+	rows, err := r.st.Scan(ctx, storage.Range{
+		Partition: p.Partition, Table: tables.StateLog, Entity: string(room),
+		From: tables.SeqSort(after + 1), To: tables.SeqSort(upTo + 1), Limit: limit + 1,
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("read state changes: %w", err)
+	}
+	if len(rows) > limit {
+		return nil, true, nil
+	}
+	last := make(map[string]int, len(rows))
+	for i, row := range rows {
+		last[string(row.Value)] = i
+	}
+	keys := make([]storage.Key, 0, len(last))
+	for i, row := range rows {
+		if last[string(row.Value)] == i {
+			keys = append(keys, p.timeline(tables.SortSeq(row.Sort)))
+		}
+	}
+	list, err := r.get(ctx, room, keys)
+	if err != nil {
+		return nil, false, err
+	}
+	out := list[:0]
+	for _, s := range list {
+		if s != nil {
+			out = append(out, s)
+		}
+	}
+	return out, false, nil
+}

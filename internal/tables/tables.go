@@ -1,0 +1,94 @@
+// Package tables numbers the tables of the store. The numbers are part of the
+// on-disk format: they are never reused.
+package tables
+
+import (
+	"encoding/binary"
+
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+)
+
+// Tables of a partition itself; the entity is "".
+const (
+	// Log holds the committed batches: sort is the batch's last Seq.
+	Log storage.Table = 1
+	// Outbox holds effects on their way: sort is destination, Seq, index.
+	Outbox storage.Table = 2
+	// Cursor holds the last effect applied from each origin partition.
+	Cursor storage.Table = 3
+	// Directory lists the partition's public rooms: sort is the room ID.
+	Directory storage.Table = 4
+	// Rooms lists the partition's rooms: sort is the room ID.
+	Rooms storage.Table = 5
+	// Users lists the partition's users: sort is the user ID.
+	Users storage.Table = 6
+)
+
+// Tables of a room; the entity is the room ID, for Alias the alias.
+const (
+	// RoomHead is one row: the end of the room's hash chain, and counts.
+	RoomHead storage.Table = 16
+	// Timeline holds the events: sort is the Seq.
+	Timeline storage.Table = 17
+	// EventIndex leads from an event ID to its Seq.
+	EventIndex storage.Table = 18
+	// State holds the current state: sort is type, NUL, state key.
+	State storage.Table = 19
+	// StateLog lists the state events in order: sort is the Seq.
+	StateLog storage.Table = 20
+	// Txn leads from device and transaction ID to the event ID.
+	Txn storage.Table = 21
+	// Receipt holds the receipts: sort is type, thread and user.
+	Receipt storage.Table = 22
+	// ReceiptLog lists the receipts in order of change: sort is the Seq.
+	ReceiptLog storage.Table = 23
+	// Alias leads from an alias to its room.
+	Alias storage.Table = 24
+	// RoomAlias lists a room's aliases.
+	RoomAlias storage.Table = 25
+	// Relation lists the events that relate to an event.
+	Relation storage.Table = 26
+)
+
+// Tables of a user; the entity is the user ID.
+const (
+	// Account is one row: password hash, flags.
+	Account storage.Table = 64
+	// Profile holds the profile fields.
+	Profile storage.Table = 65
+	// Device holds the devices.
+	Device storage.Table = 66
+	// Token holds access and refresh tokens: sort is the token's hash.
+	Token storage.Table = 67
+	// Membership holds the rooms of the user: sort is the room ID.
+	Membership storage.Table = 68
+	// Stream lists what changed for the user: sort is the Seq.
+	Stream storage.Table = 69
+	// AccountData holds account data: sort is room ID (or ""), NUL, type.
+	AccountData storage.Table = 70
+	// Filter holds sync filters: sort is the filter ID.
+	Filter storage.Table = 71
+	// Inbox holds to-device messages: sort is device, NUL, Seq.
+	Inbox storage.Table = 72
+	// UserTxn is Txn for requests that are not about a room.
+	UserTxn storage.Table = 73
+	// RegToken holds a registration token; the entity is the token.
+	RegToken storage.Table = 74
+)
+
+// SeqSort encodes a Seq so that its order is the order of the sort keys.
+func SeqSort(s ids.Seq) string {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], uint64(s))
+	return string(b[:])
+}
+
+// SortSeq decodes what SeqSort encoded, from the end of a sort key. It gives 0
+// for a key that is too short.
+func SortSeq(sort string) ids.Seq {
+	if len(sort) < 8 {
+		return 0
+	}
+	return ids.Seq(binary.BigEndian.Uint64([]byte(sort[len(sort)-8:])))
+}
