@@ -13,12 +13,22 @@ import (
 // use nests below 20; the bound keeps recursion, here and in every client, small.
 const MaxDepth = 100
 
+// maxInput bounds the JSON text in bytes, so that an offset fits in an int32.
+const maxInput = 1 << 30
+
+// Room for this much is on the stack, which suffices for nearly every event.
+const (
+	stackMembers = 16  // of one object
+	stackSort    = 512 // bytes of an object to sort
+)
+
 // Canonical appends the canonical form of the one JSON value in src to dst.
 // spec: appendices §Canonical JSON, as room versions from 6 on enforce it.
 //
-// The error wraps ErrNotJSON or ErrBadJSON, and dst then is as it was. If src
-// has both kinds of fault it is ErrNotJSON, except that nothing is read past
-// the nesting limit. The result is never longer than src.
+// The error wraps ErrNotJSON, ErrBadJSON or, for input no caller should let in,
+// ErrTooLarge; dst then is as it was. If src has both kinds of fault it is
+// ErrNotJSON, except that nothing is read past the nesting limit. The result is
+// never longer than src.
 //
 // How: one pass writes each member as it is read and remembers where it lies.
 // Only an object whose keys did not arrive in order is sorted, by moving its
@@ -28,13 +38,11 @@ func Canonical(dst, src []byte) ([]byte, error) {
 	if !utf8.Valid(src) {
 		return dst, fmt.Errorf("%w: invalid UTF-8", ErrNotJSON)
 	}
-	// Both live on the stack: enough for nearly every event.
-	var members [32]member
-	var scratch [512]byte
-	c := canonicalizer{
-		src: src, dst: slices.Grow(dst, len(src)),
-		members: members[:0], scratch: scratch[:0],
+	if len(src) > maxInput {
+		return dst, fmt.Errorf("%w: %d bytes of JSON", ErrTooLarge, len(src))
 	}
+	c := canonicalizer{src: src, dst: slices.Grow(dst, len(src))}
+	c.base = len(c.dst)
 	err := c.value(0)
 	if err == nil {
 		if c.space(); c.pos != len(src) {
@@ -62,21 +70,22 @@ func CanonicalObject(dst, src []byte) ([]byte, error) {
 
 // canonicalizer is the state of one call of Canonical.
 type canonicalizer struct {
-	src, dst []byte
-	pos      int
-	// members is a stack: those of the object being read are on top.
-	members []member
-	scratch []byte
+	src, dst  []byte
+	pos, base int // base is where the value begins in dst
 	// forbidden is the first fault of the ErrBadJSON kind. Reading goes on to
 	// learn whether the text is JSON at all.
 	forbidden error
 }
 
-// member is where dst holds a member of an object: key and value, no comma.
+// member is where dst holds a member of an object, key and value without a
+// comma, counted from base.
 type member struct {
-	start, keyEnd, end int
+	start, keyEnd, end int32
 	escaped            bool // the key holds a backslash
 }
+
+// offset is where the next byte will be written, counted from base.
+func (c *canonicalizer) offset() int32 { return int32(len(c.dst) - c.base) }
 
 func (c *canonicalizer) malformed(what string) error {
 	return fmt.Errorf("%w: %s at byte %d", ErrNotJSON, what, c.pos)
@@ -175,21 +184,24 @@ func (c *canonicalizer) array(depth int) error {
 func (c *canonicalizer) object(depth int) error {
 	c.pos++
 	c.dst = append(c.dst, '{')
-	body, base, sorted := len(c.dst), len(c.members), true
+	body, sorted := c.offset(), true
 	if c.next() == '}' {
 		c.pos++
 		c.dst = append(c.dst, '}')
 		return nil
 	}
+	// Not in c: what a pointer leads to would be on the heap.
+	var room [stackMembers]member
+	members := room[:0]
 	for {
 		m, err := c.member(depth)
 		if err != nil {
 			return err
 		}
-		if n := len(c.members); sorted && n > base {
-			sorted = c.compare(c.members[n-1], m) < 0
+		if n := len(members); sorted && n > 0 {
+			sorted = c.compare(members[n-1], m) < 0
 		}
-		c.members = append(c.members, m)
+		members = append(members, m)
 		switch c.next() {
 		case ',':
 			c.pos++
@@ -203,9 +215,8 @@ func (c *canonicalizer) object(depth int) error {
 		break
 	}
 	if !sorted {
-		c.sort(body, c.members[base:])
+		c.sort(body, members)
 	}
-	c.members = c.members[:base]
 	c.dst = append(c.dst, '}')
 	return nil
 }
@@ -214,11 +225,11 @@ func (c *canonicalizer) member(depth int) (m member, err error) {
 	if c.next() != '"' {
 		return m, c.malformed("no key")
 	}
-	m.start = len(c.dst)
+	m.start = c.offset()
 	if m.escaped, err = c.str(); err != nil {
 		return m, err
 	}
-	m.keyEnd = len(c.dst)
+	m.keyEnd = c.offset()
 	if c.next() != ':' {
 		return m, c.malformed("no colon")
 	}
@@ -227,12 +238,12 @@ func (c *canonicalizer) member(depth int) (m member, err error) {
 	if err := c.value(depth + 1); err != nil {
 		return m, err
 	}
-	m.end = len(c.dst)
+	m.end = c.offset()
 	return m, nil
 }
 
 // sort brings the members of the object whose text begins at body into order.
-func (c *canonicalizer) sort(body int, members []member) {
+func (c *canonicalizer) sort(body int32, members []member) {
 	slices.SortFunc(members, c.compare)
 	for i := 1; i < len(members); i++ {
 		if c.compare(members[i-1], members[i]) == 0 {
@@ -240,20 +251,22 @@ func (c *canonicalizer) sort(body int, members []member) {
 			return
 		}
 	}
-	c.scratch = append(c.scratch[:0], c.dst[body:]...)
-	c.dst = c.dst[:body]
+	var room [stackSort]byte
+	text := append(room[:0], c.dst[c.base+int(body):]...)
+	c.dst = c.dst[:c.base+int(body)]
 	for i, m := range members {
 		if i > 0 {
 			c.dst = append(c.dst, ',')
 		}
-		c.dst = append(c.dst, c.scratch[m.start-body:m.end-body]...)
+		c.dst = append(c.dst, text[m.start-body:m.end-body]...)
 	}
 }
 
 // compare orders two members by the code points of their keys, which is the
 // order of their UTF-8 bytes.
 func (c *canonicalizer) compare(a, b member) int {
-	ka, kb := c.dst[a.start+1:a.keyEnd-1], c.dst[b.start+1:b.keyEnd-1]
+	text := c.dst[c.base:]
+	ka, kb := text[a.start+1:a.keyEnd-1], text[b.start+1:b.keyEnd-1]
 	if !a.escaped && !b.escaped {
 		return bytes.Compare(ka, kb)
 	}
