@@ -1,0 +1,234 @@
+package account
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/tables"
+)
+
+// Data is account data, of the user or of one room.
+type Data struct {
+	Room ids.RoomID `json:"-"`
+	Type string     `json:"-"`
+	// Content is a JSON object.
+	Content jsontext.Value `json:"content"`
+	// Seq is the position of the last change.
+	Seq ids.Seq `json:"seq"`
+}
+
+// SetData replaces account data. spec: client-server §Client Config.
+type SetData struct {
+	command
+	Room    ids.RoomID
+	Type    string
+	Content jsontext.Value
+	// Edit, if not nil, changes a part of the content instead.
+	Edit Edit
+}
+
+// Edit is a change to a part of account data. Its exported fields say all there
+// is to say about it. Edited is pure; present is nil if there is no such data.
+type Edit interface {
+	Edited(present jsontext.Value) (jsontext.Value, error)
+}
+
+// NewSetData returns the command; room is "" for data of the user.
+func NewSetData(user ids.UserID, r ids.RoomID, typ string, content jsontext.Value) *SetData {
+	return &SetData{command: command{user}, Room: r, Type: typ, Content: content}
+}
+
+// NewEditData returns a command that changes a part of account data.
+func NewEditData(user ids.UserID, r ids.RoomID, typ string, edit Edit) *SetData {
+	return &SetData{command: command{user}, Room: r, Type: typ, Edit: edit}
+}
+
+var _ partition.Command = (*SetData)(nil)
+
+// Name implements partition.Command.
+func (c *SetData) Name() string { return "set_account_data" }
+
+// Prepare implements partition.Command.
+func (c *SetData) Prepare(ctx context.Context, p *partition.Prep) error {
+	return p.Pin(ctx, c.at(p).data(c.Room, c.Type))
+}
+
+// Apply implements partition.Command.
+func (c *SetData) Apply(tx *partition.Tx) (any, error) {
+	p := c.in(tx)
+	k := p.data(c.Room, c.Type)
+	old := get[Data](tx, k)
+	content := c.Content
+	if c.Edit != nil {
+		var present jsontext.Value
+		if old != nil {
+			present = old.Content
+		}
+		var err error
+		if content, err = c.Edit.Edited(present); err != nil {
+			return nil, err
+		}
+	}
+	if old != nil {
+		if string(old.Content) == string(content) {
+			return nil, nil
+		}
+		tx.Delete(p.stream(old.Seq))
+	}
+	s := emit(tx, p, Change{Kind: ChangeAccountData, Room: c.Room, Type: c.Type})
+	put(tx, k, &Data{Content: content, Seq: s})
+	return nil, nil
+}
+
+// SetProfile sets a profile field; a nil Value removes it. The value is JSON.
+type SetProfile struct {
+	command
+	Field string
+	Value jsontext.Value
+}
+
+// NewSetProfile returns the command.
+func NewSetProfile(user ids.UserID, field string, value jsontext.Value) *SetProfile {
+	return &SetProfile{command{user}, field, value}
+}
+
+var _ partition.Command = (*SetProfile)(nil)
+
+// Name implements partition.Command.
+func (c *SetProfile) Name() string { return "set_profile" }
+
+// Prepare implements partition.Command.
+func (c *SetProfile) Prepare(ctx context.Context, p *partition.Prep) error {
+	return p.Pin(ctx, c.at(p).account())
+}
+
+// Apply implements partition.Command.
+func (c *SetProfile) Apply(tx *partition.Tx) (any, error) {
+	p := c.in(tx)
+	if get[Account](tx, p.account()) == nil {
+		return nil, merr.NotFoundErr("No such user")
+	}
+	if c.Value == nil {
+		tx.Delete(p.profile(c.Field))
+	} else {
+		tx.Put(p.profile(c.Field), c.Value, nil)
+	}
+	return nil, nil
+}
+
+// PutFilter stores a filter under an ID that the caller made from its content.
+type PutFilter struct {
+	command
+	ID     string
+	Filter jsontext.Value
+}
+
+// NewPutFilter returns the command.
+func NewPutFilter(user ids.UserID, id string, filter jsontext.Value) *PutFilter {
+	return &PutFilter{command{user}, id, filter}
+}
+
+var _ partition.Command = (*PutFilter)(nil)
+
+// Name implements partition.Command.
+func (c *PutFilter) Name() string { return "put_filter" }
+
+// Prepare implements partition.Command.
+func (c *PutFilter) Prepare(context.Context, *partition.Prep) error { return nil }
+
+// Apply implements partition.Command.
+func (c *PutFilter) Apply(tx *partition.Tx) (any, error) {
+	tx.Put(c.in(tx).key(tables.Filter, c.ID), c.Filter, nil)
+	return nil, nil
+}
+
+// Forget takes a room that the user has left out of their list. spec:
+// client-server §POST /rooms/{roomId}/forget.
+type Forget struct {
+	command
+	Room ids.RoomID
+}
+
+// NewForget returns the command.
+func NewForget(user ids.UserID, r ids.RoomID) *Forget { return &Forget{command{user}, r} }
+
+var _ partition.Command = (*Forget)(nil)
+
+// Name implements partition.Command.
+func (c *Forget) Name() string { return "forget" }
+
+// Prepare implements partition.Command.
+func (c *Forget) Prepare(ctx context.Context, p *partition.Prep) error {
+	return p.Pin(ctx, c.at(p).membership(c.Room))
+}
+
+// Apply implements partition.Command.
+func (c *Forget) Apply(tx *partition.Tx) (any, error) {
+	k := c.in(tx).membership(c.Room)
+	m := get[Membership](tx, k)
+	if m == nil || m.Forgotten {
+		return nil, nil
+	}
+	if m.Membership != event.Leave && m.Membership != event.Ban {
+		return nil, merr.New(http.StatusBadRequest, merr.Unknown, "You are still in this room")
+	}
+	forgotten := *m
+	forgotten.Forgotten = true
+	put(tx, k, &forgotten)
+	return nil, nil
+}
+
+// Effects are the effects that users receive.
+func Effects() map[string]partition.EffectHandler {
+	return map[string]partition.EffectHandler{room.EffectMembership: membershipEffects{}}
+}
+
+type membershipEffects struct{}
+
+func decodeMembership(e partition.Effect) (*room.MembershipChange, error) {
+	c := &room.MembershipChange{}
+	if err := json.Unmarshal(e.Payload, c); err != nil {
+		return nil, fmt.Errorf("decode membership change: %w", err)
+	}
+	return c, nil
+}
+
+// Prepare implements partition.EffectHandler.
+func (membershipEffects) Prepare(ctx context.Context, p *partition.Prep, e partition.Effect) error {
+	c, err := decodeMembership(e)
+	if err != nil {
+		return err
+	}
+	return p.Pin(ctx, Place{p.Partition(), c.User}.membership(c.Room))
+}
+
+// Apply implements partition.EffectHandler.
+func (membershipEffects) Apply(tx *partition.Tx, e partition.Effect) error {
+	c, err := decodeMembership(e)
+	if err != nil {
+		return err
+	}
+	p := Place{tx.Partition(), c.User}
+	k := p.membership(c.Room)
+	var prev event.Membership
+	if old := get[Membership](tx, k); old != nil {
+		prev = old.Membership
+	}
+	s := emit(tx, p, Change{
+		Kind: ChangeMembership, Room: c.Room, Membership: c.Membership, Prev: prev, RoomSeq: c.Seq,
+	})
+	put(tx, k, &Membership{
+		Room: c.Room, Membership: c.Membership, Prev: prev, RoomSeq: c.Seq, Seq: s,
+		EventID: c.EventID, Sender: c.Sender, Direct: c.Direct, Stripped: c.Stripped,
+	})
+	return nil
+}

@@ -1,0 +1,197 @@
+package account
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/tables"
+)
+
+// Reader shows committed users. It checks nobody's rights. Its methods are safe
+// for concurrent use. What does not exist is nil.
+type Reader struct {
+	st    storage.Store
+	count int
+}
+
+// NewReader reads users from a store with count partitions.
+func NewReader(st storage.Store, count int) *Reader { return &Reader{st, count} }
+
+// Place returns where a user's rows are.
+func (r *Reader) Place(user ids.UserID) Place { return PlaceOf(user, r.count) }
+
+func one[T any](ctx context.Context, r *Reader, k storage.Key) (*T, error) {
+	rows, err := r.st.Get(ctx, k)
+	if err != nil {
+		return nil, fmt.Errorf("read table %d: %w", k.Table, err)
+	}
+	if rows[0] == nil {
+		return nil, nil
+	}
+	v := new(T)
+	if err := decode(rows[0], v); err != nil {
+		return nil, fmt.Errorf("row of table %d: %w", k.Table, err)
+	}
+	return v, nil
+}
+
+// scan reads a stretch of one of the user's tables to its end.
+func (r *Reader) scan(ctx context.Context, p Place, t storage.Table, from, to string, fn func(storage.Entry) error) error {
+	for {
+		rows, err := r.st.Scan(ctx, storage.Range{
+			Partition: p.Partition, Table: t, Entity: string(p.User), From: from, To: to, Limit: storage.MaxScan,
+		})
+		if err != nil {
+			return fmt.Errorf("scan table %d: %w", t, err)
+		}
+		for _, row := range rows {
+			if err := fn(row); err != nil {
+				return fmt.Errorf("row of table %d: %w", t, err)
+			}
+		}
+		if len(rows) < storage.MaxScan {
+			return nil
+		}
+		from = rows[len(rows)-1].Sort + "\x00"
+	}
+}
+
+// Account returns a user's account.
+func (r *Reader) Account(ctx context.Context, user ids.UserID) (*Account, error) {
+	return one[Account](ctx, r, r.Place(user).account())
+}
+
+// Token returns the token with a hash.
+func (r *Reader) Token(ctx context.Context, user ids.UserID, hash string) (*Token, error) {
+	return one[Token](ctx, r, r.Place(user).token(hash))
+}
+
+// Device returns a device.
+func (r *Reader) Device(ctx context.Context, user ids.UserID, d ids.DeviceID) (*Device, error) {
+	return one[Device](ctx, r, r.Place(user).device(d))
+}
+
+// DeviceInfo is a device with its ID.
+type DeviceInfo struct {
+	ID ids.DeviceID
+	Device
+}
+
+// Devices lists a user's devices in order of their IDs.
+func (r *Reader) Devices(ctx context.Context, user ids.UserID) ([]DeviceInfo, error) {
+	var out []DeviceInfo
+	err := r.scan(ctx, r.Place(user), tables.Device, "", "", func(e storage.Entry) error {
+		d := DeviceInfo{ID: ids.DeviceID(e.Sort)}
+		out = append(out, d)
+		return decode(e.Value, &out[len(out)-1].Device)
+	})
+	return out, err
+}
+
+// Profile returns a user's profile fields, JSON values by name; nil if there is
+// no such user.
+func (r *Reader) Profile(ctx context.Context, user ids.UserID) (map[string]jsontext.Value, error) {
+	a, err := r.Account(ctx, user)
+	if err != nil || a == nil {
+		return nil, err
+	}
+	out := make(map[string]jsontext.Value)
+	err = r.scan(ctx, r.Place(user), tables.Profile, "", "", func(e storage.Entry) error {
+		out[e.Sort] = e.Value
+		return nil
+	})
+	return out, err
+}
+
+// Membership returns one room of a user's list.
+func (r *Reader) Membership(ctx context.Context, user ids.UserID, room ids.RoomID) (*Membership, error) {
+	return one[Membership](ctx, r, r.Place(user).membership(room))
+}
+
+// Memberships lists a user's rooms, those left and forgotten too.
+func (r *Reader) Memberships(ctx context.Context, user ids.UserID) ([]*Membership, error) {
+	var out []*Membership
+	err := r.scan(ctx, r.Place(user), tables.Membership, "", "", func(e storage.Entry) error {
+		m := &Membership{}
+		out = append(out, m)
+		return decode(e.Value, m)
+	})
+	return out, err
+}
+
+// Joined lists the rooms a user is in.
+func (r *Reader) Joined(ctx context.Context, user ids.UserID) ([]ids.RoomID, error) {
+	all, err := r.Memberships(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	out := []ids.RoomID{}
+	for _, m := range all {
+		if m.Membership == event.Join {
+			out = append(out, m.Room)
+		}
+	}
+	return out, nil
+}
+
+// Data returns account data; room is "" for that of the user.
+func (r *Reader) Data(ctx context.Context, user ids.UserID, room ids.RoomID, typ string) (*Data, error) {
+	d, err := one[Data](ctx, r, r.Place(user).data(room, typ))
+	if d != nil {
+		d.Room, d.Type = room, typ
+	}
+	return d, err
+}
+
+// AllData returns all account data of the user (room "") or of one room.
+func (r *Reader) AllData(ctx context.Context, user ids.UserID, room ids.RoomID) ([]*Data, error) {
+	prefix := partition.JoinSort(string(room), "")
+	return r.dataRange(ctx, user, prefix, partition.PrefixEnd(prefix))
+}
+
+// EveryData returns all account data of the user and of all rooms, in one read.
+func (r *Reader) EveryData(ctx context.Context, user ids.UserID) ([]*Data, error) {
+	return r.dataRange(ctx, user, "", "")
+}
+
+func (r *Reader) dataRange(ctx context.Context, user ids.UserID, from, to string) ([]*Data, error) {
+	var out []*Data
+	err := r.scan(ctx, r.Place(user), tables.AccountData, from, to, func(e storage.Entry) error {
+		d := &Data{}
+		room, typ, _ := strings.Cut(e.Sort, "\x00")
+		d.Room, d.Type = ids.RoomID(room), typ
+		out = append(out, d)
+		return decode(e.Value, d)
+	})
+	return out, err
+}
+
+// Filter returns a stored filter.
+func (r *Reader) Filter(ctx context.Context, user ids.UserID, id string) (jsontext.Value, error) {
+	rows, err := r.st.Get(ctx, r.Place(user).key(tables.Filter, id))
+	if err != nil {
+		return nil, fmt.Errorf("read filter: %w", err)
+	}
+	return rows[0], nil
+}
+
+// Changes returns what changed for a user above after and up to upTo.
+func (r *Reader) Changes(ctx context.Context, user ids.UserID, after, upTo ids.Seq) ([]*Change, error) {
+	if upTo <= after {
+		return nil, nil
+	}
+	var out []*Change
+	err := r.scan(ctx, r.Place(user), tables.Stream, tables.SeqSort(after+1), tables.SeqSort(upTo+1), func(e storage.Entry) error {
+		c, err := DecodeChange(tables.SortSeq(e.Sort), e.Value)
+		out = append(out, c)
+		return err
+	})
+	return out, err
+}

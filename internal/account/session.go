@@ -1,0 +1,329 @@
+package account
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/tables"
+)
+
+// MaxDevices bounds the devices of one user; the one seen least recently makes
+// room for a new one. Bots that log in anew at every start would otherwise add
+// one each time.
+const MaxDevices = 500
+
+// Session is the device and the tokens of a login.
+type Session struct {
+	Device      ids.DeviceID
+	DisplayName string
+	// Access and Refresh are the hashes of the tokens; Refresh is "" for none.
+	Access, Refresh string
+	// AccessExpiresTS and RefreshExpiresTS are in ms since 1970, 0 for never.
+	AccessExpiresTS, RefreshExpiresTS int64
+	IP, UserAgent                     string
+}
+
+// Register makes an account and, unless Session is nil, logs it in.
+// M_USER_IN_USE if it exists.
+type Register struct {
+	command
+	Account Account
+	// DisplayName is the first display name, "" for none.
+	DisplayName string
+	Session     *Session
+}
+
+// NewRegister returns the command for a user ID that is valid.
+func NewRegister(user ids.UserID, a Account, displayName string, s *Session) *Register {
+	return &Register{command{user}, a, displayName, s}
+}
+
+var _ partition.Command = (*Register)(nil)
+
+// Name implements partition.Command.
+func (c *Register) Name() string { return "register" }
+
+// Prepare implements partition.Command.
+func (c *Register) Prepare(ctx context.Context, p *partition.Prep) error {
+	keys := []storage.Key{c.at(p).account()}
+	if c.Session != nil {
+		keys = append(keys, c.at(p).device(c.Session.Device))
+	}
+	return p.Pin(ctx, keys...)
+}
+
+// Apply implements partition.Command.
+func (c *Register) Apply(tx *partition.Tx) (any, error) {
+	p := c.in(tx)
+	if get[Account](tx, p.account()) != nil {
+		return nil, merr.New(http.StatusBadRequest, merr.UserInUse, "The user name is taken")
+	}
+	a := c.Account
+	a.CreatedTS = tx.Now
+	put(tx, p.account(), &a)
+	tx.Put(storage.Key{Partition: p.Partition, Table: tables.Users, Sort: string(p.User)}, []byte{}, nil)
+	if c.DisplayName != "" {
+		tx.Put(p.profile("displayname"), encode(c.DisplayName), nil)
+	}
+	if c.Session != nil {
+		c.Session.start(tx, p)
+	}
+	return nil, nil
+}
+
+// start writes the device and its tokens; the tokens that the device had before
+// end. spec: client-server §Relationship between access tokens and devices.
+func (s *Session) start(tx *partition.Tx, p Place) {
+	old := get[Device](tx, p.device(s.Device))
+	d := Device{DisplayName: s.DisplayName, LastSeenIP: s.IP, LastSeenTS: tx.Now, UserAgent: s.UserAgent}
+	if old != nil {
+		if d.DisplayName == "" {
+			d.DisplayName = old.DisplayName
+		}
+		for _, hash := range old.Tokens {
+			tx.Delete(p.token(hash))
+		}
+		if len(old.Tokens) > 0 {
+			emit(tx, p, Change{Kind: ChangeSessions, Devices: []ids.DeviceID{s.Device}})
+		}
+	}
+	d.Tokens = s.issue(tx, p, nil)
+	put(tx, p.device(s.Device), &d)
+}
+
+// issue writes the session's tokens. They end those in replaces when used.
+func (s *Session) issue(tx *partition.Tx, p Place, replaces []string) []string {
+	issued := []string{s.Access}
+	access := &Token{Device: s.Device, ExpiresTS: s.AccessExpiresTS, Replaces: replaces, Pair: s.Refresh}
+	if s.Refresh != "" {
+		issued = append(issued, s.Refresh)
+		put(tx, p.token(s.Refresh), &Token{
+			Device: s.Device, Refresh: true, ExpiresTS: s.RefreshExpiresTS, Replaces: replaces, Pair: s.Access,
+		})
+	}
+	put(tx, p.token(s.Access), access)
+	return issued
+}
+
+// Login starts a session of an account whose owner has proved who they are.
+type Login struct {
+	command
+	Session Session
+	// PasswordHash, if not "", is replaced: its parameters were out of date.
+	PasswordHash string
+
+	drop []ids.DeviceID // devices over MaxDevices
+}
+
+// NewLogin returns the command.
+func NewLogin(user ids.UserID, s Session, newHash string) *Login {
+	return &Login{command: command{user}, Session: s, PasswordHash: newHash}
+}
+
+var _ partition.Command = (*Login)(nil)
+
+// Name implements partition.Command.
+func (c *Login) Name() string { return "login" }
+
+// Prepare implements partition.Command.
+func (c *Login) Prepare(ctx context.Context, p *partition.Prep) error {
+	devices, err := NewReader(p.Store(), p.Count()).Devices(ctx, c.User)
+	if err != nil {
+		return err
+	}
+	c.drop = nil
+	if len(devices) >= MaxDevices {
+		slices.SortFunc(devices, func(a, b DeviceInfo) int { return int(a.LastSeenTS - b.LastSeenTS) })
+		for _, d := range devices[:len(devices)-MaxDevices+1] {
+			if d.ID != c.Session.Device {
+				c.drop = append(c.drop, d.ID)
+			}
+		}
+	}
+	keys := []storage.Key{c.at(p).account(), c.at(p).device(c.Session.Device)}
+	for _, d := range c.drop {
+		keys = append(keys, c.at(p).device(d))
+	}
+	return p.Pin(ctx, keys...)
+}
+
+// Apply implements partition.Command.
+func (c *Login) Apply(tx *partition.Tx) (any, error) {
+	p := c.in(tx)
+	a := get[Account](tx, p.account())
+	if err := a.mayLogIn(); err != nil {
+		return nil, err
+	}
+	if c.PasswordHash != "" {
+		changed := *a
+		changed.PasswordHash = c.PasswordHash
+		put(tx, p.account(), &changed)
+	}
+	endDevices(tx, p, c.drop)
+	c.Session.start(tx, p)
+	return nil, nil
+}
+
+func (a *Account) mayLogIn() error {
+	switch {
+	case a == nil:
+		return merr.ForbiddenErr("Wrong user name or password")
+	case a.Deactivated:
+		return merr.New(http.StatusForbidden, merr.UserDeactivated, "This account has been deactivated")
+	case a.Locked:
+		return merr.New(http.StatusUnauthorized, merr.UserLocked, "This account has been locked").With("soft_logout", true)
+	}
+	return nil
+}
+
+// endDevices removes devices, which are pinned, with everything that is theirs.
+func endDevices(tx *partition.Tx, p Place, devices []ids.DeviceID) {
+	var ended []ids.DeviceID
+	for _, id := range devices {
+		d := get[Device](tx, p.device(id))
+		if d == nil {
+			continue
+		}
+		for _, hash := range d.Tokens {
+			tx.Delete(p.token(hash))
+		}
+		if d.Spent != "" {
+			tx.Delete(p.token(d.Spent))
+		}
+		tx.Delete(p.device(id))
+		inbox := p.key(tables.Inbox, partition.JoinSort(string(id), ""))
+		tx.DeletePrefix(inbox)
+		ended = append(ended, id)
+	}
+	if len(ended) > 0 {
+		emit(tx, p, Change{Kind: ChangeSessions, Devices: ended})
+	}
+}
+
+// EndDevices logs devices out: all but Keep if All is set, else those listed.
+// The result is the []ids.DeviceID that ended.
+type EndDevices struct {
+	command
+	Devices []ids.DeviceID
+	All     bool
+	Keep    ids.DeviceID
+	// PasswordHash, if not "", is the new password's: changing a password may
+	// log others out, in one step.
+	PasswordHash string
+	// Deactivate ends the account too.
+	Deactivate bool
+
+	found []ids.DeviceID
+}
+
+// NewEndDevices returns the command to log out the devices listed.
+func NewEndDevices(user ids.UserID, devices ...ids.DeviceID) *EndDevices {
+	return &EndDevices{command: command{user}, Devices: devices}
+}
+
+// NewEndAll returns the command to log out all devices but keep, which may be "".
+func NewEndAll(user ids.UserID, keep ids.DeviceID) *EndDevices {
+	return &EndDevices{command: command{user}, All: true, Keep: keep}
+}
+
+var _ partition.Command = (*EndDevices)(nil)
+
+// Name implements partition.Command.
+func (c *EndDevices) Name() string { return "end_devices" }
+
+// Prepare implements partition.Command.
+func (c *EndDevices) Prepare(ctx context.Context, p *partition.Prep) error {
+	c.found = c.Devices
+	if c.All {
+		list, err := NewReader(p.Store(), p.Count()).Devices(ctx, c.User)
+		if err != nil {
+			return err
+		}
+		c.found = nil
+		for _, d := range list {
+			if d.ID != c.Keep {
+				c.found = append(c.found, d.ID)
+			}
+		}
+	}
+	keys := []storage.Key{c.at(p).account()}
+	for _, d := range c.found {
+		keys = append(keys, c.at(p).device(d))
+	}
+	return p.Pin(ctx, keys...)
+}
+
+// Apply implements partition.Command.
+func (c *EndDevices) Apply(tx *partition.Tx) (any, error) {
+	p := c.in(tx)
+	if c.PasswordHash != "" || c.Deactivate {
+		a := get[Account](tx, p.account())
+		if a == nil {
+			return nil, merr.NotFoundErr("No such user")
+		}
+		changed := *a
+		if c.PasswordHash != "" {
+			changed.PasswordHash = c.PasswordHash
+		}
+		if c.Deactivate {
+			changed.PasswordHash, changed.Deactivated = "", true
+		}
+		put(tx, p.account(), &changed)
+	}
+	endDevices(tx, p, c.found)
+	return c.found, nil
+}
+
+// UpdateDevice renames a device. M_NOT_FOUND if there is none.
+type UpdateDevice struct {
+	command
+	Device      ids.DeviceID
+	DisplayName *string
+	// Seen, if not nil, is where and when the device was last seen.
+	Seen *Seen
+}
+
+// Seen is a trace of a device.
+type Seen struct {
+	IP, UserAgent string
+	// TS is in ms since 1970.
+	TS int64
+}
+
+// NewUpdateDevice returns the command.
+func NewUpdateDevice(user ids.UserID, d ids.DeviceID, name *string, seen *Seen) *UpdateDevice {
+	return &UpdateDevice{command{user}, d, name, seen}
+}
+
+var _ partition.Command = (*UpdateDevice)(nil)
+
+// Name implements partition.Command.
+func (c *UpdateDevice) Name() string { return "update_device" }
+
+// Prepare implements partition.Command.
+func (c *UpdateDevice) Prepare(ctx context.Context, p *partition.Prep) error {
+	return p.Pin(ctx, c.at(p).device(c.Device))
+}
+
+// Apply implements partition.Command.
+func (c *UpdateDevice) Apply(tx *partition.Tx) (any, error) {
+	k := c.in(tx).device(c.Device)
+	d := get[Device](tx, k)
+	if d == nil {
+		return nil, merr.NotFoundErr("No such device")
+	}
+	changed := *d
+	if c.DisplayName != nil {
+		changed.DisplayName = *c.DisplayName
+	}
+	if c.Seen != nil {
+		changed.LastSeenIP, changed.UserAgent, changed.LastSeenTS = c.Seen.IP, c.Seen.UserAgent, c.Seen.TS
+	}
+	put(tx, k, &changed)
+	return nil, nil
+}
