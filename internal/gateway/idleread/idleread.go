@@ -1,0 +1,135 @@
+// Package idleread reads a connection without holding a buffer while it waits.
+//
+// A plain conn.Read needs its buffer before the first byte is there; on a server
+// whose connections are mostly idle, that buffer is most of what a connection
+// costs. On a TCP connection the Reader waits for readiness first and takes a
+// buffer from a pool only for the system call that has something to read. On any
+// other connection (TLS keeps a buffer of its own anyway) it waits with a few
+// bytes that are part of the Reader.
+//
+// A Reader belongs to one goroutine at a time.
+package idleread
+
+import (
+	"io"
+	"net"
+	"sync"
+	"syscall"
+)
+
+// BufferSize is the most that one read takes, in bytes: a burst of some thirty
+// small frames.
+const BufferSize = 16 << 10
+
+// smallSize is what a Reader waits with where readiness cannot be waited for.
+const smallSize = 16
+
+// Buffer is a pooled buffer.
+type Buffer [BufferSize]byte
+
+// Pool holds the buffers of any number of Readers. Its zero value is ready.
+type Pool struct{ p sync.Pool }
+
+// Get takes a buffer.
+func (p *Pool) Get() *Buffer {
+	if b, ok := p.p.Get().(*Buffer); ok {
+		return b
+	}
+	return new(Buffer)
+}
+
+// Put gives back a buffer. nil is allowed.
+func (p *Pool) Put(b *Buffer) {
+	if b != nil {
+		p.p.Put(b)
+	}
+}
+
+// Reader reads one connection.
+type Reader struct {
+	conn net.Conn
+	pool *Pool
+	raw  syscall.RawConn // nil if readiness cannot be waited for
+	try  func(fd uintptr) bool
+	buf  *Buffer
+	n    int
+	err  error
+
+	small *[smallSize]byte // set if raw is nil
+}
+
+// Init prepares r to read conn.
+func (r *Reader) Init(conn net.Conn, pool *Pool) {
+	r.conn, r.pool = conn, pool
+	if tcp, ok := conn.(*net.TCPConn); ok && readable {
+		if raw, err := tcp.SyscallConn(); err == nil {
+			r.raw, r.try = raw, r.readFD
+			return
+		}
+	}
+	r.small = new([smallSize]byte)
+}
+
+// Next waits for bytes. It returns a buffer, which the caller gives back to the
+// pool, and how many bytes of it were read (at least 1); or the connection's
+// error, io.EOF at its end.
+func (r *Reader) Next() (*Buffer, int, error) {
+	if r.raw == nil {
+		return r.nextSmall()
+	}
+	err := r.raw.Read(r.try)
+	buf, n := r.buf, r.n
+	r.buf, r.n = nil, 0
+	if err == nil {
+		err = r.err
+	}
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	if err != nil {
+		r.pool.Put(buf)
+		return nil, 0, err
+	}
+	return buf, n, nil
+}
+
+// readFD is called when the descriptor may be readable; false means wait.
+func (r *Reader) readFD(fd uintptr) bool {
+	buf := r.pool.Get()
+	n, err := readNonblock(fd, buf[:])
+	if err == errWait {
+		r.pool.Put(buf)
+		return false
+	}
+	r.buf, r.n, r.err = buf, n, err
+	return true
+}
+
+func (r *Reader) nextSmall() (*Buffer, int, error) {
+	n, err := r.conn.Read(r.small[:])
+	if n == 0 {
+		if err == nil {
+			err = io.ErrNoProgress
+		}
+		return nil, 0, err
+	}
+	buf := r.pool.Get()
+	copy(buf[:], r.small[:n])
+	return buf, n, nil
+}
+
+// More reads on into a buffer that the caller holds, because a message is under
+// way and its rest is near.
+func (r *Reader) More(buf *Buffer) (int, error) {
+	n, err := r.conn.Read(buf[:])
+	if n > 0 {
+		return n, nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return 0, err
+}
+
+// Raw gives access to the descriptor of a TCP connection, nil for any other.
+func (r *Reader) Raw() syscall.RawConn { return r.raw }

@@ -1,0 +1,322 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/feed"
+	"github.com/hubbub-chat/hubbub/internal/gateway/idleread"
+	"github.com/hubbub-chat/hubbub/internal/gateway/wire"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+)
+
+// The rate limit of frames from a client, as the interval that each takes and
+// the burst that may be saved up. Faster than any person, slower than a loop.
+const (
+	messageInterval = int64(time.Second) / 200
+	messageBurst    = 400 * messageInterval
+)
+
+var _ feed.Sink = (*session)(nil)
+
+// session is one socket.
+//
+// Its life: run (which waits for hello) → wait and work in turn, on one goroutine
+// at a time, the reading goroutine → finish, started by whoever calls close
+// first. finish does all that must happen at the end, in order, and is the last
+// to go. The struct is allocated for every socket: its size counts.
+type session struct {
+	g         *Gateway
+	shard     *shard
+	conn      net.Conn
+	addr      netip.Addr
+	userAgent string
+	born      int64 // when it began, of Gateway.now
+
+	// Of the reading goroutine.
+	in      idleread.Reader
+	dec     wire.Decoder
+	rate    int64 // when the rate limit's bucket will be full again, of Gateway.now
+	helloed bool
+	discard bool // the stream has no known position any more: its bytes are skipped
+
+	// Of the hub.
+	slot         uint8
+	index        int
+	user         ids.UserID
+	older, newer *session
+
+	// Times of Gateway.now.
+	heard atomic.Int64 // the last byte from the client
+	wrote atomic.Int64 // the last write
+
+	mu struct {
+		sync.Mutex
+		// Who it is; caller.User is "" before the sign-in.
+		caller api.Caller
+		token  string
+		feed   feed.Session // nil without sync
+		// Calls that are open, and the sign-in under way.
+		calls    []openCall
+		cancelOp context.CancelFunc
+		ack      *ackLoop
+
+		// The queue, see queue.go.
+		out       *frameList
+		syncBytes int
+		ownBytes  int
+		flush     flushState
+		refused   bool
+		room      chan struct{} // closed when own frames have drained; nil if nobody waits
+
+		// The end.
+		closing    bool
+		sealed     bool // the close frame was queued: nothing may follow
+		broken     bool // nothing can be written any more
+		readerGone bool
+		event      chan struct{} // made by finish: something it waits for happened
+	}
+}
+
+func newSession(g *Gateway, conn net.Conn, addr netip.Addr, userAgent string) *session {
+	now := g.now()
+	s := &session{
+		g: g, conn: conn, addr: addr, userAgent: userAgent, born: now,
+		shard: g.shards[rand.IntN(len(g.shards))],
+		dec:   wire.Decoder{Masked: true, Max: wire.MaxMessage},
+	}
+	s.heard.Store(now)
+	s.wrote.Store(now - int64(g.times.flushMax)) // so that the answer to hello goes out at once
+	s.in.Init(conn, &g.pool)
+	return s
+}
+
+// run is the first thing a session does, on a goroutine of its own.
+func (s *session) run(early []byte) {
+	s.g.metrics.sockets.Inc()
+	if tcp, ok := s.conn.(*net.TCPConn); ok {
+		// Pings find dead peers; the kernel's timer would only cost.
+		_ = tcp.SetKeepAlive(false)
+	}
+	_ = s.conn.SetReadDeadline(time.Now().Add(s.g.times.hello))
+	if len(early) == 0 {
+		go s.wait()
+		return
+	}
+	buf := s.g.pool.Get()
+	s.work(buf, copy(buf[:], early), nil)
+}
+
+// wait waits for bytes with a shallow stack and no buffer.
+func (s *session) wait() {
+	buf, n, err := s.in.Next()
+	go s.work(buf, n, err)
+}
+
+// work handles what came, reads on while a message is under way, and goes back
+// to waiting. It runs on the reading goroutine.
+func (s *session) work(buf *idleread.Buffer, n int, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.panicked(v)
+			s.ended(errPanicked)
+		}
+	}()
+	deadline := false
+	for err == nil {
+		s.heard.Store(s.g.now())
+		if err = s.take(buf[:n]); err != nil || s.discard || s.dec.Idle() {
+			break
+		}
+		if !deadline && s.helloed {
+			deadline = true
+			_ = s.conn.SetReadDeadline(time.Now().Add(s.g.times.message))
+		}
+		n, err = s.in.More(buf)
+	}
+	s.g.pool.Put(buf)
+	if err != nil {
+		s.ended(err)
+		return
+	}
+	if deadline {
+		_ = s.conn.SetReadDeadline(time.Time{})
+	}
+	go s.wait()
+}
+
+var (
+	errPeerClosed = errors.New("gateway: the peer closed")
+	errPanicked   = errors.New("gateway: panic")
+)
+
+// take decodes the next bytes.
+func (s *session) take(b []byte) error {
+	if s.discard {
+		return nil
+	}
+	err := s.dec.Feed(b, s)
+	for ; s.dec.Fragments > 0; s.dec.Fragments-- {
+		s.charge()
+	}
+	var v *wire.Violation
+	if errors.As(err, &v) {
+		s.discard = true
+		s.close(v.Code, v.Reason)
+		return nil
+	}
+	return err
+}
+
+// charge takes one frame from the rate limit and closes the socket if that is
+// too much.
+func (s *session) charge() bool {
+	now := s.g.now()
+	s.rate = max(s.rate, now) + messageInterval
+	if s.rate-now <= messageBurst {
+		return true
+	}
+	s.close(wire.CloseTooMany, "too many messages")
+	return false
+}
+
+// ended is the last thing the reading goroutine does.
+func (s *session) ended(err error) {
+	switch {
+	case errors.Is(err, errPeerClosed), errors.Is(err, errPanicked): // it is closing already
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.close(wire.CloseTimeout, "timeout")
+	default:
+		s.close(wire.CloseAbnormal, "")
+	}
+	s.mu.Lock()
+	s.mu.readerGone = true
+	s.signalLocked()
+	s.mu.Unlock()
+}
+
+func (s *session) panicked(v any) {
+	s.g.metrics.panics.Inc()
+	s.g.cfg.Log.Error("panic in a socket", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+	s.close(wire.CloseInternal, "internal error")
+}
+
+// Close ends the session with a close code. It never blocks; the first code
+// counts.
+func (s *session) Close(code int, reason string) { s.close(code, reason) }
+
+func (s *session) close(code int, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.closing {
+		return
+	}
+	s.mu.closing = true
+	if s.mu.cancelOp != nil {
+		s.mu.cancelOp()
+	}
+	if s.mu.room != nil {
+		close(s.mu.room)
+		s.mu.room = nil
+	}
+	s.mu.event = make(chan struct{}, 1)
+	go s.finish(code, reason)
+}
+
+// cut ends the connection at once, for a Shutdown that ran out of time.
+func (s *session) cut() {
+	_ = s.conn.Close()
+}
+
+// signalLocked wakes finish.
+func (s *session) signalLocked() {
+	if s.mu.event == nil {
+		return
+	}
+	select {
+	case s.mu.event <- struct{}{}:
+	default:
+	}
+}
+
+// await waits until ok (called with the lock held) or until limit has passed;
+// limit 0 means without end.
+func (s *session) await(limit time.Duration, ok func() bool) {
+	var expired <-chan time.Time
+	if limit > 0 {
+		t := time.NewTimer(limit)
+		defer t.Stop()
+		expired = t.C
+	}
+	for {
+		s.mu.Lock()
+		done := ok()
+		s.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-s.mu.event:
+		case <-expired:
+			return
+		}
+	}
+}
+
+// finish takes the session apart: leaves the feed, lets open calls answer, sends
+// the close frame, waits for the peer's, and only then closes the connection, so that
+// the kernel does not answer unread bytes with a reset that destroys the close
+// frame.
+func (s *session) finish(code int, reason string) {
+	defer s.g.sessions.Done()
+	s.g.hub.signOut(s)
+	s.mu.Lock()
+	sess := s.mu.feed
+	s.mu.feed = nil
+	s.mu.Unlock()
+	if sess != nil {
+		sess.Close()
+	}
+	if code != wire.CloseAbnormal {
+		s.await(s.g.times.callGrace, func() bool { return len(s.mu.calls) == 0 || s.mu.broken || s.mu.readerGone })
+		s.mu.Lock()
+		s.pushLocked(wire.Frame{Op: wire.OpClose, Own: true, Payload: wire.ClosePayload(code, reason)})
+		s.mu.sealed = true
+		s.mu.Unlock()
+		s.await(s.g.times.closing, func() bool { return s.mu.flush == flushIdle || s.mu.broken })
+		s.await(s.g.times.closing, func() bool { return s.mu.readerGone || s.mu.broken })
+	}
+	s.mu.Lock()
+	if tcp, ok := s.conn.(*net.TCPConn); ok && s.mu.broken {
+		// What the peer never took must not linger in the kernel.
+		_ = tcp.SetLinger(0)
+	}
+	s.breakLocked()
+	for _, c := range s.mu.calls {
+		c.cancel()
+	}
+	_ = s.conn.Close()
+	s.mu.Unlock()
+	s.await(0, func() bool {
+		return s.mu.readerGone && s.mu.flush != flushBlocked && len(s.mu.calls) == 0 && s.mu.ack == nil
+	})
+	s.g.hub.remove(s)
+	s.g.metrics.sockets.Dec()
+	s.g.metrics.closed(code)
+}
+
+func (s *session) device() ids.DeviceID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.caller.Device
+}

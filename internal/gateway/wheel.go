@@ -1,0 +1,112 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/gateway/wire"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+)
+
+// recheckers is how many tokens are looked up at a time: enough to overlap with
+// a slow store, too few to burden it.
+const recheckers = 8
+
+// wheel visits every session once per round (times.recheck), slot by slot.
+func (g *Gateway) wheel() {
+	tick := time.NewTicker(g.times.recheck / wheelSlots)
+	defer tick.Stop()
+	var sessions []*session
+	for slot := 0; ; slot = (slot + 1) % wheelSlots {
+		select {
+		case <-tick.C:
+		case <-g.stop:
+			return
+		}
+		sessions = g.hub.inSlot(slot, sessions[:0])
+		now := g.now()
+		for _, s := range sessions {
+			s.heartbeat(now)
+		}
+		g.recheck(sessions)
+		sessions = emptied(sessions)
+	}
+}
+
+// heartbeat pings a quiet peer and closes a dead one. A ping is due when it
+// would be late at the next visit.
+func (s *session) heartbeat(now int64) {
+	t := &s.g.times
+	heard := now - s.heard.Load()
+	if heard > 3*int64(t.heartbeat) {
+		s.close(wire.CloseTimeout, "no pong")
+		return
+	}
+	s.mu.Lock()
+	stray := s.mu.caller.User == "" && now-s.born > int64(t.signIn)
+	quiet := max(heard, now-s.wrote.Load()) > int64(t.heartbeat-t.recheck)
+	if quiet && !stray && !s.mu.closing && s.mu.flush == flushIdle {
+		s.pushLocked(wire.Frame{Op: wire.OpPing, Own: true})
+	}
+	s.mu.Unlock()
+	if stray {
+		s.close(wire.CloseTimeout, "not signed in")
+	}
+}
+
+// recheck looks up the tokens of sessions and closes those whose token is no good
+// any more. Revocations are announced (CloseDevice); this bounds the time that a
+// lost announcement costs. When the store cannot tell, the session stays: what
+// it could receive cannot be committed either.
+func (g *Gateway) recheck(sessions []*session) {
+	ctx, cancel := context.WithTimeout(g.ctx, g.times.recheck)
+	defer cancel()
+	var wg sync.WaitGroup
+	share := (len(sessions) + recheckers - 1) / recheckers
+	for len(sessions) > 0 {
+		part := sessions[:min(share, len(sessions))]
+		sessions = sessions[len(part):]
+		wg.Go(func() {
+			for _, s := range part {
+				s.recheck(ctx)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (s *session) recheck(ctx context.Context) {
+	s.mu.Lock()
+	token, old, closing := s.mu.token, s.mu.caller, s.mu.closing
+	s.mu.Unlock()
+	if token == "" || closing {
+		return
+	}
+	caller, err := s.g.cfg.Auth.Authenticate(ctx, s.credentials(token))
+	var e *merr.Error
+	switch {
+	case err == nil && (caller.User != old.User || caller.Device != old.Device):
+		s.close(wire.CloseUnauthorized, string(merr.UnknownToken))
+	case err == nil:
+		s.mu.Lock()
+		if s.mu.token == token { // else an auth message was quicker
+			s.mu.caller = caller
+		}
+		s.mu.Unlock()
+	case errors.As(err, &e) && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden):
+		s.mu.Lock()
+		replaced := s.mu.token != token
+		s.mu.Unlock()
+		if !replaced {
+			s.close(closeCode(err))
+		}
+	}
+}
+
+func (s *session) credentials(token string) api.Credentials {
+	return api.Credentials{Token: token, Addr: s.addr, UserAgent: s.userAgent}
+}
