@@ -49,7 +49,9 @@ func (d *Dispatcher) success(r *Request, value any) answer {
 			ans.body = Empty
 		}
 	default:
-		body, err := json.Marshal(value)
+		// Stored text that is not UTF-8 is mended in the answer: one bad item must not
+		// turn the whole answer into an error.
+		body, err := json.Marshal(value, jsontext.AllowInvalidUTF8(true))
 		if err != nil {
 			return d.failure(r, err)
 		}

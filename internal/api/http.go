@@ -22,6 +22,11 @@ const (
 	// writeTimeout is the time that a client has to take an answer. A large initial
 	// sync is 10 MB.
 	writeTimeout = 30 * time.Second
+	// drainTimeout is how long the rest of an unread body may take when the answer
+	// is known already. net/http reads it before it answers, because a client that
+	// still sends may not see an answer; a slow one shall not keep its connection
+	// with that.
+	drainTimeout = 2 * time.Second
 	// firstBodyBuffer is what is allocated before a body's bytes have come:
 	// Content-Length is a promise of the sender.
 	firstBodyBuffer = 16 << 10
@@ -137,6 +142,8 @@ func bearer(h http.Header) string {
 type overHTTP struct {
 	w recorder
 	r *http.Request
+	// drained: nothing more of the body can be read.
+	drained bool
 }
 
 var _ transport = (*overHTTP)(nil)
@@ -176,10 +183,12 @@ func (t *overHTTP) body(limit int64) ([]byte, error) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case err == nil:
+		t.drained = true
 		return buf.Bytes(), nil
 	case errors.As(err, &tooLarge):
 		return nil, fmt.Errorf("read body: %w", err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		t.drained = true
 		return nil, merr.New(http.StatusRequestTimeout, merr.Unknown, "The body came too slowly").Because(err)
 	}
 	// The client went away, or its chunks are malformed.
@@ -209,7 +218,12 @@ func (t *overHTTP) stream(r *Request) answer {
 // write sends an answer. The time to take it counts from now, not from the
 // beginning of a long poll.
 func (t *overHTTP) write(ans answer) {
-	_ = http.NewResponseController(t.w.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTimeout))
+	control := http.NewResponseController(t.w.ResponseWriter)
+	// Writers without deadlines are those of tests.
+	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if !t.drained && t.r.ContentLength != 0 {
+		_ = control.SetReadDeadline(time.Now().Add(drainTimeout))
+	}
 	h := t.w.Header()
 	h.Set("Content-Type", "application/json")
 	for name, values := range ans.header {
@@ -235,6 +249,7 @@ func (r *Request) WriteError(w http.ResponseWriter, err error) {
 		h[name] = values
 	}
 	h.Set("Content-Length", strconv.Itoa(len(ans.body)))
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(drainTimeout))
 	w.WriteHeader(ans.status)
 	_, _ = w.Write(ans.body)
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 
 	"github.com/hubbub-chat/hubbub/internal/clock"
@@ -229,4 +230,29 @@ func wantError(t testing.TB, what string, got reply, status int, code merr.Code)
 	if got.Status != status || got.code() != string(code) {
 		t.Errorf("%s: %d %s, want %d %s", what, got.Status, got.Body, status, code)
 	}
+}
+
+// counted returns the value of a counter.
+func counted(t testing.TB, c prometheus.Counter) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
+}
+
+// series returns how many series a metric has.
+func (g *rig) series(name string) int {
+	g.t.Helper()
+	families, err := g.reg.Gather()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return len(f.GetMetric())
+		}
+	}
+	return 0
 }
