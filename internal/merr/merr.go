@@ -100,14 +100,17 @@ func (e *Error) With(name string, value any) *Error {
 	return &c
 }
 
-// MarshalJSON gives the standard error response.
+// MarshalJSON gives the standard error response. Without a Code there is neither
+// errcode nor error, as in the 401 that begins user-interactive authentication.
 func (e *Error) MarshalJSON() ([]byte, error) {
 	m := make(map[string]any, len(e.Extra)+3)
 	for k, v := range e.Extra {
 		m[k] = v
 	}
-	m["errcode"] = e.Code
-	m["error"] = e.Msg
+	if e.Code != "" {
+		m["errcode"] = e.Code
+		m["error"] = e.Msg
+	}
 	if e.RetryAfter > 0 {
 		m["retry_after_ms"] = e.RetryAfter.Milliseconds()
 	}
