@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/hubbub-chat/hubbub/internal/app"
 	"github.com/hubbub-chat/hubbub/internal/config"
@@ -20,6 +23,13 @@ type command struct {
 	name, help string
 	args       any
 	run        func(context.Context, process) error
+	// tags are kong's for the command as a whole.
+	tags []string
+}
+
+// option makes the subcommand known to kong.
+func (c command) option() kong.Option {
+	return kong.DynamicCommand(c.name, c.help, "", c.args, c.tags...)
 }
 
 // commands is the table of subcommands.
@@ -32,9 +42,21 @@ func commands() []command {
 	}
 }
 
+// tool makes a subcommand of a program that reads its own arguments, --help
+// among them.
+func tool(name, help string, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error) command {
+	args := &struct {
+		Args []string `arg:"" optional:"" help:"Its own arguments."`
+	}{}
+	return command{
+		name: name, help: help, args: args, tags: []string{`cmd:"" passthrough:""`},
+		run: func(ctx context.Context, p process) error { return run(ctx, args.Args, p.stdout, p.stderr) },
+	}
+}
+
 func serveCommand() command {
 	flags := newConfigFlags()
-	return command{"serve", "Run the server.", flags.args, func(ctx context.Context, p process) error {
+	return command{name: "serve", help: "Run the server.", args: flags.args, run: func(ctx context.Context, p process) error {
 		cfg, err := flags.load(p)
 		if err != nil {
 			return err
@@ -50,7 +72,7 @@ func serveCommand() command {
 
 func fsckCommand() command {
 	flags := newConfigFlags()
-	return command{"fsck", "Check the data of a stopped server.", flags.args, func(ctx context.Context, p process) error {
+	return command{name: "fsck", help: "Check the data of a stopped server.", args: flags.args, run: func(ctx context.Context, p process) error {
 		cfg, err := flags.load(p)
 		if err != nil {
 			return err
@@ -63,13 +85,13 @@ func configCommand() command {
 	args := &struct {
 		Example struct{} `cmd:"" help:"Print an example file with every key, its text and its default."`
 	}{}
-	return command{"config", "Help with the configuration.", args, func(_ context.Context, p process) error {
+	return command{name: "config", help: "Help with the configuration.", args: args, run: func(_ context.Context, p process) error {
 		return config.WriteExample(p.stdout)
 	}}
 }
 
 func versionCommand() command {
-	return command{"version", "Print the version of this binary.", &struct{}{}, func(_ context.Context, p process) error {
+	return command{name: "version", help: "Print the version of this binary.", args: &struct{}{}, run: func(_ context.Context, p process) error {
 		b := obs.ReadBuild()
 		_, err := fmt.Fprintf(p.stdout, "hubbub %s\ncommit %s\n%s\n", b.Version, b.Commit, b.Go)
 		return err

@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, p process) int {
 	byName := map[string]command{}
 	for _, c := range commands() {
 		byName[c.name] = c
-		options = append(options, kong.DynamicCommand(c.name, c.help, "", c.args))
+		options = append(options, c.option())
 	}
 	parser, err := kong.New(&struct{}{}, options...)
 	if err != nil {

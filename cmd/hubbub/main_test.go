@@ -234,3 +234,30 @@ func awaitReady(ctx context.Context, url string, exited <-chan struct{}) error {
 		}
 	}
 }
+
+// TestToolGetsItsArguments: what stands behind a tool's name is the tool's.
+func TestToolGetsItsArguments(t *testing.T) {
+	for _, args := range [][]string{nil, {"send", "--rooms=3", "-v"}, {"--rooms", "3", "send"}, {"--json"}, {"--help"}} {
+		var got []string
+		c := tool("bench", "x", func(_ context.Context, args []string, stdout, _ io.Writer) error {
+			got = args
+			_, err := io.WriteString(stdout, "measured")
+			return err
+		})
+		parser, err := kong.New(&struct{}{}, c.option())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parser.Parse(append([]string{"bench"}, args...)); err != nil {
+			t.Errorf("%v: %v", args, err)
+			continue
+		}
+		var out bytes.Buffer
+		if err := c.run(t.Context(), process{stdout: &out}); err != nil || out.String() != "measured" {
+			t.Errorf("%v: printed %q, %v", args, out.String(), err)
+		}
+		if strings.Join(got, " ") != strings.Join(args, " ") {
+			t.Errorf("got %q, want %q", got, args)
+		}
+	}
+}
