@@ -82,6 +82,7 @@ type session struct {
 		// The end.
 		closing    bool
 		sealed     bool // the close frame was queued: nothing may follow
+		deaf       bool // the peer's close frame could not be recognised any more
 		broken     bool // nothing can be written any more
 		readerGone bool
 		event      chan struct{} // made by finish: something it waits for happened
@@ -172,6 +173,9 @@ func (s *session) take(b []byte) error {
 	var v *wire.Violation
 	if errors.As(err, &v) {
 		s.discard = true
+		s.mu.Lock()
+		s.mu.deaf = true
+		s.mu.Unlock()
 		s.close(v.Code, v.Reason)
 		return nil
 	}
@@ -294,6 +298,7 @@ func (s *session) finish(code int, reason string) {
 		s.mu.sealed = true
 		s.mu.Unlock()
 		s.await(s.g.times.closing, func() bool { return s.mu.flush == flushIdle || s.mu.broken })
+		s.endWriting()
 		s.await(s.g.times.closing, func() bool { return s.mu.readerGone || s.mu.broken })
 	}
 	s.mu.Lock()
@@ -313,6 +318,16 @@ func (s *session) finish(code int, reason string) {
 	s.g.hub.remove(s)
 	s.g.metrics.sockets.Dec()
 	s.g.metrics.closed(code)
+}
+
+// endWriting tells a peer whose frames are not read any more that nothing follows,
+// so that it hangs up soon.
+func (s *session) endWriting() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if tcp, ok := s.conn.(*net.TCPConn); ok && s.mu.deaf {
+		_ = tcp.CloseWrite()
+	}
 }
 
 func (s *session) device() ids.DeviceID {

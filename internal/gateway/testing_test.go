@@ -99,7 +99,8 @@ func (a *fakeAPI) Call(ctx context.Context, c api.Call) api.CallResult {
 
 // fakeFeed hands out sessions and remembers them.
 type fakeFeed struct {
-	opened chan *fakeSession // a value for each Open, if not nil
+	opened chan *fakeSession // a value for each Open, while there is room
+	acks   chan string
 	mu     struct {
 		sync.Mutex
 		sessions []*fakeSession
@@ -118,12 +119,13 @@ func (f *fakeFeed) Open(ctx context.Context, o feed.Open, sink feed.Sink) (feed.
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	s := &fakeSession{f: f, open: o, sink: sink, drained: make(chan struct{}, 100), acks: make(chan string, 100)}
+	s := &fakeSession{f: f, open: o, sink: sink, drained: make(chan struct{}, 100)}
 	f.mu.Lock()
 	f.mu.sessions = append(f.mu.sessions, s)
 	f.mu.Unlock()
-	if f.opened != nil {
-		f.opened <- s
+	select {
+	case f.opened <- s:
+	default:
 	}
 	return s, nil
 }
@@ -139,7 +141,6 @@ type fakeSession struct {
 	open    feed.Open
 	sink    feed.Sink
 	drained chan struct{}
-	acks    chan string
 }
 
 func (s *fakeSession) Drained() { s.drained <- struct{}{} }
@@ -148,7 +149,7 @@ func (s *fakeSession) Ack(_ context.Context, since string) error {
 	if since == "unknown" {
 		return feed.ErrUnknownPosition
 	}
-	s.acks <- since
+	s.f.acks <- since
 	return nil
 }
 
@@ -178,7 +179,7 @@ func serve(tb testing.TB, cfg Config) *fixture {
 	f := &fixture{
 		api:  &fakeAPI{block: make(chan struct{}), cancelled: make(chan struct{}, 1000)},
 		auth: &fakeAuth{},
-		feed: &fakeFeed{opened: make(chan *fakeSession, 10_000)},
+		feed: &fakeFeed{opened: make(chan *fakeSession, 1000), acks: make(chan string, 100)},
 	}
 	cfg.API, cfg.Auth, cfg.Feed = f.api, f.auth, f.feed
 	if cfg.DrainSpread == 0 {
