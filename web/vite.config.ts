@@ -1,2 +1,33 @@
+import { fileURLToPath } from "node:url";
+import preact from "@preact/preset-vite";
 import { defineConfig } from "vitest/config";
-export default defineConfig({ test: { include: ["test/unit/**/*.test.ts"] } });
+import { budget, packed, withoutCrypto } from "./build.ts";
+
+const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+const server = process.env.HUBBUB_SERVER ?? "http://127.0.0.1:8008";
+
+export default defineConfig({
+    plugins: [withoutCrypto(), preact({ prefreshEnabled: process.env.NODE_ENV !== "test" }), budget(), packed(here("./dist"))],
+    resolve: {
+        alias: { unhomoglyph: here("./src/domain/confusables.ts") },
+    },
+    build: {
+        target: "es2023",
+        cssTarget: ["chrome123", "firefox128", "safari17.5"],
+        assetsInlineLimit: 0, // data: URLs are not in the policy
+        modulePreload: { polyfill: false }, // an inline script
+        sourcemap: false,
+        chunkSizeWarningLimit: 1000, // the budget says what is too much
+        reportCompressedSize: false,
+    },
+    server: {
+        proxy: {
+            "/_matrix": { target: server, changeOrigin: false },
+            "/_hubbub": { target: server, changeOrigin: false, ws: true },
+        },
+    },
+    test: {
+        include: ["test/unit/**/*.test.ts"],
+        environment: "node",
+    },
+});

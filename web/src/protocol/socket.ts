@@ -29,10 +29,10 @@ const GIVEN_UP = 4999;
 /** The part of WebSocket that is used, so that tests can bring their own. */
 export interface WebSocketLike {
     readonly readyState: number;
-    onopen: ((event: never) => void) | null;
-    onmessage: ((event: { data: unknown }) => void) | null;
-    onclose: ((event: { code: number }) => void) | null;
-    onerror: ((event: never) => void) | null;
+    onopen: ((event: Event) => void) | null;
+    onmessage: ((event: MessageEvent<unknown>) => void) | null;
+    onclose: ((event: CloseEvent) => void) | null;
+    onerror: ((event: Event) => void) | null;
     send(data: string): void;
     close(code?: number, reason?: string): void;
 }

@@ -4,10 +4,10 @@ import type { WebSocketLike } from "../../src/protocol/socket.ts";
 
 export class FakeSocket implements WebSocketLike {
     readyState = 0;
-    onopen: ((event: never) => void) | null = null;
-    onmessage: ((event: { data: unknown }) => void) | null = null;
-    onclose: ((event: { code: number }) => void) | null = null;
-    onerror: ((event: never) => void) | null = null;
+    onopen: WebSocketLike["onopen"] = null;
+    onmessage: WebSocketLike["onmessage"] = null;
+    onclose: WebSocketLike["onclose"] = null;
+    onerror: WebSocketLike["onerror"] = null;
     readonly received: Record<string, unknown>[] = [];
     closedWith: number | undefined;
 
@@ -37,7 +37,7 @@ export class FakeSocket implements WebSocketLike {
     /** Completes the upgrade; the client's hello follows in a microtask. */
     async open(): Promise<void> {
         this.readyState = 1;
-        this.onopen?.({} as never);
+        this.onopen?.(new Event("open"));
         await settle();
     }
 
@@ -49,7 +49,7 @@ export class FakeSocket implements WebSocketLike {
     }
 
     push(message: object | string): void {
-        this.onmessage?.({ data: typeof message === "string" ? message : JSON.stringify(message) });
+        this.onmessage?.(new MessageEvent("message", { data: typeof message === "string" ? message : JSON.stringify(message) }));
     }
 
     sync(frame: Omit<SyncFrame, "op">): void {
@@ -63,7 +63,7 @@ export class FakeSocket implements WebSocketLike {
     /** The connection ends from the server's side, or on the way. */
     break(code = 1006): void {
         this.readyState = 3;
-        this.onclose?.({ code });
+        this.onclose?.(Object.assign(new Event("close"), { code, reason: "", wasClean: false }) as CloseEvent);
     }
 }
 

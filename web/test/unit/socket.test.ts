@@ -135,7 +135,7 @@ describe("coming back", () => {
         const old = network.last;
         const handler = old.onmessage!;
         socket.restart();
-        handler({ data: '{"op":"sync","next_batch":"s1"}' });
+        handler(new MessageEvent("message", { data: '{"op":"sync","next_batch":"s1"}' }));
         expect(frames).toEqual([]);
         expect(old.closedWith).toBe(1000);
     });

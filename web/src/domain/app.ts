@@ -1,0 +1,139 @@
+/**
+ * The app as a whole: whether somebody is signed in, how the connection is, and the way from one to the other.
+ * Everything the browser gives comes in with the options, so that all of it runs in a test without a page.
+ */
+import { signal } from "@preact/signals-core";
+import type { WebSocketLike } from "../protocol/socket.ts";
+import { Transport, type TransportStatus } from "../protocol/transport.ts";
+import type { KeyValue } from "../store/keyvalue.ts";
+import { clearSession, loadSession, saveSession, type Session } from "../store/session.ts";
+import { Auth, type ServerInfo, type SignUp } from "./auth.ts";
+import type { Chat } from "./chat.ts";
+import { describeError } from "./errors.ts";
+
+export interface AppOptions {
+    /** Where the server is, as `https://chat.example.org`. */
+    origin: string;
+    fetch: typeof fetch;
+    connect: (url: string, protocol: string) => WebSocketLike;
+    kv: KeyValue;
+    indexedDB?: IDBFactory;
+}
+
+export type View = { kind: "starting" } | { kind: "signed-out"; why: string | undefined } | { kind: "signed-in"; chat: Chat } | { kind: "failed"; why: string };
+
+export class App {
+    readonly view = signal<View>({ kind: "starting" });
+    readonly connection = signal<TransportStatus>({ kind: "stopped" });
+    readonly info = signal<ServerInfo | undefined>(undefined);
+    readonly auth: Auth;
+
+    private session: Session | undefined;
+    private chat: Chat | undefined;
+    private readonly transport: Transport;
+    private restarting = false;
+
+    constructor(private readonly options: AppOptions) {
+        this.auth = new Auth(options.fetch, options.origin);
+        this.transport = new Transport({
+            origin: options.origin,
+            fetch: options.fetch,
+            connect: options.connect,
+            onStatus: (status) => (this.connection.value = status),
+            onPositionLost: () => void this.startOver(),
+        });
+    }
+
+    /** Goes on with the session of this device, or shows the way in. */
+    async start(): Promise<void> {
+        this.session = await loadSession(this.options.kv).catch(() => undefined);
+        if (this.session) await this.enter(this.session);
+        else this.view.value = { kind: "signed-out", why: undefined };
+    }
+
+    /** Loads what the server says of itself; without it the app works, and says less. */
+    async loadInfo(): Promise<void> {
+        this.info.value = await this.auth.info().catch(() => undefined);
+    }
+
+    /** Throws with words for the person in front of the screen. */
+    async signIn(user: string, password: string): Promise<void> {
+        await this.begin(() => this.auth.signIn(user.trim(), password), "sign-in");
+    }
+
+    async signUp(form: SignUp): Promise<void> {
+        await this.begin(() => this.auth.signUp({ ...form, username: form.username.trim().toLowerCase(), token: form.token.trim() }), "sign-up");
+    }
+
+    async signOut(): Promise<void> {
+        const token = this.session?.accessToken;
+        await this.leave(undefined);
+        // The device forgets first: a server that cannot be reached must not keep somebody signed in here.
+        if (token !== undefined) await this.auth.signOut(token).catch(() => undefined);
+    }
+
+    /** To be called when the page is shown again, or the device is online again. */
+    wake(): void {
+        this.transport.wake();
+    }
+
+    /** To be called when the page is hidden: it may not live on. */
+    async save(): Promise<void> {
+        await this.chat?.save().catch(() => undefined);
+    }
+
+    private async begin(get: () => Promise<Session>, doing: "sign-in" | "sign-up"): Promise<void> {
+        let session: Session;
+        try {
+            session = await get();
+        } catch (error) {
+            throw new Error(describeError(error, doing), { cause: error });
+        }
+        await saveSession(this.options.kv, session).catch(() => undefined);
+        await this.enter(session);
+    }
+
+    private async enter(session: Session): Promise<void> {
+        this.session = session;
+        this.view.value = { kind: "starting" };
+        try {
+            const { Chat } = await import("./chat.ts");
+            const { origin, indexedDB } = this.options;
+            const chat = await Chat.start({
+                session,
+                origin,
+                transport: this.transport,
+                ...(indexedDB ? { indexedDB } : {}),
+                onSignedOut: () => void this.leave("You were signed out. Sign in again."),
+            });
+            if (this.session !== session) return await chat.stop(true); // signed out meanwhile
+            this.chat = chat;
+            this.view.value = { kind: "signed-in", chat };
+        } catch (error) {
+            this.view.value = { kind: "failed", why: describeError(error) };
+        }
+    }
+
+    private async leave(why: string | undefined): Promise<void> {
+        const { chat } = this;
+        this.session = undefined;
+        this.chat = undefined;
+        this.view.value = { kind: "signed-out", why };
+        await clearSession(this.options.kv).catch(() => undefined);
+        await chat?.stop(true).catch(() => undefined);
+    }
+
+    /** The server no longer knows where this device was: forget what was synced, and sync anew. */
+    private async startOver(): Promise<void> {
+        const { chat, session } = this;
+        if (!chat || !session || this.restarting) return;
+        this.restarting = true;
+        try {
+            this.chat = undefined;
+            await chat.stop(true).catch(() => undefined);
+            if (this.session === session) await this.enter(session);
+        } finally {
+            this.restarting = false;
+        }
+    }
+}

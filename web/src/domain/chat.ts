@@ -1,0 +1,182 @@
+/** A signed-in session at work: the rooms, and what can be done with them. Loaded with the SDK after sign-in. */
+import { signal } from "@preact/signals-core";
+import { EventType } from "matrix-js-sdk/lib/@types/event";
+import { Preset, Visibility } from "matrix-js-sdk/lib/@types/partials";
+import { HttpApiEvent } from "matrix-js-sdk/lib/http-api/index";
+import { RoomEvent } from "matrix-js-sdk/lib/models/room";
+import { RoomMemberEvent } from "matrix-js-sdk/lib/models/room-member";
+import { SyncState } from "matrix-js-sdk/lib/sync";
+import type { Transport } from "../protocol/transport.ts";
+import type { Session } from "../store/session.ts";
+import { ClientEvent, type MatrixClient, type RunningClient, startClient } from "./client.ts";
+import { describeError } from "./errors.ts";
+import { serverOf, toUserIds } from "./ids.ts";
+import { directContent, listRooms, type RoomSummary } from "./rooms.ts";
+import { Timeline } from "./timeline.ts";
+
+export interface ChatOptions {
+    session: Session;
+    origin: string;
+    transport: Transport;
+    indexedDB?: IDBFactory;
+    /** The server ended the session. */
+    onSignedOut: () => void;
+}
+
+/** How long a new room may take to come back in the sync after the server made it. */
+const ROOM_APPEARS_MS = 15_000;
+
+export class Chat {
+    readonly rooms = signal<RoomSummary[]>([]);
+    /** False until there is something true to show: from the device's store, or from the server. */
+    readonly ready = signal(false);
+
+    private refreshing: ReturnType<typeof setTimeout> | undefined;
+
+    private constructor(
+        private readonly running: RunningClient,
+        readonly userId: string,
+    ) {}
+
+    private get client(): MatrixClient {
+        return this.running.client;
+    }
+
+    static async start(options: ChatOptions): Promise<Chat> {
+        const running = await startClient(options);
+        const chat = new Chat(running, options.session.userId);
+        const { client } = running;
+        client.on(ClientEvent.Sync, (state) => {
+            if (state === SyncState.Prepared || state === SyncState.Syncing) chat.ready.value = true;
+            chat.later();
+        });
+        client.on(HttpApiEvent.SessionLoggedOut, options.onSignedOut);
+        for (const event of [ClientEvent.Room, ClientEvent.DeleteRoom, ClientEvent.AccountData] as const) client.on(event, chat.later);
+        for (const event of [RoomEvent.Timeline, RoomEvent.Name, RoomEvent.Receipt, RoomEvent.MyMembership, RoomEvent.LocalEchoUpdated] as const) {
+            client.on(event, chat.later);
+        }
+        client.on(RoomMemberEvent.Name, chat.later);
+        if (client.getSyncState() === SyncState.Prepared || client.getSyncState() === SyncState.Syncing) chat.ready.value = true;
+        chat.refresh();
+        return chat;
+    }
+
+    async stop(forget: boolean): Promise<void> {
+        clearTimeout(this.refreshing);
+        this.client.removeAllListeners();
+        await this.running.stop(forget);
+    }
+
+    get serverName(): string {
+        return serverOf(this.userId);
+    }
+
+    /** Opens a room that the list holds. The caller closes it. */
+    open(roomId: string): Timeline {
+        return new Timeline(this.client, roomId);
+    }
+
+    /** Makes a private room with a name, and invites people. Gives its ID once it is in the list. */
+    async createRoom(name: string, invited: string): Promise<string> {
+        const invite = this.readUsers(invited);
+        return this.attempt(async () => {
+            const { room_id } = await this.client.createRoom({ name: name.trim(), preset: Preset.PrivateChat, visibility: Visibility.Private, invite });
+            return this.appears(room_id);
+        });
+    }
+
+    /** Opens the conversation with one person: the one there is, or a new one. */
+    async createDirect(typed: string): Promise<string> {
+        const [userId, ...rest] = this.readUsers(typed);
+        if (userId === undefined || rest.length > 0) throw new Error("Type the name of one person.");
+        if (userId === this.userId) throw new Error("That is you.");
+        const existing = (directContent(this.client)[userId] ?? []).find((id) => this.client.getRoom(id)?.getMyMembership() === "join");
+        if (existing !== undefined) return existing;
+        return this.attempt(async () => {
+            const { room_id } = await this.client.createRoom({ preset: Preset.TrustedPrivateChat, visibility: Visibility.Private, is_direct: true, invite: [userId] });
+            await this.markDirect(room_id, userId);
+            return this.appears(room_id);
+        });
+    }
+
+    async invite(roomId: string, typed: string): Promise<void> {
+        const users = this.readUsers(typed);
+        if (users.length === 0) throw new Error("Type the name of a person.");
+        for (const userId of users) await this.attempt(() => this.client.invite(roomId, userId));
+    }
+
+    async accept(roomId: string): Promise<void> {
+        await this.attempt(async () => {
+            const own = this.client.getRoom(roomId)?.getMember(this.userId)?.events.member;
+            const inviter = own?.getContent().is_direct === true ? own.getSender() : undefined;
+            await this.client.joinRoom(roomId);
+            if (inviter !== undefined) await this.markDirect(roomId, inviter);
+            await this.appears(roomId);
+        });
+    }
+
+    async decline(roomId: string): Promise<void> {
+        await this.attempt(() => this.client.leave(roomId));
+    }
+
+    /** Writes what was received to the device's store now, because the page may not live on. */
+    async save(): Promise<void> {
+        await this.client.store.save(true);
+    }
+
+    private readUsers(typed: string): string[] {
+        const { ids, invalid } = toUserIds(typed, this.serverName);
+        if (invalid.length > 0) throw new Error(`“${invalid[0]}” is not a name on this server.`);
+        return ids;
+    }
+
+    private async attempt<T>(action: () => Promise<T>): Promise<T> {
+        try {
+            return await action();
+        } catch (error) {
+            throw new Error(describeError(error), { cause: error });
+        }
+    }
+
+    private async markDirect(roomId: string, userId: string): Promise<void> {
+        const content = directContent(this.client);
+        const rooms = new Set(content[userId] ?? []).add(roomId);
+        await this.client.setAccountDataRaw(EventType.Direct, { ...content, [userId]: [...rooms] });
+    }
+
+    /** The server has answered; the room itself comes with the sync, usually a moment later. */
+    private appears(roomId: string): Promise<string> {
+        return new Promise((resolve, reject) => {
+            const look = (): void => {
+                if (this.client.getRoom(roomId)?.getMyMembership() !== "join") return;
+                done();
+                this.refresh();
+                resolve(roomId);
+            };
+            const done = (): void => {
+                clearTimeout(timer);
+                this.client.off(ClientEvent.Room, look);
+                this.client.off(RoomEvent.MyMembership, look);
+            };
+            const timer = setTimeout(() => {
+                done();
+                reject(new Error("The room was made, but has not come back from the server yet."));
+            }, ROOM_APPEARS_MS);
+            this.client.on(ClientEvent.Room, look);
+            this.client.on(RoomEvent.MyMembership, look);
+            look();
+        });
+    }
+
+    /** Many events come in one sync: look once, after them. */
+    private readonly later = (): void => {
+        this.refreshing ??= setTimeout(() => {
+            this.refreshing = undefined;
+            this.refresh();
+        }, 0);
+    };
+
+    private refresh(): void {
+        this.rooms.value = listRooms(this.client);
+    }
+}

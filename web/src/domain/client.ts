@@ -1,0 +1,102 @@
+/**
+ * The one place where the Matrix SDK's client is made. Encryption will be initialised here, between making the client
+ * and starting it; until then its module is not part of the bundle (vite.config.ts).
+ */
+import { ClientEvent, MatrixClient, PendingEventOrdering } from "matrix-js-sdk/lib/client";
+import { Filter } from "matrix-js-sdk/lib/filter";
+import { logger, type Logger } from "matrix-js-sdk/lib/logger";
+import { MatrixScheduler } from "matrix-js-sdk/lib/scheduler";
+import { IndexedDBStore } from "matrix-js-sdk/lib/store/indexeddb";
+import { MemoryStore } from "matrix-js-sdk/lib/store/memory";
+import type { Transport } from "../protocol/transport.ts";
+import type { Session } from "../store/session.ts";
+
+export { ClientEvent, MatrixClient };
+
+/** Messages of each room in the first sync, and after a gap. One screen of a phone, twice. */
+const TIMELINE_LIMIT = 30;
+
+/** What is synced, over the socket and over HTTP alike. Members come as they are needed. */
+const FILTER = { room: { timeline: { limit: TIMELINE_LIMIT }, state: { lazy_load_members: true } } };
+
+export interface ClientOptions {
+    session: Session;
+    origin: string;
+    transport: Transport;
+    /** Absent where the browser forbids storage; then nothing is kept beyond the page. */
+    indexedDB?: IDBFactory;
+}
+
+export interface RunningClient {
+    client: MatrixClient;
+    /** Stops and, if asked, removes everything the client kept on this device. */
+    stop(forget: boolean): Promise<void>;
+}
+
+/** Makes the client, restores what it stored, opens the socket, and starts to sync. */
+export async function startClient(options: ClientOptions): Promise<RunningClient> {
+    const { session, origin, transport } = options;
+    quieten(logger as Logger & { setLevel?: (level: string, persist: boolean) => void });
+    const store = await openStore(session.userId, options.indexedDB);
+    const client = new MatrixClient({
+        baseUrl: origin,
+        userId: session.userId,
+        deviceId: session.deviceId,
+        accessToken: session.accessToken,
+        fetchFn: transport.fetch,
+        store,
+        scheduler: new MatrixScheduler(),
+        timelineSupport: true,
+        disableVoip: true,
+        logger: quiet,
+    });
+    const since = (await store.getSavedSyncToken()) ?? undefined;
+    transport.start({ accessToken: session.accessToken, filter: FILTER, ...(since === undefined ? {} : { since }) });
+
+    const filter = new Filter(session.userId);
+    filter.setDefinition(FILTER);
+    await client.startClient({
+        filter,
+        initialSyncLimit: TIMELINE_LIMIT,
+        lazyLoadMembers: true,
+        pendingEventOrdering: PendingEventOrdering.Detached,
+    });
+    return {
+        client,
+        async stop(forget) {
+            client.stopClient();
+            transport.stop();
+            if (forget) await client.clearStores();
+            else await store.destroy();
+        },
+    };
+}
+
+async function openStore(userId: string, indexedDB: IDBFactory | undefined): Promise<IndexedDBStore | MemoryStore> {
+    if (indexedDB) {
+        const store = new IndexedDBStore({ indexedDB, dbName: `hubbub-sync:${userId}` });
+        try {
+            await store.startup();
+            return store;
+        } catch {
+            // A private window, a full disk, a damaged database: the app works, and asks the server for all of it.
+        }
+    }
+    return new MemoryStore();
+}
+
+const ignore = (): void => undefined;
+
+/** What the SDK says in the normal course of things holds IDs and contents that belong in no log. */
+const quiet: Logger = {
+    trace: ignore,
+    debug: ignore,
+    info: ignore,
+    warn: (...message: unknown[]) => console.warn(...message),
+    error: (...message: unknown[]) => console.warn(...message), // what it calls an error is often an expected answer
+    getChild: () => quiet,
+};
+
+function quieten(sdkLogger: { setLevel?: (level: string, persist: boolean) => void }): void {
+    sdkLogger.setLevel?.("warn", false);
+}

@@ -1,0 +1,70 @@
+/** What went wrong, in the words of the person in front of the screen. */
+
+/** An answer of the server that says no. Shaped like the SDK's MatrixError, so that one function reads both. */
+export class ServerError extends Error {
+    override name = "ServerError";
+    readonly errcode: string;
+    readonly data: Record<string, unknown>;
+
+    constructor(
+        readonly httpStatus: number,
+        data: Record<string, unknown>,
+    ) {
+        super(typeof data.error === "string" ? data.error : `The server answered ${httpStatus}.`);
+        this.data = data;
+        this.errcode = typeof data.errcode === "string" ? data.errcode : "";
+    }
+}
+
+const WORDS: Record<string, string> = {
+    M_WEAK_PASSWORD: "That password is too weak. Use at least eight characters that are hard to guess; a few unrelated words work well.",
+    M_USER_IN_USE: "That name is already taken. Try another one.",
+    M_INVALID_USERNAME: "A name may hold only small letters, digits and the signs . _ = - / +",
+    M_EXCLUSIVE: "That name is reserved. Try another one.",
+    M_USER_DEACTIVATED: "This account was closed.",
+    M_USER_LOCKED: "This account is locked. Ask whoever runs this server.",
+    M_UNKNOWN_TOKEN: "You were signed out. Sign in again.",
+    M_TOO_LARGE: "That is too long to send.",
+    M_NOT_FOUND: "That could not be found.",
+    M_GUEST_ACCESS_FORBIDDEN: "Only people with an account can do that.",
+};
+
+export type Doing = "sign-in" | "sign-up" | "other";
+
+interface Failure {
+    name?: unknown;
+    message?: unknown;
+    errcode?: unknown;
+    httpStatus?: unknown;
+    data?: { error?: unknown; retry_after_ms?: unknown };
+}
+
+export function describeError(error: unknown, doing: Doing = "other"): string {
+    const failure: Failure = typeof error === "object" && error !== null ? error : {};
+    const errcode = typeof failure.errcode === "string" ? failure.errcode : "";
+    if (errcode === "M_LIMIT_EXCEEDED") return `That was too often. ${waitFor(failure.data?.retry_after_ms)}`;
+    if (errcode === "M_FORBIDDEN" && doing === "sign-in") return "The name or the password is not right.";
+    if (errcode === "M_FORBIDDEN" && doing === "sign-up") return serverWords(failure) ?? "New accounts are not open on this server.";
+    if (errcode === "M_FORBIDDEN") return serverWords(failure) ?? "You may not do that.";
+    const words = Object.hasOwn(WORDS, errcode) ? WORDS[errcode] : undefined;
+    if (words !== undefined) return words;
+    if (typeof failure.httpStatus === "number" && failure.httpStatus >= 500) return "The server has a problem of its own. Try again in a moment.";
+    if (errcode !== "") return serverWords(failure) ?? "The server refused that.";
+    if (failure.name === "TypeError" || failure.name === "ConnectionError") return "The server cannot be reached. Check your connection.";
+    return typeof failure.message === "string" && failure.message !== "" ? failure.message : "Something went wrong.";
+}
+
+function serverWords(failure: Failure): string | undefined {
+    const words = failure.data?.error;
+    if (typeof words !== "string" || words.trim() === "") return undefined;
+    const sentence = words.trim().slice(0, 200);
+    return /[.!?]$/.test(sentence) ? sentence : `${sentence}.`;
+}
+
+function waitFor(ms: unknown): string {
+    if (typeof ms !== "number" || !(ms > 0)) return "Wait a moment, then try again.";
+    const seconds = Math.ceil(ms / 1000);
+    if (seconds === 1) return "Try again in a second.";
+    if (seconds < 100) return `Try again in ${seconds} seconds.`;
+    return `Try again in ${Math.ceil(seconds / 60)} minutes.`;
+}

@@ -1,0 +1,43 @@
+/** A KeyValue in the browser's IndexedDB. What the page's scripts can read, only they can: it is not in a cookie or a URL. */
+import type { KeyValue } from "../store/keyvalue.ts";
+
+const DB = "hubbub";
+const STORE = "values";
+
+export class IndexedDBKeyValue implements KeyValue {
+    private db: Promise<IDBDatabase> | undefined;
+
+    constructor(private readonly factory: IDBFactory) {}
+
+    get(key: string): Promise<unknown> {
+        return this.run("readonly", (store) => store.get(key));
+    }
+
+    async set(key: string, value: unknown): Promise<void> {
+        await this.run("readwrite", (store) => store.put(value, key));
+    }
+
+    async delete(key: string): Promise<void> {
+        await this.run("readwrite", (store) => store.delete(key));
+    }
+
+    private async run<T>(mode: IDBTransactionMode, action: (store: IDBObjectStore) => IDBRequest<T>): Promise<T> {
+        this.db ??= this.open();
+        const db = await this.db;
+        return new Promise((resolve, reject) => {
+            const transaction = db.transaction(STORE, mode);
+            const request = action(transaction.objectStore(STORE));
+            transaction.oncomplete = () => resolve(request.result);
+            transaction.onabort = () => reject(transaction.error ?? new Error("the transaction was aborted"));
+        });
+    }
+
+    private open(): Promise<IDBDatabase> {
+        return new Promise((resolve, reject) => {
+            const request = this.factory.open(DB, 1);
+            request.onupgradeneeded = () => request.result.createObjectStore(STORE);
+            request.onsuccess = () => resolve(request.result);
+            request.onerror = () => reject(request.error ?? new Error("the database cannot be opened"));
+        });
+    }
+}

@@ -1,0 +1,37 @@
+/** Says when the connection is not as it should be, and nothing while it is. */
+import type { JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import type { App } from "../domain/app.ts";
+
+export function Connection({ app }: { app: App }): JSX.Element | null {
+    const status = app.connection.value;
+    if (status.kind === "connecting") {
+        return (
+            <p class="connection connecting" role="status">
+                Connecting…
+            </p>
+        );
+    }
+    if (status.kind !== "offline") return null;
+    return (
+        <div class="connection offline" role="status">
+            <span>
+                You are offline. <Countdown until={status.retryAt} />
+            </span>
+            <button type="button" class="button small" onClick={() => app.wake()}>
+                Try now
+            </button>
+        </div>
+    );
+}
+
+function Countdown({ until }: { until: number | undefined }): JSX.Element | null {
+    const [now, setNow] = useState(Date.now());
+    useEffect(() => {
+        const timer = setInterval(() => setNow(Date.now()), 1000);
+        return () => clearInterval(timer);
+    }, []);
+    if (until === undefined) return null;
+    const seconds = Math.ceil((until - now) / 1000);
+    return <>{seconds > 0 ? `Next attempt in ${seconds} s.` : "Trying…"}</>;
+}

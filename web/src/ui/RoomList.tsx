@@ -1,0 +1,145 @@
+/** All conversations, and what waits in them. */
+import type { JSX } from "preact";
+import { useState } from "preact/hooks";
+import type { App } from "../domain/app.ts";
+import type { Chat } from "../domain/chat.ts";
+import type { RoomSummary } from "../domain/rooms.ts";
+import { Connection } from "./Connection.tsx";
+import { Avatar, Icon, IconButton, Spinner } from "./parts.tsx";
+import { formatRoute, go } from "./route.ts";
+import { exactTime, listTime } from "./time.ts";
+
+export function RoomList(props: { app: App; chat: Chat; current: string | undefined; onNew: () => void; onAccount: () => void }): JSX.Element {
+    const { app, chat, current } = props;
+    const rooms = chat.rooms.value;
+    const invites = rooms.filter((room) => room.kind === "invite");
+    const joined = rooms.filter((room) => room.kind === "join");
+    return (
+        <aside class="pane list-pane" aria-label="Conversations">
+            <header class="bar">
+                <h1 class="bar-title">Conversations</h1>
+                <IconButton icon="gear" label={`Account of ${chat.userId}`} onClick={props.onAccount} />
+                <IconButton icon="plus" label="New conversation" class="filled" onClick={props.onNew} />
+            </header>
+            <Connection app={app} />
+            <div class="list-scroll">
+                {!chat.ready.value && (
+                    <div class="centered">
+                        <Spinner label="Loading your conversations" />
+                    </div>
+                )}
+                {invites.length > 0 && (
+                    <section aria-label="Invitations">
+                        <ul class="rooms">
+                            {invites.map((room) => (
+                                <Invitation key={room.id} chat={chat} room={room} />
+                            ))}
+                        </ul>
+                    </section>
+                )}
+                {chat.ready.value && joined.length === 0 && invites.length === 0 && (
+                    <div class="list-empty">
+                        <p>No conversations yet.</p>
+                        <button type="button" class="button" onClick={props.onNew}>
+                            <Icon name="plus" /> Start one
+                        </button>
+                    </div>
+                )}
+                <ul class="rooms" onKeyDown={moveFocus}>
+                    {joined.map((room) => (
+                        <RoomRow key={room.id} room={room} current={room.id === current} />
+                    ))}
+                </ul>
+            </div>
+        </aside>
+    );
+}
+
+function RoomRow({ room, current }: { room: RoomSummary; current: boolean }): JSX.Element {
+    const to = { page: "room", roomId: room.id } as const;
+    return (
+        <li>
+            <a
+                class={`room ${room.unread > 0 ? "has-unread" : ""}`}
+                href={formatRoute(to)}
+                aria-current={current ? "page" : undefined}
+                onClick={(event) => {
+                    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+                    event.preventDefault();
+                    go(to);
+                }}
+            >
+                <Avatar id={room.id} name={room.name} />
+                <span class="room-text">
+                    <span class="room-line">
+                        <span class="room-name">{room.name}</span>
+                        {room.ts > 0 && (
+                            <time class="room-time" dateTime={new Date(room.ts).toISOString()} title={exactTime(room.ts)}>
+                                {listTime(room.ts)}
+                            </time>
+                        )}
+                    </span>
+                    <span class="room-line">
+                        <span class="room-preview">{room.preview}</span>
+                        {room.unread > 0 && (
+                            <span class={`badge ${room.mentions > 0 ? "badge-mention" : ""}`} aria-label={`${room.unread} unread${room.mentions > 0 ? ", you are mentioned" : ""}`}>
+                                {room.unread > 99 ? "99+" : room.unread}
+                            </span>
+                        )}
+                    </span>
+                </span>
+            </a>
+        </li>
+    );
+}
+
+function Invitation({ chat, room }: { chat: Chat; room: RoomSummary }): JSX.Element {
+    const [busy, setBusy] = useState(false);
+    const [error, setError] = useState<string>();
+    const answer = async (accept: boolean): Promise<void> => {
+        setBusy(true);
+        setError(undefined);
+        try {
+            if (!accept) return await chat.decline(room.id);
+            await chat.accept(room.id);
+            go({ page: "room", roomId: room.id });
+        } catch (failure) {
+            setError((failure as Error).message);
+        } finally {
+            setBusy(false);
+        }
+    };
+    return (
+        <li class="invitation">
+            <Avatar id={room.id} name={room.name} />
+            <div class="room-text">
+                <span class="room-name">{room.name}</span>
+                <span class="room-preview">{room.direct ? `${room.inviter ?? "Somebody"} wants to talk to you` : room.preview}</span>
+                <div class="invitation-actions">
+                    <button type="button" class="button primary small" disabled={busy} onClick={() => void answer(true)}>
+                        Accept
+                    </button>
+                    <button type="button" class="button small" disabled={busy} onClick={() => void answer(false)}>
+                        Decline
+                    </button>
+                </div>
+                {error && (
+                    <p class="error" role="alert">
+                        {error}
+                    </p>
+                )}
+            </div>
+        </li>
+    );
+}
+
+/** Arrow keys go from row to row, as in any list. */
+function moveFocus(event: KeyboardEvent & { currentTarget: HTMLElement }): void {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step === undefined) return;
+    const rows = [...event.currentTarget.querySelectorAll<HTMLElement>("a.room")];
+    const at = rows.indexOf(document.activeElement as HTMLElement);
+    if (at < 0) return;
+    event.preventDefault();
+    rows[at + step]?.focus();
+}

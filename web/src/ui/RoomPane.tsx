@@ -1,0 +1,58 @@
+/** One conversation: its head, its messages, and the line to write in. */
+import type { JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import type { App } from "../domain/app.ts";
+import type { Chat } from "../domain/chat.ts";
+import type { RoomSummary } from "../domain/rooms.ts";
+import type { Timeline } from "../domain/timeline.ts";
+import { Composer } from "./Composer.tsx";
+import { Connection } from "./Connection.tsx";
+import { Messages } from "./Messages.tsx";
+import { Avatar, IconButton } from "./parts.tsx";
+import { go } from "./route.ts";
+
+export function RoomPane({ app, chat, room, onInvite }: { app: App; chat: Chat; room: RoomSummary; onInvite: () => void }): JSX.Element {
+    const [timeline, setTimeline] = useState<Timeline>();
+    useEffect(() => {
+        const opened = chat.open(room.id);
+        setTimeline(opened);
+        return () => opened.close();
+    }, [chat, room.id]);
+    return (
+        <>
+            <header class="bar">
+                <IconButton icon="back" label="All conversations" class="only-phone" onClick={() => go({ page: "rooms" })} />
+                <Avatar id={room.id} name={room.name} size="s" />
+                <div class="bar-text">
+                    <h2 class="bar-title">{room.name}</h2>
+                    <p class="bar-sub">{room.direct ? "Direct conversation" : room.members === 1 ? "Only you" : `${room.members} people`}</p>
+                </div>
+                <IconButton icon="invite" label="Invite people" onClick={onInvite} />
+            </header>
+            <div class="only-phone">
+                <Connection app={app} />
+            </div>
+            {timeline && <Messages timeline={timeline} />}
+            {timeline && <TypingLine timeline={timeline} />}
+            {timeline && <Composer timeline={timeline} name={room.name} />}
+        </>
+    );
+}
+
+function TypingLine({ timeline }: { timeline: Timeline }): JSX.Element {
+    const names = timeline.typing.value;
+    return (
+        <p class="typing" role="status">
+            {names.length > 0 && (
+                <>
+                    <span class="dots" aria-hidden="true">
+                        <i />
+                        <i />
+                        <i />
+                    </span>
+                    {names.length === 1 ? `${names[0]} is typing` : names.length === 2 ? `${names[0]} and ${names[1]} are typing` : "Several people are typing"}
+                </>
+            )}
+        </p>
+    );
+}

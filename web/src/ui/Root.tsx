@@ -1,0 +1,31 @@
+/** Chooses the screen. */
+import type { JSX } from "preact";
+import type { App } from "../domain/app.ts";
+import { Empty, Spinner } from "./parts.tsx";
+import { Shell } from "./Shell.tsx";
+import { Welcome } from "./Welcome.tsx";
+
+export function Root({ app }: { app: App }): JSX.Element {
+    const view = app.view.value;
+    return (
+        <div class="root" data-transport={app.connection.value.kind}>
+            {view.kind === "starting" && (
+                <main class="centered">
+                    <Spinner label="Opening hubbub" />
+                </main>
+            )}
+            {view.kind === "failed" && (
+                <main class="centered">
+                    <Empty title="hubbub could not start">
+                        <p>{view.why}</p>
+                        <button type="button" class="button primary" onClick={() => location.reload()}>
+                            Try again
+                        </button>
+                    </Empty>
+                </main>
+            )}
+            {view.kind === "signed-out" && <Welcome app={app} why={view.why} />}
+            {view.kind === "signed-in" && <Shell app={app} chat={view.chat} />}
+        </div>
+    );
+}

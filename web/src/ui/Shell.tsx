@@ -1,0 +1,60 @@
+/** The signed-in app: the room list and the open room, side by side or, on a phone, one at a time. */
+import type { JSX } from "preact";
+import { useState } from "preact/hooks";
+import type { App } from "../domain/app.ts";
+import type { Chat } from "../domain/chat.ts";
+import { Account } from "./Account.tsx";
+import { InviteDialog, NewChat } from "./NewChat.tsx";
+import { Empty, Spinner } from "./parts.tsx";
+import { RoomList } from "./RoomList.tsx";
+import { RoomPane } from "./RoomPane.tsx";
+import { go, route } from "./route.ts";
+
+type Open = "new" | "account" | "invite" | undefined;
+
+export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
+    const [open, setOpen] = useState<Open>();
+    const at = route.value;
+    const roomId = at.page === "room" ? at.roomId : undefined;
+    const room = chat.rooms.value.find((summary) => summary.id === roomId && summary.kind === "join");
+    return (
+        <div class="shell" data-pane={roomId === undefined ? "list" : "room"}>
+            <RoomList app={app} chat={chat} current={roomId} onNew={() => setOpen("new")} onAccount={() => setOpen("account")} />
+            <main class="pane room-pane">
+                {room && <RoomPane key={room.id} app={app} chat={chat} room={room} onInvite={() => setOpen("invite")} />}
+                {!room && <NoRoom asked={roomId !== undefined} chat={chat} onNew={() => setOpen("new")} />}
+            </main>
+            {open === "new" && <NewChat chat={chat} onClose={() => setOpen(undefined)} />}
+            {open === "account" && <Account app={app} chat={chat} onClose={() => setOpen(undefined)} />}
+            {open === "invite" && room && <InviteDialog chat={chat} room={room} onClose={() => setOpen(undefined)} />}
+        </div>
+    );
+}
+
+function NoRoom({ asked, chat, onNew }: { asked: boolean; chat: Chat; onNew: () => void }): JSX.Element {
+    if (!chat.ready.value) {
+        return (
+            <div class="centered">
+                <Spinner label="Loading your conversations" />
+            </div>
+        );
+    }
+    if (asked) {
+        return (
+            <Empty title="You are not in this room">
+                <p>It may be one that you left, or an invitation you have not accepted.</p>
+                <button type="button" class="button" onClick={() => go({ page: "rooms" }, true)}>
+                    All conversations
+                </button>
+            </Empty>
+        );
+    }
+    return (
+        <Empty title={chat.rooms.value.length > 0 ? "Pick a conversation" : "It is quiet here"}>
+            <p>{chat.rooms.value.length > 0 ? "Or begin a new one." : "Begin the first conversation."}</p>
+            <button type="button" class="button primary" onClick={onNew}>
+                New conversation
+            </button>
+        </Empty>
+    );
+}

@@ -1,0 +1,181 @@
+/** The small parts that several screens are made of. */
+import type { ComponentChildren, JSX } from "preact";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
+
+const COLOURS = 6;
+
+/** A letter on a colour that belongs to the ID, until there are pictures. */
+export function Avatar({ id, name, size = "m" }: { id: string; name: string; size?: "s" | "m" }): JSX.Element {
+    const letter = [...name.replace(/^[@#!\s]+/, "")][0]?.toLocaleUpperCase() ?? "?";
+    return (
+        <span class={`avatar avatar-${size} tint-${colourOf(id)}`} aria-hidden="true">
+            {letter}
+        </span>
+    );
+}
+
+export function colourOf(id: string): number {
+    let hash = 0;
+    for (const char of id) hash = (hash * 31 + char.codePointAt(0)!) >>> 0;
+    return hash % COLOURS;
+}
+
+const ICONS = {
+    back: "M15 5l-7 7 7 7",
+    send: "M4 12l16-8-6 16-3-6-7-2zM11 14l9-10",
+    plus: "M12 5v14M5 12h14",
+    close: "M6 6l12 12M18 6L6 18",
+    invite: "M9 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM2 20c0-4 3-6 7-6s7 2 7 6M19 8v6M16 11h6",
+    gear: "M12 15a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM12 2v4M12 18v4M2 12h4M18 12h4M5 5l3 3M16 16l3 3M19 5l-3 3M8 16l-3 3",
+    down: "M12 5v14M6 13l6 6 6-6",
+} as const;
+
+export function Icon({ name }: { name: keyof typeof ICONS }): JSX.Element {
+    return (
+        <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
+            <path d={ICONS[name]} />
+        </svg>
+    );
+}
+
+export function IconButton(props: { icon: keyof typeof ICONS; label: string; onClick: () => void; class?: string }): JSX.Element {
+    return (
+        <button type="button" class={`icon-button ${props.class ?? ""}`} aria-label={props.label} title={props.label} onClick={props.onClick}>
+            <Icon name={props.icon} />
+        </button>
+    );
+}
+
+export function Field(props: {
+    label: string;
+    value: string;
+    onInput: (value: string) => void;
+    type?: "text" | "password";
+    hint?: string;
+    autoComplete?: string;
+    autoFocus?: boolean;
+    required?: boolean;
+    placeholder?: string;
+}): JSX.Element {
+    const id = useId();
+    const [shown, setShown] = useState(false);
+    const input = useRef<HTMLInputElement>(null);
+    useEffect(() => {
+        if (props.autoFocus) input.current?.focus();
+    }, []);
+    const secret = props.type === "password";
+    return (
+        <div class="field">
+            <label for={id}>{props.label}</label>
+            <div class="field-box">
+                <input
+                    ref={input}
+                    id={id}
+                    type={(secret && !shown ? "password" : "text") as "password"}
+                    value={props.value}
+                    onInput={(event) => props.onInput(event.currentTarget.value)}
+                    autocomplete={props.autoComplete ?? "off"}
+                    autocapitalize="none"
+                    spellcheck={false}
+                    required={props.required ?? false}
+                    placeholder={props.placeholder ?? ""}
+                    aria-describedby={props.hint ? `${id}-hint` : undefined}
+                />
+                {secret && (
+                    <button type="button" class="field-button" aria-pressed={shown} onClick={() => setShown(!shown)}>
+                        {shown ? "Hide" : "Show"}
+                    </button>
+                )}
+            </div>
+            {props.hint && (
+                <p class="hint" id={`${id}-hint`}>
+                    {props.hint}
+                </p>
+            )}
+        </div>
+    );
+}
+
+/** A form whose action may fail: shows that it works, and then what went wrong. */
+export function ActionForm(props: { label: string; action: () => Promise<void>; children: ComponentChildren }): JSX.Element {
+    const [busy, setBusy] = useState(false);
+    const [error, setError] = useState<string>();
+    const submit = async (event: Event): Promise<void> => {
+        event.preventDefault();
+        if (busy) return;
+        setBusy(true);
+        setError(undefined);
+        try {
+            await props.action();
+        } catch (failure) {
+            setError((failure as Error).message);
+        } finally {
+            setBusy(false);
+        }
+    };
+    return (
+        <form class="form" onSubmit={(event) => void submit(event)}>
+            {props.children}
+            <div role="alert">{error && <p class="error">{error}</p>}</div>
+            <button type="submit" class="button primary" disabled={busy}>
+                {busy ? <Spinner label="Working" /> : props.label}
+            </button>
+        </form>
+    );
+}
+
+export function Spinner({ label }: { label: string }): JSX.Element {
+    return <span class="spinner" role="status" aria-label={label} />;
+}
+
+/** A modal dialog of the browser's own, which keeps the focus inside and closes by Escape. */
+export function Dialog(props: { title: string; onClose: () => void; children: ComponentChildren }): JSX.Element {
+    const dialog = useRef<HTMLDialogElement>(null);
+    const title = useId();
+    useEffect(() => {
+        dialog.current?.showModal();
+    }, []);
+    return (
+        <dialog ref={dialog} class="dialog" aria-labelledby={title} onClose={props.onClose} onClick={(event) => event.target === dialog.current && props.onClose()}>
+            <div class="dialog-body">
+                <header class="dialog-head">
+                    <h2 id={title}>{props.title}</h2>
+                    <IconButton icon="close" label="Close" onClick={props.onClose} />
+                </header>
+                {props.children}
+            </div>
+        </dialog>
+    );
+}
+
+/** One of a few, side by side. */
+export function Choice<T extends string>(props: { label: string; value: T; options: readonly (readonly [T, string])[]; onChange: (value: T) => void }): JSX.Element {
+    const name = useId();
+    return (
+        <fieldset class="choice">
+            <legend>{props.label}</legend>
+            <div class="choice-row">
+                {props.options.map(([value, text]) => (
+                    <label key={value}>
+                        <input type="radio" name={name} checked={props.value === value} onChange={() => props.onChange(value)} />
+                        <span>{text}</span>
+                    </label>
+                ))}
+            </div>
+        </fieldset>
+    );
+}
+
+export function Empty(props: { title: string; children?: ComponentChildren }): JSX.Element {
+    return (
+        <div class="empty">
+            <span class="mark" aria-hidden="true">
+                <i />
+                <i />
+                <i />
+            </span>
+            <h2>{props.title}</h2>
+            {props.children}
+        </div>
+    );
+}

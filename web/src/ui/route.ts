@@ -1,0 +1,42 @@
+/** Where in the app the reader is, as the part of the address after `#`, so that "back" works on a phone. */
+import { signal } from "@preact/signals";
+
+export type Route = { page: "rooms" } | { page: "room"; roomId: string } | { page: "signup"; token: string } | { page: "signin" };
+
+export function parseRoute(hash: string): Route {
+    const [path = "", query = ""] = hash.replace(/^#/, "").split("?", 2);
+    const [, page, id] = path.split("/");
+    if (page === "room" && id) {
+        try {
+            return { page: "room", roomId: decodeURIComponent(id) };
+        } catch {
+            return { page: "rooms" };
+        }
+    }
+    if (page === "signup") return { page: "signup", token: new URLSearchParams(query).get("token") ?? "" };
+    if (page === "signin") return { page: "signin" };
+    return { page: "rooms" };
+}
+
+export function formatRoute(route: Route): string {
+    if (route.page === "room") return `#/room/${encodeURIComponent(route.roomId)}`;
+    if (route.page === "signup") return "#/signup";
+    return route.page === "signin" ? "#/signin" : "#/";
+}
+
+export const route = signal<Route>({ page: "rooms" });
+
+export function watchRoute(): void {
+    const read = (): void => {
+        route.value = parseRoute(location.hash);
+    };
+    window.addEventListener("hashchange", read);
+    read();
+}
+
+/** Goes to another place; `replace` where "back" must not lead here again. */
+export function go(to: Route, replace = false): void {
+    if (replace) history.replaceState(null, "", formatRoute(to));
+    else if (location.hash !== formatRoute(to)) history.pushState(null, "", formatRoute(to));
+    route.value = to;
+}
