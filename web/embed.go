@@ -1,6 +1,10 @@
-// Package web holds the web app as `npm run build` left it in web/dist. Without
-// a build it holds nothing but a placeholder, so that the Go side builds without
-// npm. It may be imported by app only.
+// Package web carries the web app into the binary and serves it.
+//
+// The app is built by npm into dist (see README.md). The Go side builds without it: then dist holds a placeholder
+// only, and Handler serves a page that says how to build the app. All files are read once, when the handler is made,
+// and never change after; the handler may be used by any number of goroutines.
+//
+// The package knows nothing of the rest of the server and imports none of it.
 package web
 
 import (
@@ -8,18 +12,16 @@ import (
 	"io/fs"
 )
 
-// "all:" takes the placeholder too, whose name begins with a dot: an embed
-// pattern must match something.
+// The prefix all: includes the placeholder, without which an unbuilt dist would not compile.
 //
 //go:embed all:dist
 var dist embed.FS
 
-// Dist returns the files of the web app, and whether it was built.
-func Dist() (files fs.FS, built bool) {
-	files, err := fs.Sub(dist, "dist")
+// Dist gives the built files, index.html at the root.
+func Dist() fs.FS {
+	sub, err := fs.Sub(dist, "dist")
 	if err != nil {
-		panic("web: " + err.Error()) // "dist" is a valid path
+		panic("web: " + err.Error()) // the name is a constant and valid
 	}
-	_, err = fs.Stat(files, "index.html")
-	return files, err == nil
+	return sub
 }
