@@ -62,6 +62,8 @@ func layers() []layer {
 // import, and which packages may import it (nil: see why).
 func beside() []besideRule {
 	l0 := []string{"internal/ids", "internal/merr", "internal/event", "internal/clock", "internal/invariant"}
+	// What both sides of the wire need: frames, and reading from many idle sockets.
+	wire := []string{"internal/gateway/wire", "internal/gateway/idleread"}
 	return []besideRule{
 		{
 			"internal/obs", l0,
