@@ -37,6 +37,7 @@ func TestCanonicalForm(t *testing.T) {
 		{"numbers", `[0,-1,9007199254740991,-9007199254740991]`, `[0,-1,9007199254740991,-9007199254740991]`},
 		{"short escapes", `"\u0008\u0009\u000a\u000c\u000d\u0022\u005c\u002f\/"`, `"\b\t\n\f\r\"\\//"`},
 		{"control characters", `"\u0000\u0001\u000B\u000e\u001F"`, `"\u0000\u0001\u000b\u000e\u001f"`},
+		{"needless escapes", `"\u0020\u0021\u0041\u007A"`, `" !Az"`},
 		{"DEL and line separators stay", "\"\\u007f\\u2028\u2029\"", "\"\x7f\u2028\u2029\""},
 		{"surrogate pair", `"\ud83d\ude00"`, `"😀"`},
 		{"astral after private use", `{"😀":1,"\ue000":2}`, "{\"\ue000\":2,\"😀\":1}"}, // UTF-16 order differs
@@ -56,77 +57,82 @@ func TestCanonicalForm(t *testing.T) {
 	}
 }
 
-func TestCanonicalRefuses(t *testing.T) {
+func TestCanonicalRefusesWhatIsNotJSON(t *testing.T) {
+	wantRefused(t, ErrNotJSON, ErrBadJSON, [][2]string{
+		{"nothing", ``},
+		{"only space", " \n"},
+		{"word", `yes`},
+		{"cut word", `tru`},
+		{"long word", `nullx`},
+		{"open object", `{"a":1`},
+		{"open array", `[1`},
+		{"open string", `"a`},
+		{"open escape", `"\`},
+		{"comma at the end", `{"a":1,}`},
+		{"comma at the end of an array", `[1,]`},
+		{"no comma", `[1 2]`},
+		{"no colon", `{"a" 1}`},
+		{"key no string", `{a:1}`},
+		{"wrong bracket", `{"a":1]`},
+		{"two values", `{} {}`},
+		{"NUL after the value", "{}\x00"},
+		{"byte order mark", "\ufeff{}"},
+		{"leading zero", `01`},
+		{"plus", `+1`},
+		{"minus alone", `-`},
+		{"no digits after the point", `1.`},
+		{"no digits in the exponent", `1e+`},
+		{"NaN", `NaN`},
+		{"raw control character", "\"\x1f\""},
+		{"raw line feed far into a string", "\"0123456789abc\n\""},
+		{"unknown escape", `"\x"`},
+		{"bad hex", `"\u00g0"`},
+		{"short hex", `"\u00`},
+		{"cut in a surrogate pair", `"\ud800`},
+		{"cut before the low half", `"\ud800\`},
+		{"cut in the low half", `"\ud800\udc0`},
+		{"bad hex in the low half", `"\ud800\uxxxx"`},
+		{"invalid UTF-8", "\"\xff\""},
+		{"UTF-8 of a surrogate", "\"\xed\xa0\x80\""},
+		{"overlong UTF-8", "\"\xc0\x80\""},
+		{"forbidden, then malformed", `[1.5,`},
+		{"forbidden, then more text", `1.5 x`},
+	})
+}
+
+func TestCanonicalRefusesWhatEventsMayNotHold(t *testing.T) {
 	deep := strings.Repeat("[", MaxDepth+1)
-	for _, tc := range []struct {
-		name, in string
-		want     error
-	}{
-		{"nothing", ``, ErrNotJSON},
-		{"only space", " \n", ErrNotJSON},
-		{"word", `yes`, ErrNotJSON},
-		{"cut word", `tru`, ErrNotJSON},
-		{"long word", `nullx`, ErrNotJSON},
-		{"open object", `{"a":1`, ErrNotJSON},
-		{"open array", `[1`, ErrNotJSON},
-		{"open string", `"a`, ErrNotJSON},
-		{"open escape", `"\`, ErrNotJSON},
-		{"comma at the end", `{"a":1,}`, ErrNotJSON},
-		{"comma at the end of an array", `[1,]`, ErrNotJSON},
-		{"no comma", `[1 2]`, ErrNotJSON},
-		{"no colon", `{"a" 1}`, ErrNotJSON},
-		{"key no string", `{a:1}`, ErrNotJSON},
-		{"wrong bracket", `{"a":1]`, ErrNotJSON},
-		{"two values", `{} {}`, ErrNotJSON},
-		{"NUL after the value", "{}\x00", ErrNotJSON},
-		{"byte order mark", "\ufeff{}", ErrNotJSON},
-		{"leading zero", `01`, ErrNotJSON},
-		{"plus", `+1`, ErrNotJSON},
-		{"minus alone", `-`, ErrNotJSON},
-		{"no digits after the point", `1.`, ErrNotJSON},
-		{"no digits in the exponent", `1e+`, ErrNotJSON},
-		{"NaN", `NaN`, ErrNotJSON},
-		{"raw control character", "\"\x1f\"", ErrNotJSON},
-		{"raw line feed far into a string", "\"0123456789abc\n\"", ErrNotJSON},
-		{"unknown escape", `"\x"`, ErrNotJSON},
-		{"bad hex", `"\u00g0"`, ErrNotJSON},
-		{"short hex", `"\u00`, ErrNotJSON},
-		{"bad hex in the low half", `"\ud800\uxxxx"`, ErrNotJSON},
-		{"invalid UTF-8", "\"\xff\"", ErrNotJSON},
-		{"UTF-8 of a surrogate", "\"\xed\xa0\x80\"", ErrNotJSON},
-		{"overlong UTF-8", "\"\xc0\x80\"", ErrNotJSON},
+	wantRefused(t, ErrBadJSON, ErrNotJSON, [][2]string{
+		{"float", `1.5`},
+		{"float that is whole", `1.0`},
+		{"exponent", `1e10`},
+		{"huge exponent", `1E400`},
+		{"minus zero", `-0`},
+		{"2^53", `9007199254740992`},
+		{"-2^53", `-9007199254740992`},
+		{"2^64 and one", `18446744073709551617`},
+		{"17 digits", `10000000000000000`},
+		{"duplicate key", `{"a":1,"a":1}`},
+		{"duplicate key, not neighbours", `{"a":1,"b":1,"a":1}`},
+		{"duplicate key by escape", `{"a":1,"\u0061":1}`},
+		{"duplicate escaped key", `{"\n":1,"b":2,"\u000a":1}`},
+		{"nested duplicate", `[{"x":{"a":1,"a":2}}]`},
+		{"lone high surrogate", `"\ud800"`},
+		{"lone low surrogate", `"\udc00x"`},
+		{"two high surrogates", `"\ud800\ud800"`},
+		{"too deep", deep + strings.Repeat("]", MaxDepth+1)},
+		{"too deep to read on", strings.Repeat(`{"a":`, 100_000)},
+	})
+}
 
-		{"float", `1.5`, ErrBadJSON},
-		{"float that is whole", `1.0`, ErrBadJSON},
-		{"exponent", `1e10`, ErrBadJSON},
-		{"huge exponent", `1E400`, ErrBadJSON},
-		{"minus zero", `-0`, ErrBadJSON},
-		{"2^53", `9007199254740992`, ErrBadJSON},
-		{"-2^53", `-9007199254740992`, ErrBadJSON},
-		{"2^64 and one", `18446744073709551617`, ErrBadJSON},
-		{"17 digits", `10000000000000000`, ErrBadJSON},
-		{"duplicate key", `{"a":1,"a":1}`, ErrBadJSON},
-		{"duplicate key, not neighbours", `{"a":1,"b":1,"a":1}`, ErrBadJSON},
-		{"duplicate key by escape", `{"a":1,"\u0061":1}`, ErrBadJSON},
-		{"duplicate escaped key", `{"\n":1,"b":2,"\u000a":1}`, ErrBadJSON},
-		{"nested duplicate", `[{"x":{"a":1,"a":2}}]`, ErrBadJSON},
-		{"lone high surrogate", `"\ud800"`, ErrBadJSON},
-		{"lone low surrogate", `"\udc00x"`, ErrBadJSON},
-		{"two high surrogates", `"\ud800\ud800"`, ErrBadJSON},
-		{"too deep", deep + strings.Repeat("]", MaxDepth+1), ErrBadJSON},
-		{"too deep to read on", strings.Repeat(`{"a":`, 100_000), ErrBadJSON},
-
-		{"forbidden, then malformed", `[1.5,`, ErrNotJSON},
-		{"forbidden, then more text", `1.5 x`, ErrNotJSON},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			got, err := Canonical([]byte("kept"), []byte(tc.in))
-			other := ErrBadJSON
-			if tc.want == ErrBadJSON {
-				other = ErrNotJSON
-			}
-			if !errors.Is(err, tc.want) || errors.Is(err, other) || string(got) != "kept" {
-				t.Errorf("got %q, %v; want %v", got, err, tc.want)
+// wantRefused runs cases of a name and a text.
+func wantRefused(t *testing.T, want, other error, cases [][2]string) {
+	t.Helper()
+	for _, tc := range cases {
+		t.Run(tc[0], func(t *testing.T) {
+			got, err := Canonical([]byte("kept"), []byte(tc[1]))
+			if !errors.Is(err, want) || errors.Is(err, other) || string(got) != "kept" {
+				t.Errorf("got %q, %v; want %v", got, err, want)
 			}
 		})
 	}
@@ -197,6 +203,12 @@ func TestAppendStringIsCanonical(t *testing.T) {
 			t.Fatalf("%q read back as %q", s, back)
 		}
 	})
+}
+
+func TestAppendStringIsShortest(t *testing.T) {
+	if got := string(AppendString(nil, " !#[]\x7fé\n\"\\\x01")); got != "\" !#[]\x7fé\\n\\\"\\\\\\u0001\"" {
+		t.Error(got)
+	}
 }
 
 func FuzzCanonical(f *testing.F) {

@@ -144,7 +144,7 @@ func TestVerifyFindsAlteration(t *testing.T) {
 func TestSizeLimits(t *testing.T) {
 	v := Default()
 	long := func(n int) string { return strings.Repeat("x", n) }
-	make := func(edit func(*Event)) error {
+	seal := func(edit func(*Event)) error {
 		e := &Event{RoomID: "!r", Type: TypeMessage, Sender: "@a:b", Content: []byte(`{}`)}
 		edit(e)
 		return e.Seal(v)
@@ -168,7 +168,7 @@ func TestSizeLimits(t *testing.T) {
 		"time past the integer": {func(e *Event) { e.OriginServerTS = MaxInt + 1 }, ErrBadJSON},
 		"depth past the limit":  {func(e *Event) { e.Depth = MaxInt + 1 }, ErrBadJSON},
 	} {
-		if err := make(tc.edit); !errors.Is(err, tc.want) {
+		if err := seal(tc.edit); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -180,10 +180,10 @@ func TestSizeLimits(t *testing.T) {
 	}
 	spare := MaxEventSize - len(e.AppendPDU(nil, v))
 	fits := []byte(`{"body":"` + long(spare) + `"}`)
-	if err := make(func(e *Event) { e.Content = fits }); err != nil {
+	if err := seal(func(e *Event) { e.Content = fits }); err != nil {
 		t.Errorf("%d bytes: %v", MaxEventSize, err)
 	}
-	if err := make(func(e *Event) { e.Content = append(fits[:len(fits)-2], `x"}`...) }); !errors.Is(err, ErrTooLarge) {
+	if err := seal(func(e *Event) { e.Content = append(fits[:len(fits)-2], `x"}`...) }); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("%d bytes: %v", MaxEventSize+1, err)
 	}
 }

@@ -105,6 +105,11 @@ func TestRule1_2CreateNamesItsRoom(t *testing.T) {
 	}
 	wantRule(t, Authorize(w.version, forged, w), "1.2")
 	wantRule(t, Authorize(w.version, create, w), "")
+	linked := &event.Event{
+		ID: create.ID, RoomID: create.RoomID, Type: create.Type, StateKey: create.StateKey, Sender: create.Sender,
+		Content: create.Content, AuthEvents: []ids.EventID{"$x"},
+	}
+	wantRule(t, Authorize(w.version, linked, w), "3.2")
 }
 
 func TestRule4_3_1FirstJoin(t *testing.T) {

@@ -26,7 +26,8 @@ func TestPowerOf(t *testing.T) {
 		},
 		{
 			"creator listed below", `{}`, `{"users":{"@alice:h":1}}`,
-			powers{"@alice:h": 1}, powers{"@alice:h": Infinite},
+			powers{"@alice:h": 1},
+			powers{"@alice:h": Infinite},
 		},
 		{
 			"additional creators", `{"additional_creators":["@bob:h","@carol:h"]}`, `{"users":{"@bob:h":1}}`,
@@ -207,6 +208,10 @@ func TestMayRedact(t *testing.T) {
 			if own, others := CanRedact(v, user, w); own != want[0] || others != want[1] {
 				t.Errorf("%s redacts own %v, of others %v", user, own, others)
 			}
+		}
+		w.set(t, "@alice:h", event.TypePowerLevels, "", `{"events":{"m.room.redaction":60},"redact":40,"users":{"@mod:h":50}}`)
+		if own, others := CanRedact(v, "@mod:h", w); own || others {
+			t.Error("redacts without the power to send a redaction")
 		}
 		if MayRedact(v, "@user:h", message, &world{}) {
 			t.Error("redacted in no room")

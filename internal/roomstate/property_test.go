@@ -268,8 +268,11 @@ func FuzzAuthorize(f *testing.F) {
 		for _, version := range event.Supported() {
 			w := newWorld(t, version)
 			for _, replaced := range []StateKey{
-				{event.TypePowerLevels, ""}, {event.TypeMember, stateKey}, {event.TypeJoinRules, ""},
-				{event.TypeThirdPartyInvite, "t"}, {event.TypeCreate, ""},
+				{event.TypePowerLevels, ""},
+				{event.TypeMember, stateKey},
+				{event.TypeJoinRules, ""},
+				{event.TypeThirdPartyInvite, "t"},
+				{event.TypeCreate, ""},
 			} {
 				if len(replaced.Key) > event.MaxFieldSize || strings.ToValidUTF8(replaced.Key, "") != replaced.Key {
 					return
