@@ -71,8 +71,11 @@ type Membership struct {
 	Prev event.Membership `json:"prev,omitempty"`
 	// RoomSeq is the position of the member event in the room's partition,
 	// Seq that of this change in the user's.
-	RoomSeq ids.Seq     `json:"room_seq"`
-	Seq     ids.Seq     `json:"seq"`
+	RoomSeq ids.Seq `json:"room_seq"`
+	Seq     ids.Seq `json:"seq"`
+	// Joined is the position of the member event that began the present stay,
+	// before any change of name; 0 if the user is not in the room.
+	Joined  ids.Seq     `json:"joined,omitempty"`
 	EventID ids.EventID `json:"event_id"`
 	Sender  ids.UserID  `json:"sender"`
 	Direct  bool        `json:"direct,omitempty"`
@@ -102,10 +105,11 @@ type Change struct {
 	Room ids.RoomID `json:"r,omitempty"`
 	// Type is the type of account data.
 	Type string `json:"t,omitempty"`
-	// Membership, Prev and RoomSeq are those of the Membership row.
+	// Membership, Prev, RoomSeq and Joined are those of the Membership row.
 	Membership event.Membership `json:"m,omitempty"`
 	Prev       event.Membership `json:"p,omitempty"`
 	RoomSeq    ids.Seq          `json:"q,omitempty"`
+	Joined     ids.Seq          `json:"j,omitempty"`
 	// Devices are the devices that ended.
 	Devices []ids.DeviceID `json:"d,omitempty"`
 }

@@ -220,14 +220,21 @@ func (membershipEffects) Apply(tx *partition.Tx, e partition.Effect) error {
 	p := Place{tx.Partition(), c.User}
 	k := p.membership(c.Room)
 	var prev event.Membership
+	var joined ids.Seq
+	if c.Membership == event.Join {
+		joined = c.Seq
+	}
 	if old := get[Membership](tx, k); old != nil {
 		prev = old.Membership
+		if joined != 0 && prev == event.Join {
+			joined = old.Joined
+		}
 	}
 	s := emit(tx, p, Change{
-		Kind: ChangeMembership, Room: c.Room, Membership: c.Membership, Prev: prev, RoomSeq: c.Seq,
+		Kind: ChangeMembership, Room: c.Room, Membership: c.Membership, Prev: prev, RoomSeq: c.Seq, Joined: joined,
 	})
 	put(tx, k, &Membership{
-		Room: c.Room, Membership: c.Membership, Prev: prev, RoomSeq: c.Seq, Seq: s,
+		Room: c.Room, Membership: c.Membership, Prev: prev, RoomSeq: c.Seq, Seq: s, Joined: joined,
 		EventID: c.EventID, Sender: c.Sender, Direct: c.Direct, Stripped: c.Stripped,
 	})
 	return nil

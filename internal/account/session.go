@@ -12,6 +12,10 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/tables"
 )
 
+// TypePushRules is the account data that holds the changes of the user to the push
+// rules. Clients see the whole rules in its place.
+const TypePushRules = "m.push_rules"
+
 // MaxDevices bounds the devices of one user; the one seen least recently makes
 // room for a new one. Bots that log in anew at every start would otherwise add
 // one each time.

@@ -1,0 +1,131 @@
+package feed
+
+import (
+	"context"
+	"math"
+
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/pushrules"
+	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/roomstate"
+)
+
+// maxUnread bounds the events behind a receipt that are counted. Beyond it the
+// number stands still, which no badge shows anyway.
+const maxUnread = 1000
+
+// counts are a user's unread notifications in a room. They are not stored: they
+// follow from the receipt, the events behind it and the push rules, and are
+// carried on from sync to sync while the view lives.
+type counts struct {
+	// fresh: read is the user's present receipt.
+	fresh             bool
+	read, upTo        ids.Seq
+	seen              int
+	notify, highlight int
+}
+
+// unread brings the counts of a joined room up to a position.
+func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq) (counts, error) {
+	v.mu.Lock()
+	c := counts{}
+	if ur := v.mu.rooms[r.id]; ur != nil {
+		c = ur.counts
+	}
+	program := v.mu.program
+	v.mu.Unlock()
+	if !c.fresh || c.upTo > upTo {
+		read, err := v.hub.rooms.ReadUpTo(ctx, r.id, v.user)
+		if err != nil {
+			return c, err
+		}
+		// What was sent before is no news to who has just joined.
+		read = max(read, r.joined)
+		if read != c.read || c.upTo == 0 || c.upTo > upTo {
+			c = counts{read: read, upTo: read}
+		}
+		c.fresh = true
+	}
+	if c.upTo < upTo && c.seen < maxUnread {
+		if err := v.count(ctx, r.id, &c, program, upTo); err != nil {
+			return c, err
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if ur := v.mu.rooms[r.id]; ur != nil {
+		ur.counts = c
+	}
+	return c, nil
+}
+
+func (v *view) count(ctx context.Context, id ids.RoomID, c *counts, program *pushrules.Program, upTo ids.Seq) error {
+	events, err := v.hub.rooms.Timeline(ctx, id, room.Page{After: c.upTo, UpTo: upTo, Limit: maxUnread - c.seen})
+	if err != nil {
+		return err
+	}
+	if len(events) > 0 {
+		info, err := v.pushContext(ctx, id)
+		if err != nil {
+			return err
+		}
+		for _, s := range events {
+			out, ok := info.evaluate(program, s)
+			if ok && out.Notify && !v.ignores(s.Sender) {
+				c.notify++
+				if out.Highlight {
+					c.highlight++
+				}
+			}
+		}
+	}
+	c.seen += len(events)
+	c.upTo = upTo
+	return nil
+}
+
+// pushContext is what push rules ask about a room, for one user.
+type pushContext struct {
+	head        *room.Head
+	powers      roomstate.Powers
+	levels      map[string]int64
+	displayName string
+}
+
+func (v *view) pushContext(ctx context.Context, id ids.RoomID) (*pushContext, error) {
+	head, err := v.hub.rooms.Head(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	p := &pushContext{head: head}
+	if head == nil {
+		p.head = &room.Head{}
+		return p, nil
+	}
+	err = v.hub.rooms.Ask(ctx, id, func(st roomstate.View) {
+		p.powers = roomstate.PowersOf(head.Version, st)
+		if pl := st.State(event.TypePowerLevels, ""); pl != nil {
+			if levels, err := pl.PowerLevels(); err == nil {
+				p.levels = levels.Notifications
+			}
+		}
+		if m := st.State(event.TypeMember, string(v.user)); m != nil {
+			p.displayName = m.Member().DisplayName
+		}
+	})
+	return p, err
+}
+
+func (p *pushContext) evaluate(program *pushrules.Program, s *room.Stored) (*pushrules.Outcome, bool) {
+	power := int64(p.powers.Of(s.Sender))
+	if p.powers.Of(s.Sender) == roomstate.Infinite {
+		power = math.MaxInt64
+	}
+	ev := pushrules.NewEvent(pushrules.Fields{
+		ID: s.ID, Room: s.RoomID, Sender: s.Sender, Type: s.Type, StateKey: s.StateKey,
+		OriginServerTS: s.OriginServerTS, Content: s.Content,
+	})
+	info := &pushrules.RoomInfo{Members: p.head.Joined, SenderPower: power, NotificationPower: p.levels}
+	return program.Evaluate(ev, info, p.displayName)
+}

@@ -1,0 +1,228 @@
+package feed
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/room"
+)
+
+// Limits of filters.
+const (
+	// DefaultTimeline is the timeline limit of a sync without one.
+	DefaultTimeline = 10
+	// MaxTimeline bounds the timeline limit of a filter.
+	MaxTimeline = 100
+	// maxFilterList bounds each list of a filter: it is walked for every event.
+	maxFilterList = 1000
+	// MaxFilter bounds a filter's JSON in bytes.
+	MaxFilter = 64 << 10
+)
+
+// Filter is a sync filter. spec: client-server §Filtering.
+type Filter struct {
+	EventFields []string    `json:"event_fields,omitempty"`
+	EventFormat string      `json:"event_format,omitempty"`
+	Presence    EventFilter `json:"presence,omitzero"`
+	AccountData EventFilter `json:"account_data,omitzero"`
+	Room        RoomFilter  `json:"room,omitzero"`
+}
+
+// RoomFilter is the part of a filter about rooms.
+type RoomFilter struct {
+	Rooms        *[]ids.RoomID `json:"rooms,omitempty"`
+	NotRooms     []ids.RoomID  `json:"not_rooms,omitempty"`
+	IncludeLeave bool          `json:"include_leave,omitempty"`
+	State        EventFilter   `json:"state,omitzero"`
+	Timeline     EventFilter   `json:"timeline,omitzero"`
+	Ephemeral    EventFilter   `json:"ephemeral,omitzero"`
+	AccountData  EventFilter   `json:"account_data,omitzero"`
+}
+
+// EventFilter selects events; the members about rooms count for events of rooms
+// only. A nil list lets all through, an empty one none.
+type EventFilter struct {
+	Limit               *int          `json:"limit,omitempty"`
+	Types               *[]string     `json:"types,omitempty"`
+	NotTypes            []string      `json:"not_types,omitempty"`
+	Senders             *[]ids.UserID `json:"senders,omitempty"`
+	NotSenders          []ids.UserID  `json:"not_senders,omitempty"`
+	Rooms               *[]ids.RoomID `json:"rooms,omitempty"`
+	NotRooms            []ids.RoomID  `json:"not_rooms,omitempty"`
+	ContainsURL         *bool         `json:"contains_url,omitempty"`
+	LazyLoad            bool          `json:"lazy_load_members,omitempty"`
+	Redundant           bool          `json:"include_redundant_members,omitempty"`
+	ThreadNotifications bool          `json:"unread_thread_notifications,omitempty"`
+}
+
+// ParseFilter reads the JSON of a filter. The error is M_BAD_JSON.
+func ParseFilter(raw []byte) (*Filter, error) {
+	if len(raw) > MaxFilter {
+		return nil, merr.TooLargeErr("The filter is larger than %d bytes", MaxFilter)
+	}
+	f := &Filter{}
+	if err := json.Unmarshal(raw, f); err != nil {
+		return nil, merr.BadJSONErr("Malformed filter: %s", jsonReason(err)).Because(err)
+	}
+	return f, f.check()
+}
+
+// ParseEventFilter reads the JSON of a RoomEventFilter, as /messages takes it.
+func ParseEventFilter(raw []byte) (*EventFilter, error) {
+	if len(raw) > MaxFilter {
+		return nil, merr.TooLargeErr("The filter is larger than %d bytes", MaxFilter)
+	}
+	f := &EventFilter{}
+	if err := json.Unmarshal(raw, f); err != nil {
+		return nil, merr.BadJSONErr("Malformed filter: %s", jsonReason(err)).Because(err)
+	}
+	return f, f.check()
+}
+
+func jsonReason(err error) string {
+	var semantic *json.SemanticError
+	if errors.As(err, &semantic) && semantic.JSONPointer != "" {
+		return fmt.Sprintf("wrong value at %s", semantic.JSONPointer)
+	}
+	return "not valid JSON"
+}
+
+func (f *Filter) check() error {
+	if f.EventFormat != "" && f.EventFormat != "client" && f.EventFormat != "federation" {
+		return merr.BadJSONErr("Unknown event_format %q", f.EventFormat)
+	}
+	if f.Room.Rooms != nil && len(*f.Room.Rooms) > maxFilterList || len(f.Room.NotRooms) > maxFilterList {
+		return errFilterList()
+	}
+	for _, r := range append(slices.Clone(f.Room.NotRooms), deref(f.Room.Rooms)...) {
+		if _, err := ids.ParseRoomID(string(r)); err != nil {
+			return merr.BadJSONErr("%q is no room ID", r)
+		}
+	}
+	for _, e := range []*EventFilter{&f.Presence, &f.AccountData, &f.Room.State, &f.Room.Timeline, &f.Room.Ephemeral, &f.Room.AccountData} {
+		if err := e.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func errFilterList() error {
+	return merr.InvalidParamErr("A list of the filter has more than %d entries", maxFilterList)
+}
+
+func deref[T any](p *[]T) []T {
+	if p == nil {
+		return nil
+	}
+	return *p
+}
+
+func (f *EventFilter) check() error {
+	for _, n := range []int{
+		len(deref(f.Types)), len(f.NotTypes), len(deref(f.Senders)), len(f.NotSenders), len(deref(f.Rooms)), len(f.NotRooms),
+	} {
+		if n > maxFilterList {
+			return errFilterList()
+		}
+	}
+	for _, u := range append(slices.Clone(f.NotSenders), deref(f.Senders)...) {
+		if _, err := ids.ParseUserID(string(u)); err != nil {
+			return merr.BadJSONErr("%q is no user ID", u)
+		}
+	}
+	for _, r := range append(slices.Clone(f.NotRooms), deref(f.Rooms)...) {
+		if _, err := ids.ParseRoomID(string(r)); err != nil {
+			return merr.BadJSONErr("%q is no room ID", r)
+		}
+	}
+	if f.Limit != nil && *f.Limit < 0 {
+		return merr.BadJSONErr("limit is negative")
+	}
+	return nil
+}
+
+// Room reports whether a room passes.
+func (f *RoomFilter) Room(r ids.RoomID) bool {
+	return (f.Rooms == nil || slices.Contains(*f.Rooms, r)) && !slices.Contains(f.NotRooms, r)
+}
+
+// Limit1 is the timeline limit: 0 is taken as 1, since a sync without any event
+// could not say where the gap is.
+func (f *EventFilter) limit() int {
+	if f.Limit == nil {
+		return DefaultTimeline
+	}
+	return min(max(*f.Limit, 1), MaxTimeline)
+}
+
+// All reports whether everything passes.
+func (f *EventFilter) All() bool {
+	return f.Types == nil && f.NotTypes == nil && f.Senders == nil && f.NotSenders == nil &&
+		f.Rooms == nil && f.NotRooms == nil && f.ContainsURL == nil
+}
+
+// Type reports whether an event type passes; patterns may hold "*".
+func (f *EventFilter) Type(t string) bool {
+	for _, p := range f.NotTypes {
+		if matchType(p, t) {
+			return false
+		}
+	}
+	if f.Types == nil {
+		return true
+	}
+	return slices.ContainsFunc(*f.Types, func(p string) bool { return matchType(p, t) })
+}
+
+// matchType matches a type against a pattern in which "*" stands for anything.
+// Greedy and without backtracking beyond the last star: linear in practice,
+// len(pattern)·len(t) at most.
+func matchType(pattern, t string) bool {
+	if !strings.Contains(pattern, "*") {
+		return pattern == t
+	}
+	parts := strings.Split(pattern, "*")
+	if !strings.HasPrefix(t, parts[0]) {
+		return false
+	}
+	t = t[len(parts[0]):]
+	for _, part := range parts[1 : len(parts)-1] {
+		i := strings.Index(t, part)
+		if i < 0 {
+			return false
+		}
+		t = t[i+len(part):]
+	}
+	return strings.HasSuffix(t, parts[len(parts)-1])
+}
+
+// Event reports whether an event of a room passes.
+func (f *EventFilter) Event(s *room.Stored) bool {
+	if f.All() {
+		return true
+	}
+	if !f.Type(s.Type) || slices.Contains(f.NotSenders, s.Sender) || slices.Contains(f.NotRooms, s.RoomID) {
+		return false
+	}
+	if f.Senders != nil && !slices.Contains(*f.Senders, s.Sender) || f.Rooms != nil && !slices.Contains(*f.Rooms, s.RoomID) {
+		return false
+	}
+	if f.ContainsURL != nil {
+		_, has := event.StringField(s.Content, "url")
+		return has == *f.ContainsURL
+	}
+	return true
+}
+
+// Room reports whether the events of a room can pass at all.
+func (f *EventFilter) Room(r ids.RoomID) bool {
+	return (f.Rooms == nil || slices.Contains(*f.Rooms, r)) && !slices.Contains(f.NotRooms, r)
+}

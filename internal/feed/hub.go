@@ -1,0 +1,413 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/bus"
+	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/pushrules"
+	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+)
+
+const (
+	// idleUser is how long a user's view stays in memory after their last
+	// request: clients come back at once, or after a change of network.
+	idleUser = 2 * time.Minute
+	// sweepEvery is how often idle views are looked for, and typing notices
+	// that ran out.
+	sweepEvery = 5 * time.Second
+	// gapPatience is how long a wait for a position trusts the bus to deliver
+	// it before the log is read.
+	gapPatience = 50 * time.Millisecond
+	// logBatches is how many batches one read of the log takes.
+	logBatches = 256
+)
+
+// Heads tells the last committed position of a partition, at least of all that
+// was answered before the call.
+type Heads interface {
+	Head(ctx context.Context, p ids.Partition) (ids.Seq, error)
+}
+
+// Options configure a Hub.
+type Options struct {
+	Node  ids.NodeID
+	Count int
+	Store storage.Store
+	Bus   bus.Bus
+	Heads Heads
+	Clock clock.Clock
+	Log   *slog.Logger
+	Rules *pushrules.Defaults
+}
+
+// Hub follows the logs of all partitions for the users that are connected to
+// this node.
+//
+// How: one subscription for each partition delivers its committed batches. A
+// batch that does not follow the one before is a gap, which is filled from the
+// log. Every record goes to the views of the users it concerns: a room's events
+// to those in the room, a user's changes to that user. A view knows which of its
+// rooms changed when, so that a sync reads only these.
+//
+// Invariant: when processed of a shard is s, every view that was subscribed all
+// the time has seen every record up to s.
+type Hub struct {
+	opts     Options
+	rooms    *room.Reader
+	accounts *account.Reader
+	node     uint32
+	shards   []*shard
+	typing   typing
+	ctx      context.Context
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+
+	mu struct {
+		sync.Mutex
+		users map[ids.UserID]*view
+	}
+}
+
+// shard follows one partition.
+type shard struct {
+	hub *Hub
+	p   ids.Partition
+	sub bus.Subscription
+
+	mu struct {
+		sync.Mutex
+		processed ids.Seq
+		// advanced is closed and replaced when processed moves.
+		advanced chan struct{}
+		rooms    map[ids.RoomID]*audience
+		users    map[ids.UserID]*view
+	}
+}
+
+// audience are the views of the users in one room.
+type audience struct {
+	seats []*seat
+}
+
+// seat is one user's place in the audience of a room.
+type seat struct {
+	view *view
+	room ids.RoomID
+	aud  *audience
+	at   int // index in aud.seats
+}
+
+// NewHub begins to follow the partitions.
+func NewHub(ctx context.Context, opts Options) (*Hub, error) {
+	tag := fnv.New32a()
+	_, _ = tag.Write([]byte(opts.Node)) // a hash does not fail
+	h := &Hub{
+		opts: opts, node: tag.Sum32(),
+		rooms:    room.NewReader(opts.Store, opts.Count),
+		accounts: account.NewReader(opts.Store, opts.Count),
+	}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.mu.users = make(map[ids.UserID]*view)
+	h.typing.init(h)
+	for p := range opts.Count {
+		s, err := h.openShard(ctx, ids.Partition(p))
+		if err != nil {
+			h.Close()
+			return nil, err
+		}
+		h.shards = append(h.shards, s)
+	}
+	if err := h.typing.subscribe(); err != nil {
+		h.Close()
+		return nil, err
+	}
+	h.wg.Go(h.sweepLoop)
+	return h, nil
+}
+
+func (h *Hub) openShard(ctx context.Context, p ids.Partition) (*shard, error) {
+	s := &shard{hub: h, p: p}
+	s.mu.advanced = make(chan struct{})
+	s.mu.rooms = make(map[ids.RoomID]*audience)
+	s.mu.users = make(map[ids.UserID]*view)
+	sub, err := h.opts.Bus.Subscribe(partition.Subject(p), s.receive)
+	if err != nil {
+		return nil, fmt.Errorf("follow partition %d: %w", p, err)
+	}
+	s.sub = sub
+	head, err := h.opts.Heads.Head(ctx, p)
+	if err != nil {
+		sub.Close()
+		return nil, fmt.Errorf("follow partition %d: %w", p, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.processed = max(s.mu.processed, head)
+	return s, nil
+}
+
+// Close ends all sessions and stops following.
+func (h *Hub) Close() {
+	h.cancel()
+	for _, s := range h.shards {
+		s.sub.Close()
+	}
+	h.typing.close()
+	h.wg.Wait()
+	h.mu.Lock()
+	views := h.mu.users
+	h.mu.users = make(map[ids.UserID]*view)
+	h.mu.Unlock()
+	for _, v := range views {
+		v.leaveAll()
+	}
+}
+
+// receive takes a batch from the bus.
+func (s *shard) receive(p bus.Payload) {
+	var b *partition.Published
+	switch m := p.(type) {
+	case *partition.Published:
+		b = m
+	case bus.Raw:
+		var err error
+		if b, err = partition.UnmarshalPublished(m); err != nil {
+			s.hub.opts.Log.Warn("malformed batch", "partition", s.p, "error", err)
+			return
+		}
+	default:
+		return
+	}
+	s.mu.Lock()
+	next := s.mu.processed + 1
+	if b.First <= next && b.Last >= next {
+		s.processLocked(b)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	if b.First > next {
+		s.catchUp(s.hub.ctx, b.Last)
+	}
+}
+
+// catchUp reads the log up to a position that is committed.
+func (s *shard) catchUp(ctx context.Context, upTo ids.Seq) {
+	for {
+		s.mu.Lock()
+		at := s.mu.processed
+		s.mu.Unlock()
+		if at >= upTo {
+			return
+		}
+		batches, err := partition.ReadLog(ctx, s.hub.opts.Store, s.p, at, logBatches)
+		switch {
+		case errors.Is(err, partition.ErrTrimmed):
+			s.resync(upTo)
+			return
+		case err != nil:
+			if ctx.Err() == nil {
+				s.hub.opts.Log.Warn("read log", "partition", s.p, "error", err)
+			}
+			return
+		case len(batches) == 0:
+			return
+		}
+		for _, b := range batches {
+			if err := s.fill(ctx, b); err != nil {
+				s.hub.opts.Log.Warn("fill batch from log", "partition", s.p, "error", err)
+				return
+			}
+			s.mu.Lock()
+			if b.First <= s.mu.processed+1 && b.Last > s.mu.processed {
+				s.processLocked(b)
+			}
+			s.mu.Unlock()
+		}
+	}
+}
+
+// fill gives the records of a batch from the log their decoded forms.
+func (s *shard) fill(ctx context.Context, b *partition.Published) error {
+	for i := range b.Records {
+		r := &b.Records[i]
+		if r.Kind != partition.RecordEvent {
+			continue
+		}
+		e, err := s.hub.rooms.At(ctx, ids.RoomID(r.Entity), r.Seq)
+		if err != nil {
+			return err
+		}
+		if e != nil { // nil if it was purged since
+			r.Obj = e
+		}
+	}
+	return nil
+}
+
+// resync gives up on records that are no longer in the log: every view with a
+// room or its home here is made anew.
+func (s *shard) resync(upTo ids.Seq) {
+	s.mu.Lock()
+	views := make(map[*view]struct{})
+	for _, v := range s.mu.users {
+		views[v] = struct{}{}
+	}
+	for _, a := range s.mu.rooms {
+		for _, seat := range a.seats {
+			views[seat.view] = struct{}{}
+		}
+	}
+	s.advanceLocked(upTo)
+	s.mu.Unlock()
+	for v := range views {
+		s.hub.discard(v)
+	}
+}
+
+func (s *shard) advanceLocked(to ids.Seq) {
+	if to <= s.mu.processed {
+		return
+	}
+	s.mu.processed = to
+	close(s.mu.advanced)
+	s.mu.advanced = make(chan struct{})
+}
+
+// processLocked hands the records of a batch to the views.
+func (s *shard) processLocked(b *partition.Published) {
+	for i := range b.Records {
+		r := &b.Records[i]
+		if r.Seq <= s.mu.processed {
+			continue
+		}
+		switch r.Kind {
+		case partition.RecordEvent, partition.RecordReceipt, partition.RecordDevices:
+			if a := s.mu.rooms[ids.RoomID(r.Entity)]; a != nil {
+				for _, seat := range a.seats {
+					seat.view.roomChanged(s.p, seat.room, r)
+				}
+			}
+		case partition.RecordUser:
+			if v := s.mu.users[ids.UserID(r.Entity)]; v != nil {
+				v.userChanged(r)
+			}
+		}
+	}
+	s.advanceLocked(b.Last)
+}
+
+// await waits until the shard has processed a position that is committed.
+func (s *shard) await(ctx context.Context, at ids.Seq) error {
+	for {
+		s.mu.Lock()
+		done, advanced := s.mu.processed >= at, s.mu.advanced
+		s.mu.Unlock()
+		if done {
+			return nil
+		}
+		t := time.NewTimer(gapPatience)
+		select {
+		case <-advanced:
+		case <-t.C:
+			s.catchUp(ctx, at)
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+		t.Stop()
+	}
+}
+
+func (s *shard) at() ids.Seq {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.processed
+}
+
+func (s *shard) joinLocked(v *view, r ids.RoomID) *seat {
+	a := s.mu.rooms[r]
+	if a == nil {
+		a = &audience{}
+		s.mu.rooms[r] = a
+	}
+	st := &seat{view: v, room: r, aud: a, at: len(a.seats)}
+	a.seats = append(a.seats, st)
+	return st
+}
+
+func (s *shard) leave(st *seat) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaveLocked(st)
+}
+
+func (s *shard) leaveLocked(st *seat) {
+	a := st.aud
+	if a == nil {
+		return
+	}
+	last := a.seats[len(a.seats)-1]
+	a.seats[st.at], last.at = last, st.at
+	a.seats[len(a.seats)-1] = nil
+	a.seats = a.seats[:len(a.seats)-1]
+	st.aud = nil
+	if len(a.seats) == 0 {
+		delete(s.mu.rooms, st.room)
+	}
+}
+
+func (h *Hub) shardOf(entity string) *shard { return h.shards[ids.PartitionOf(entity, h.opts.Count)] }
+
+func (h *Hub) sweepLoop() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-tick.C:
+			now := h.opts.Clock.Now()
+			h.typing.expire(now)
+			h.sweep(now)
+		}
+	}
+}
+
+// sweep forgets the views nobody has used for a while.
+func (h *Hub) sweep(now time.Time) {
+	h.mu.Lock()
+	var idle []*view
+	for _, v := range h.mu.users {
+		if v.refs == 0 && now.Sub(v.used) > idleUser {
+			idle = append(idle, v)
+			delete(h.mu.users, v.user)
+		}
+	}
+	h.mu.Unlock()
+	for _, v := range idle {
+		v.leaveAll()
+	}
+}
+
+// discard makes the next request of a user build a new view; those that use the
+// old one are woken and find it stale.
+func (h *Hub) discard(v *view) {
+	h.mu.Lock()
+	if h.mu.users[v.user] == v {
+		delete(h.mu.users, v.user)
+	}
+	h.mu.Unlock()
+	v.leaveAll()
+}

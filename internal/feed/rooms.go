@@ -1,0 +1,530 @@
+package feed
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/room"
+)
+
+const (
+	// maxReceipts bounds the receipts of one room in one response, the newest
+	// first: in a large room all of them would be most of an initial sync.
+	maxReceipts = 500
+	// maxStateChanges is from how many changes on the whole state is read.
+	maxStateChanges = 500
+	// scanPage is how many events are read at a time where a filter leaves some
+	// out; scanPages bounds how many such reads a response spends on one room.
+	scanPage  = 100
+	scanPages = 20
+	// maxHeroes is how many members name a room without a name. spec:
+	// client-server §GET /sync, m.heroes.
+	maxHeroes = 5
+)
+
+// addRooms adds the sections of all rooms that have something to tell.
+func (s *syncer) addRooms(ctx context.Context, moved map[ids.RoomID]*account.Change) error {
+	typing := s.h.typing.changedRooms(s.rooms, s.since.Typing, s.known)
+	var cold []roomState
+	for i := range s.rooms {
+		r := &s.rooms[i]
+		if !s.req.Filter.Room.Room(r.id) {
+			continue
+		}
+		var err error
+		c := moved[r.id]
+		switch {
+		case r.membership == event.Join && (s.full || c != nil && c.Prev != event.Join):
+			err = s.addJoined(ctx, r, s.req.Since == nil || c != nil && c.Prev != event.Join)
+		case r.membership == event.Join:
+			a := s.since.At[r.p]
+			switch {
+			case r.last > a || typing[r.id] || s.data[r.id] != nil || c != nil:
+				err = s.addJoined(ctx, r, false)
+			case r.since > a && s.next.At[r.p] > a:
+				cold = append(cold, *r)
+			}
+		case c != nil || s.req.Since == nil:
+			err = s.addOther(ctx, r, c)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return s.addCold(ctx, cold)
+}
+
+// addCold adds those of the rooms that have changed, as their heads tell: the
+// view was not there all the time.
+func (s *syncer) addCold(ctx context.Context, rooms []roomState) error {
+	if len(rooms) == 0 {
+		return nil
+	}
+	list := make([]ids.RoomID, len(rooms))
+	for i := range rooms {
+		list[i] = rooms[i].id
+	}
+	heads, err := s.h.rooms.Heads(ctx, list...)
+	if err != nil {
+		return err
+	}
+	for i := range rooms {
+		if h := heads[i]; h != nil && max(h.Last, h.LastReceipt) > s.since.At[rooms[i].p] {
+			if err := s.addJoined(ctx, &rooms[i], false); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// section is the part of a response about one room.
+type section struct {
+	s *syncer
+	r *roomState
+	// from is the position the client knows the room up to, to the end.
+	from, to ids.Seq
+	// fresh: the client does not know the room.
+	fresh bool
+	// access decides what may be seen where from lies before the user's stay;
+	// nil where all may.
+	access *room.Access
+	events []*room.Stored // newest first
+	// limited: there is more between from and the first of the events.
+	limited bool
+	state   []*room.Stored
+	members bool // the list of members changed
+}
+
+// addJoined adds a room that the user is in. fresh: the client does not know it.
+func (s *syncer) addJoined(ctx context.Context, r *roomState, fresh bool) error {
+	sec := &section{s: s, r: r, to: s.next.At[r.p], fresh: fresh}
+	if !fresh {
+		sec.from = s.since.At[r.p]
+	}
+	if fresh {
+		a, err := s.h.rooms.Access(ctx, r.id, s.v.user)
+		if err != nil || a == nil {
+			return err
+		}
+		sec.access = a
+	}
+	left, err := sec.leftBehindIndex(ctx)
+	if err != nil {
+		return err
+	}
+	if left > 0 {
+		sec.to = left
+	}
+	if err := sec.readTimeline(ctx); err != nil {
+		return err
+	}
+	if err := sec.readState(ctx); err != nil {
+		return err
+	}
+	body, any, err := sec.encodeJoined(ctx, left > 0)
+	if err != nil || !any {
+		return err
+	}
+	if left > 0 {
+		addRoom(&s.out.leave, r.id, body)
+	} else {
+		addRoom(&s.out.join, r.id, body)
+	}
+	return nil
+}
+
+// leftBehindIndex looks whether the user has left the room between from and to
+// although their list of rooms does not say so yet: the room is ahead of the
+// list by as long as an effect takes. It returns the position of the event that
+// ended the stay, 0 if there is none: nothing behind it may be shown.
+func (sec *section) leftBehindIndex(ctx context.Context) (ids.Seq, error) {
+	rd := sec.s.h.rooms
+	own, err := rd.StateEvent(ctx, sec.r.id, event.TypeMember, string(sec.s.v.user))
+	if err != nil || own == nil {
+		return 0, err
+	}
+	var left ids.Seq
+	for own != nil && own.Seq > sec.r.roomSeq {
+		if own.Seq <= sec.to && own.Member().Membership != event.Join {
+			left = own.Seq
+		}
+		if own.Replaces == 0 {
+			break
+		}
+		if own, err = rd.At(ctx, sec.r.id, own.Replaces); err != nil {
+			return 0, err
+		}
+	}
+	return left, nil
+}
+
+// readTimeline collects the newest events that pass, up to the limit.
+func (sec *section) readTimeline(ctx context.Context) error {
+	f := &sec.s.req.Filter.Room.Timeline
+	if !f.Room(sec.r.id) {
+		return nil
+	}
+	limit := f.limit()
+	upTo := sec.to
+	for range scanPages {
+		page, err := sec.s.h.rooms.Timeline(ctx, sec.r.id, room.Page{
+			After: sec.from, UpTo: upTo, Limit: scanPage, Newest: true,
+		})
+		if err != nil {
+			return err
+		}
+		if len(page) > scanPage {
+			page = page[:scanPage]
+		}
+		for _, e := range page {
+			if sec.access != nil && !sec.access.MaySee(e) {
+				// Older events may be visible again, but not without a gap.
+				sec.limited = true
+				return nil
+			}
+			sec.members = sec.members || e.Type == event.TypeMember && e.StateKey != nil
+			if !f.Event(e) || e.StateKey == nil && sec.s.v.ignores(e.Sender) {
+				continue
+			}
+			if len(sec.events) == limit {
+				sec.limited = true
+				return nil
+			}
+			sec.events = append(sec.events, e)
+		}
+		if len(page) < scanPage {
+			return nil
+		}
+		upTo = page[len(page)-1].Seq - 1
+	}
+	sec.limited = true
+	return nil
+}
+
+// start is the position before the first event of the timeline.
+func (sec *section) start() ids.Seq {
+	if len(sec.events) == 0 {
+		return sec.to
+	}
+	return sec.events[len(sec.events)-1].Seq - 1
+}
+
+// readState collects the state at the start of the timeline: all of it for a
+// client that does not know the room, what changed in a gap for others.
+func (sec *section) readState(ctx context.Context) error {
+	f := &sec.s.req.Filter.Room
+	rd := sec.s.h.rooms
+	whole := sec.fresh || sec.s.req.FullState
+	var list []*room.Stored
+	var err error
+	switch {
+	case !whole && !sec.limited:
+		// Nothing but what is in the timeline.
+	case !whole:
+		sec.members = true
+		var more bool
+		list, more, err = rd.StateChanges(ctx, sec.r.id, sec.from, sec.start(), maxStateChanges)
+		if err == nil && more {
+			list, err = rd.StateUpTo(ctx, sec.r.id, sec.start(), room.StateOptions{NoMembers: f.State.LazyLoad})
+		}
+	default:
+		sec.members = true
+		list, err = rd.StateUpTo(ctx, sec.r.id, sec.start(), room.StateOptions{NoMembers: f.State.LazyLoad})
+	}
+	if err != nil {
+		return err
+	}
+	if f.State.LazyLoad {
+		list = slices.DeleteFunc(list, func(e *room.Stored) bool { return e.Type == event.TypeMember })
+		members, err := sec.lazyMembers(ctx, whole)
+		if err != nil {
+			return err
+		}
+		list = append(list, members...)
+	}
+	for _, e := range list {
+		if f.State.Event(e) {
+			sec.state = append(sec.state, e)
+		}
+	}
+	return nil
+}
+
+// lazyMembers returns the member events of those who sent something, where this
+// device has not had them. spec: client-server §Lazy-loading room members.
+func (sec *section) lazyMembers(ctx context.Context, whole bool) ([]*room.Stored, error) {
+	v := sec.s.v
+	want := make(map[ids.UserID]bool)
+	if whole {
+		want[v.user] = true
+	}
+	shown := make(map[ids.UserID]ids.Seq)
+	for _, e := range sec.events {
+		want[e.Sender] = true
+		if e.Type == event.TypeMember && e.StateKey != nil && shown[ids.UserID(*e.StateKey)] == 0 {
+			shown[ids.UserID(*e.StateKey)] = e.Seq
+		}
+	}
+	var out []*room.Stored
+	for u := range want {
+		e, err := sec.s.h.rooms.StateEventUpTo(ctx, sec.r.id, room.StateKey{Type: event.TypeMember, Key: string(u)}, sec.start())
+		if err != nil {
+			return nil, err
+		}
+		if e != nil && v.sendLazily(lazyKey{sec.s.req.Device, sec.r.id, u}, e.Seq, whole || sec.s.req.Filter.Room.State.Redundant) {
+			out = append(out, e)
+		}
+	}
+	for u, seq := range shown {
+		v.sendLazily(lazyKey{sec.s.req.Device, sec.r.id, u}, seq, true)
+	}
+	slices.SortFunc(out, func(a, b *room.Stored) int { return int(a.Seq) - int(b.Seq) })
+	return out, nil
+}
+
+// sendLazily notes that a device is sent a member event, and reports whether it
+// has to be.
+func (v *view) sendLazily(k lazyKey, s ids.Seq, always bool) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !always && v.mu.lazy[k] == s {
+		return false
+	}
+	if len(v.mu.lazy) >= maxLazy {
+		clear(v.mu.lazy)
+	}
+	v.mu.lazy[k] = s
+	return true
+}
+
+// encodeJoined writes the section of a joined room; any is false if it says
+// nothing.
+func (sec *section) encodeJoined(ctx context.Context, left bool) (b []byte, any bool, err error) {
+	ephemeral, err := sec.ephemeral(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	var data []byte
+	f := &sec.s.req.Filter.Room.AccountData
+	for _, d := range sec.s.data[sec.r.id] {
+		if f.Type(d.Type) && f.Room(sec.r.id) {
+			data = appendList(data, dataEvent(d.Type, d.Content))
+		}
+	}
+	c, err := sec.s.v.unread(ctx, sec.r, sec.to)
+	if err != nil {
+		return nil, false, err
+	}
+	any = sec.fresh || sec.s.req.FullState || len(sec.events)+len(sec.state)+len(ephemeral)+len(data) > 0 || sec.limited
+	if !any {
+		return nil, false, nil
+	}
+	b = append(make([]byte, 0, 1024), '{')
+	b = sec.appendTimeline(b)
+	b = sec.appendState(b)
+	b = append(append(append(b, `,"ephemeral":{"events":[`...), ephemeral...), `]}`...)
+	b = append(append(append(b, `,"account_data":{"events":[`...), data...), `]}`...)
+	b = strconv.AppendInt(append(b, `,"unread_notifications":{"highlight_count":`...), int64(c.highlight), 10)
+	b = strconv.AppendInt(append(b, `,"notification_count":`...), int64(c.notify), 10)
+	b = append(b, '}')
+	if !left && (sec.fresh || sec.members) {
+		if b, err = sec.appendSummary(ctx, b); err != nil {
+			return nil, false, err
+		}
+	}
+	return append(b, '}'), true, nil
+}
+
+func (sec *section) viewer() room.Viewer {
+	return room.Viewer{User: sec.s.req.User, Device: sec.s.req.Device}
+}
+
+func (sec *section) appendTimeline(b []byte) []byte {
+	b = append(b, `"timeline":{"events":[`...)
+	for i := len(sec.events) - 1; i >= 0; i-- {
+		b = sec.s.appendEvent(b, sec.events[i], sec.viewer())
+		if i > 0 {
+			b = append(b, ',')
+		}
+	}
+	b = append(b, `],"limited":`...)
+	b = strconv.AppendBool(b, sec.limited)
+	b = append(b, `,"prev_batch":"`...)
+	return append(append(b, PageToken(sec.start())...), `"}`...)
+}
+
+func (sec *section) appendState(b []byte) []byte {
+	b = append(b, `,"state":{"events":[`...)
+	for i, e := range sec.state {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = sec.s.appendEvent(b, e, sec.viewer())
+	}
+	return append(b, `]}`...)
+}
+
+func (s *syncer) appendEvent(b []byte, e *room.Stored, v room.Viewer) []byte {
+	if len(s.req.Filter.EventFields) == 0 {
+		return e.AppendClient(b, v)
+	}
+	return append(b, selectFields(e.AppendClient(nil, v), s.req.Filter.EventFields)...)
+}
+
+// ephemeral returns the receipts and the typing notice of the room, as elements
+// of a list.
+func (sec *section) ephemeral(ctx context.Context) ([]byte, error) {
+	f := &sec.s.req.Filter.Room.Ephemeral
+	if !f.Room(sec.r.id) {
+		return nil, nil
+	}
+	var out []byte
+	if f.Type("m.receipt") {
+		list, err := sec.s.h.rooms.Receipts(ctx, sec.r.id, sec.from, sec.to, maxReceipts)
+		if err != nil {
+			return nil, err
+		}
+		list = slices.DeleteFunc(list, func(r *room.Receipt) bool {
+			return r.Type == room.ReceiptReadPrivate && r.User != sec.s.v.user || sec.s.v.ignores(r.User)
+		})
+		if len(list) > 0 {
+			out = appendReceipts(out, list)
+		}
+	}
+	if f.Type("m.typing") {
+		known := sec.s.known && !sec.fresh
+		if e := sec.s.h.typing.event(sec.r.id, sec.s.since.Typing, known); e != nil {
+			out = appendList(out, e)
+		}
+	}
+	return out, nil
+}
+
+// appendReceipts writes receipts as one m.receipt event: event, type, user.
+func appendReceipts(b []byte, list []*room.Receipt) []byte {
+	slices.SortStableFunc(list, func(x, y *room.Receipt) int {
+		if x.Event != y.Event {
+			return int(x.Seq) - int(y.Seq)
+		}
+		if x.Type < y.Type {
+			return -1
+		}
+		if x.Type > y.Type {
+			return 1
+		}
+		return 0
+	})
+	b = append(b, `{"content":{`...)
+	for i := 0; i < len(list); {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		ev := list[i].Event
+		b = append(event.AppendString(b, ev), `:{`...)
+		for first := true; i < len(list) && list[i].Event == ev; first = false {
+			if !first {
+				b = append(b, ',')
+			}
+			i, b = appendReceiptType(b, list, i)
+		}
+		b = append(b, '}')
+	}
+	return append(b, `},"type":"m.receipt"}`...)
+}
+
+// appendReceiptType writes the receipts from i on that have one event and type.
+// A user has one there: that of the thread that moved last.
+func appendReceiptType(b []byte, list []*room.Receipt, i int) (next int, out []byte) {
+	ev, typ := list[i].Event, list[i].Type
+	b = append(event.AppendString(b, typ), `:{`...)
+	seen := make(map[ids.UserID]bool)
+	for ; i < len(list) && list[i].Event == ev && list[i].Type == typ; i++ {
+		r := list[i]
+		if seen[r.User] {
+			continue
+		}
+		if len(seen) > 0 {
+			b = append(b, ',')
+		}
+		seen[r.User] = true
+		b = append(event.AppendString(b, r.User), `:{"ts":`...)
+		b = strconv.AppendInt(b, r.TS, 10)
+		if r.Thread != "" {
+			b = event.AppendString(append(b, `,"thread_id":`...), r.Thread)
+		}
+		b = append(b, '}')
+	}
+	return i, append(b, '}')
+}
+
+// appendSummary writes the room's summary. spec: client-server §GET /sync,
+// RoomSummary.
+func (sec *section) appendSummary(ctx context.Context, b []byte) ([]byte, error) {
+	rd := sec.s.h.rooms
+	head, err := rd.Head(ctx, sec.r.id)
+	if err != nil || head == nil {
+		return b, err
+	}
+	b = append(b, `,"summary":{`...)
+	names, err := rd.StateEvents(ctx, sec.r.id, room.StateKey{Type: event.TypeName}, room.StateKey{Type: event.TypeCanonicalAlias})
+	if err != nil {
+		return b, err
+	}
+	if !hasText(names[0], "name") && !hasText(names[1], "alias") {
+		heroes, err := sec.heroes(ctx)
+		if err != nil {
+			return b, err
+		}
+		b = append(b, `"m.heroes":[`...)
+		for i, u := range heroes {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = event.AppendString(b, u)
+		}
+		b = append(b, `],`...)
+	}
+	b = strconv.AppendInt(append(b, `"m.invited_member_count":`...), int64(head.Invited), 10)
+	b = strconv.AppendInt(append(b, `,"m.joined_member_count":`...), int64(head.Joined), 10)
+	return append(b, '}'), nil
+}
+
+func hasText(e *room.Stored, field string) bool {
+	if e == nil {
+		return false
+	}
+	s, _ := event.StringField(e.Content, field)
+	return s != ""
+}
+
+// heroes returns members to name the room after: those in it or invited, else
+// those who left, without the user.
+func (sec *section) heroes(ctx context.Context) ([]ids.UserID, error) {
+	var in, out []*room.Stored
+	err := sec.s.h.rooms.WalkState(ctx, sec.r.id, event.TypeMember, func(e *room.Stored) bool {
+		if ids.UserID(*e.StateKey) == sec.s.v.user {
+			return true
+		}
+		switch e.Member().Membership {
+		case event.Join, event.Invite:
+			in = append(in, e)
+		case event.Leave, event.Ban:
+			out = append(out, e)
+		}
+		return len(in) < maxHeroes
+	})
+	if len(in) == 0 {
+		in = out
+	}
+	slices.SortFunc(in, func(a, b *room.Stored) int { return int(a.Seq) - int(b.Seq) })
+	heroes := make([]ids.UserID, 0, maxHeroes)
+	for _, e := range in[:min(len(in), maxHeroes)] {
+		heroes = append(heroes, ids.UserID(*e.StateKey))
+	}
+	return heroes, err
+}

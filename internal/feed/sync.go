@@ -1,0 +1,367 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+)
+
+// errStale: the view was discarded while it was used; a new one serves.
+var errStale = errors.New("feed: view is stale")
+
+// maxStale bounds how often one request starts again with a new view.
+const maxStale = 5
+
+// Request is a sync request. spec: client-server §GET /sync.
+type Request struct {
+	User   ids.UserID
+	Device ids.DeviceID
+	// Since is nil for an initial sync.
+	Since     *Position
+	Filter    *Filter
+	FullState bool
+	// Timeout is how long to wait for something to happen.
+	Timeout time.Duration
+}
+
+// Sync answers a sync request with the JSON of the response. It waits until
+// there is something to tell or the time is over; an initial sync and one with
+// FullState do not wait.
+func (h *Hub) Sync(ctx context.Context, req *Request) (jsontext.Value, error) {
+	if req.Filter == nil {
+		req.Filter = &Filter{}
+	}
+	deadline := time.NewTimer(req.Timeout)
+	defer deadline.Stop()
+	for stale := 0; ; {
+		v, err := h.acquire(ctx, req.User)
+		if err != nil {
+			return nil, err
+		}
+		body, err := h.syncOn(ctx, v, req, deadline.C)
+		h.release(v)
+		if !errors.Is(err, errStale) || stale == maxStale {
+			return body, err
+		}
+		stale++
+	}
+}
+
+func (h *Hub) syncOn(ctx context.Context, v *view, req *Request, deadline <-chan time.Time) (jsontext.Value, error) {
+	for timeUp := req.Timeout <= 0; ; {
+		_, changed := v.watch()
+		r, err := h.build(ctx, v, req)
+		if err != nil {
+			return nil, err
+		}
+		if !r.empty || timeUp || req.Since == nil || req.FullState {
+			return r.json(), nil
+		}
+		// Nothing that this client wants: go on from here, so that what was
+		// looked at is not looked at again.
+		req.Since = &r.next
+		select {
+		case <-changed:
+		case <-deadline:
+			timeUp = true
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// result is a response under construction. The lists of rooms are members of
+// JSON objects, `"!room":{…}` joined by commas.
+type result struct {
+	next                       Position
+	join, invite, knock, leave []byte
+	accountData                []byte
+	empty                      bool
+}
+
+// json writes the response.
+func (r *result) json() []byte {
+	b := make([]byte, 0, len(r.join)+len(r.invite)+len(r.leave)+len(r.accountData)+1024)
+	b = append(b, `{"next_batch":"`...)
+	b = append(b, r.next.Token()...)
+	b = append(b, '"')
+	return append(r.appendBody(b), '}')
+}
+
+// appendBody writes what stands in a response beside next_batch, with a comma in
+// front of each member.
+func (r *result) appendBody(b []byte) []byte {
+	if len(r.accountData) > 0 {
+		b = append(append(append(b, `,"account_data":{"events":[`...), r.accountData...), `]}`...)
+	}
+	if len(r.join)+len(r.invite)+len(r.knock)+len(r.leave) == 0 {
+		return b
+	}
+	b = append(b, `,"rooms":{`...)
+	first := true
+	for _, s := range []struct {
+		name  string
+		rooms []byte
+	}{{"join", r.join}, {"invite", r.invite}, {"knock", r.knock}, {"leave", r.leave}} {
+		if len(s.rooms) == 0 {
+			continue
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = append(append(append(b, '"'), s.name...), `":{`...)
+		b = append(append(b, s.rooms...), '}')
+	}
+	return append(b, '}')
+}
+
+// addRoom appends a member to a list of rooms.
+func addRoom(list *[]byte, id ids.RoomID, body []byte) {
+	if len(*list) > 0 {
+		*list = append(*list, ',')
+	}
+	*list = append(append(event.AppendString(*list, id), ':'), body...)
+}
+
+// appendList appends an element to a JSON list without its brackets.
+func appendList(list, element []byte) []byte {
+	if len(list) > 0 {
+		list = append(list, ',')
+	}
+	return append(list, element...)
+}
+
+// syncer builds one response.
+type syncer struct {
+	h     *Hub
+	v     *view
+	req   *Request
+	since Position
+	full  bool // initial or full_state
+	next  Position
+	rooms []roomState
+	out   result
+	// data is the account data that changed, by room; of a full response all.
+	data map[ids.RoomID][]*account.Data
+	// known: since names this node's typing notices.
+	known bool
+}
+
+// build makes the response from req.Since to now.
+func (h *Hub) build(ctx context.Context, v *view, req *Request) (*result, error) {
+	s := &syncer{h: h, v: v, req: req, full: req.Since == nil || req.FullState}
+	if req.Since != nil {
+		s.since = *req.Since
+		s.known = s.since.Node == h.node
+	} else {
+		s.since = NewPosition(h.opts.Count)
+	}
+	if err := s.cut(ctx); err != nil {
+		return nil, err
+	}
+	changes, err := h.accounts.Changes(ctx, v.user, s.since.At[v.home], s.next.At[v.home])
+	if err != nil {
+		return nil, err
+	}
+	if req.Since == nil {
+		changes = nil
+	}
+	moved := s.fold(changes)
+	if err := s.readData(ctx, changes); err != nil {
+		return nil, err
+	}
+	if err := s.addRooms(ctx, moved); err != nil {
+		return nil, err
+	}
+	if err := s.addAccountData(); err != nil {
+		return nil, err
+	}
+	s.out.next = s.next
+	s.out.empty = len(s.out.join)+len(s.out.invite)+len(s.out.knock)+len(s.out.leave)+len(s.out.accountData) == 0
+	return &s.out, nil
+}
+
+// cut decides the position the response ends at, and which rooms the user has
+// there.
+//
+// Positions are read before the rooms of the view, so that what the view says of
+// a room covers them. A membership that lies behind the position of its room's
+// partition (its effect came while we looked) means looking again.
+func (s *syncer) cut(ctx context.Context) error {
+	for {
+		next := NewPosition(s.h.opts.Count)
+		for p, sh := range s.h.shards {
+			head, err := s.h.opts.Heads.Head(ctx, ids.Partition(p))
+			if err != nil {
+				return err
+			}
+			if err := sh.await(ctx, head); err != nil {
+				return err
+			}
+			next.At[p] = sh.at()
+		}
+		serial := s.h.typing.serial()
+		rooms, homeSeq, stale := s.v.snapshot()
+		if stale {
+			return errStale
+		}
+		next.At[s.v.home] = max(next.At[s.v.home], homeSeq)
+		behind := false
+		used := make([]bool, len(next.At))
+		used[s.v.home] = true
+		for i := range rooms {
+			used[rooms[i].p] = true
+			behind = behind || rooms[i].roomSeq > next.At[rooms[i].p]
+		}
+		if behind {
+			continue
+		}
+		for p := range next.At {
+			if !used[p] {
+				next.At[p] = 0
+			}
+			// A token of the future (a restored backup) must not go back.
+			if s.req.Since != nil && s.since.At[p] > next.At[p] && used[p] {
+				return errFuture
+			}
+		}
+		next.Node, next.Typing = s.h.node, serial
+		s.next, s.rooms = next, rooms
+		return nil
+	}
+}
+
+// errFuture: the token is ahead of the log, which has been restored from a backup.
+var errFuture = errors.Join(ErrUnknownPosition, errors.New("feed: token is ahead of the log"))
+
+// fold reduces the changes of membership to one for each room: from what the
+// client knew to what is.
+func (s *syncer) fold(changes []*account.Change) map[ids.RoomID]*account.Change {
+	moved := make(map[ids.RoomID]*account.Change)
+	for _, c := range changes {
+		if c.Kind != account.ChangeMembership {
+			continue
+		}
+		f := *c
+		if earlier := moved[c.Room]; earlier != nil {
+			f.Prev = earlier.Prev
+			if c.Membership == event.Join && earlier.Membership != event.Join {
+				f.Prev = event.Leave // left and came back: as if it were new
+			}
+		}
+		moved[c.Room] = &f
+	}
+	return moved
+}
+
+// readData reads the account data that the response shows.
+func (s *syncer) readData(ctx context.Context, changes []*account.Change) error {
+	s.data = make(map[ids.RoomID][]*account.Data)
+	if s.req.Since == nil {
+		all, err := s.h.accounts.EveryData(ctx, s.v.user)
+		for _, d := range all {
+			s.data[d.Room] = append(s.data[d.Room], d)
+		}
+		return err
+	}
+	for _, c := range changes {
+		if c.Kind != account.ChangeAccountData {
+			continue
+		}
+		d, err := s.h.accounts.Data(ctx, s.v.user, c.Room, c.Type)
+		if err != nil {
+			return err
+		}
+		if d != nil {
+			s.data[c.Room] = append(s.data[c.Room], d)
+		}
+	}
+	return nil
+}
+
+func (s *syncer) addAccountData() error {
+	hasRules := false
+	for _, d := range s.data[""] {
+		content := d.Content
+		if d.Type == account.TypePushRules {
+			hasRules = true
+			var err error
+			if content, err = s.h.pushRules(s.v.user, d.Content); err != nil {
+				return err
+			}
+		}
+		s.addGlobal(d.Type, content)
+	}
+	if s.req.Since == nil && !hasRules {
+		content, err := s.h.pushRules(s.v.user, nil)
+		if err != nil {
+			return err
+		}
+		s.addGlobal(account.TypePushRules, content)
+	}
+	return nil
+}
+
+func (s *syncer) addGlobal(typ string, content jsontext.Value) {
+	if s.req.Filter.AccountData.Type(typ) {
+		s.out.accountData = appendList(s.out.accountData, dataEvent(typ, content))
+	}
+}
+
+// pushRules returns the whole rules of a user, from the changes that are stored.
+func (h *Hub) pushRules(user ids.UserID, stored []byte) (jsontext.Value, error) {
+	set, err := h.opts.Rules.Open(user, stored)
+	if err != nil {
+		if set, err = h.opts.Rules.Open(user, nil); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(map[string]any{"global": set.Ruleset()})
+}
+
+func dataEvent(typ string, content jsontext.Value) []byte {
+	b := append([]byte(`{"content":`), content...)
+	b = append(b, `,"type":`...)
+	return append(event.AppendString(b, typ), '}')
+}
+
+// ParseSince reads the since parameter of a request. The error is M_UNKNOWN_POS
+// for the WebSocket and sliding sync, and 400 M_INVALID_PARAM for /sync.
+func (h *Hub) ParseSince(token string) (*Position, error) {
+	if token == "" {
+		return nil, nil
+	}
+	p, err := ParsePosition(token, h.opts.Count)
+	if err != nil {
+		return nil, merr.InvalidParamErr("Unknown since token").Because(err)
+	}
+	return &p, nil
+}
+
+// LoadFilter returns the filter that a filter parameter names: a stored one by
+// its ID, or the JSON itself. spec: client-server §GET /sync, filter.
+func (h *Hub) LoadFilter(ctx context.Context, user ids.UserID, param string) (*Filter, error) {
+	if param == "" {
+		return &Filter{}, nil
+	}
+	if param[0] == '{' {
+		return ParseFilter([]byte(param))
+	}
+	raw, err := h.accounts.Filter(ctx, user, param)
+	if err != nil {
+		return nil, err
+	}
+	if raw == nil {
+		return nil, merr.InvalidParamErr("No such filter")
+	}
+	return ParseFilter(raw)
+}

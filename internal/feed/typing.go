@@ -1,0 +1,211 @@
+package feed
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/bus"
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+)
+
+// typingSubject carries typing notices between nodes. They are a hint in every
+// sense: not stored, not ordered, lost without harm.
+const typingSubject = "typing"
+
+// MaxTyping bounds how long one notice lasts. spec: client-server §Typing
+// Notifications; the bound keeps a crashed client from typing for ever.
+const MaxTyping = 120 * time.Second
+
+// TypingNotice says that a user types, or (Until zero) no longer does.
+type TypingNotice struct {
+	Room  ids.RoomID
+	User  ids.UserID
+	Until time.Time
+	// Node is where the notice was taken.
+	Node ids.NodeID
+}
+
+var _ bus.Payload = (*TypingNotice)(nil)
+
+// MarshalBinary implements bus.Payload.
+func (n *TypingNotice) MarshalBinary() ([]byte, error) { return json.Marshal(n) }
+
+// typing is who types where, as far as this node knows.
+type typing struct {
+	hub *Hub
+	sub bus.Subscription
+
+	mu struct {
+		sync.Mutex
+		serial uint64
+		rooms  map[ids.RoomID]*typingRoom
+	}
+}
+
+type typingRoom struct {
+	until   map[ids.UserID]time.Time
+	changed uint64 // serial
+}
+
+func (t *typing) init(h *Hub) {
+	t.hub = h
+	t.mu.rooms = make(map[ids.RoomID]*typingRoom)
+}
+
+func (t *typing) subscribe() error {
+	sub, err := t.hub.opts.Bus.Subscribe(typingSubject, func(p bus.Payload) {
+		n, ok := p.(*TypingNotice)
+		if raw, isRaw := p.(bus.Raw); isRaw {
+			n = &TypingNotice{}
+			ok = json.Unmarshal(raw, n) == nil
+		}
+		if ok && n.Node != t.hub.opts.Node {
+			t.set(n)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("follow typing: %w", err)
+	}
+	t.sub = sub
+	return nil
+}
+
+func (t *typing) close() {
+	if t.sub != nil {
+		t.sub.Close()
+	}
+}
+
+// Type takes a notice from a client of this node.
+func (h *Hub) Type(n TypingNotice) error {
+	n.Node = h.opts.Node
+	h.typing.set(&n)
+	return h.opts.Bus.Publish(typingSubject, &n)
+}
+
+func (t *typing) set(n *TypingNotice) {
+	t.mu.Lock()
+	r := t.mu.rooms[n.Room]
+	if r == nil {
+		r = &typingRoom{until: make(map[ids.UserID]time.Time)}
+		t.mu.rooms[n.Room] = r
+	}
+	_, was := r.until[n.User]
+	if n.Until.IsZero() {
+		delete(r.until, n.User)
+	} else {
+		r.until[n.User] = n.Until
+	}
+	changed := was == n.Until.IsZero()
+	if changed {
+		t.mu.serial++
+		r.changed = t.mu.serial
+	}
+	t.mu.Unlock()
+	if changed {
+		t.wake(n.Room)
+	}
+}
+
+// expire ends notices that ran out. A room where nobody types is kept until the
+// next sweep after all have been told.
+func (t *typing) expire(now time.Time) {
+	var changed []ids.RoomID
+	t.mu.Lock()
+	for id, r := range t.mu.rooms {
+		before := len(r.until)
+		if before == 0 {
+			delete(t.mu.rooms, id)
+			continue
+		}
+		for u, until := range r.until {
+			if !now.Before(until) {
+				delete(r.until, u)
+			}
+		}
+		if len(r.until) != before {
+			t.mu.serial++
+			r.changed = t.mu.serial
+			changed = append(changed, id)
+		}
+	}
+	t.mu.Unlock()
+	for _, id := range changed {
+		t.wake(id)
+	}
+}
+
+// wake tells the views in a room's audience that there is something ephemeral.
+func (t *typing) wake(r ids.RoomID) {
+	s := t.hub.shardOf(string(r))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.mu.rooms[r]
+	if a == nil {
+		return
+	}
+	for _, st := range a.seats {
+		st.view.mu.Lock()
+		st.view.bumpLocked()
+		st.view.mu.Unlock()
+	}
+}
+
+// serial is the number of the last notice.
+func (t *typing) serial() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mu.serial
+}
+
+// event returns the m.typing event of a room for a client that has seen the
+// notices up to a number of this node; nil if it has nothing to learn. known is
+// false if it has seen none of this node's.
+func (t *typing) event(r ids.RoomID, seen uint64, known bool) []byte {
+	now := t.hub.opts.Clock.Now()
+	t.mu.Lock()
+	tr := t.mu.rooms[r]
+	var users []ids.UserID
+	changed := uint64(0)
+	if tr != nil {
+		changed = tr.changed
+		for u, until := range tr.until {
+			if now.Before(until) {
+				users = append(users, u)
+			}
+		}
+	}
+	t.mu.Unlock()
+	if tr == nil || known && changed <= seen || !known && len(users) == 0 {
+		return nil
+	}
+	slices.Sort(users)
+	b := []byte(`{"content":{"user_ids":[`)
+	for i, u := range users {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = event.AppendString(b, u)
+	}
+	return append(b, `]},"type":"m.typing"}`...)
+}
+
+// changedRooms lists the rooms, of those given, whose notices changed after a number.
+func (t *typing) changedRooms(rooms []roomState, seen uint64, known bool) map[ids.RoomID]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.mu.rooms) == 0 || known && t.mu.serial <= seen {
+		return nil
+	}
+	out := make(map[ids.RoomID]bool)
+	for i := range rooms {
+		if tr := t.mu.rooms[rooms[i].id]; tr != nil && (!known || tr.changed > seen) {
+			out[rooms[i].id] = true
+		}
+	}
+	return out
+}

@@ -1,0 +1,378 @@
+package feed
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/pushrules"
+	"github.com/hubbub-chat/hubbub/internal/room"
+)
+
+// view is what this node knows of one connected user: their rooms and when each
+// last changed. It is shared by all their sessions and requests.
+//
+// Lock order: Hub.mu, shard.mu, view.mu.
+type view struct {
+	hub  *Hub
+	user ids.UserID
+	home ids.Partition
+
+	// refs and used are guarded by Hub.mu.
+	refs int
+	used time.Time
+
+	// settling is held while changes are applied, one after another.
+	settling sync.Mutex
+
+	// loaded is closed when the view can be used; err is set before.
+	loaded chan struct{}
+	err    error
+
+	mu struct {
+		sync.Mutex
+		stale bool
+		// homeSeq is the last change of the user that rooms reflect.
+		homeSeq ids.Seq
+		rooms   map[ids.RoomID]*userRoom
+		// pending are changes that have come and are not yet applied.
+		pending []*account.Change
+		version uint64
+		// changed is closed and replaced when version moves; nil while nobody
+		// waits for it.
+		changed  chan struct{}
+		sessions map[*session]struct{}
+		ignored  map[ids.UserID]struct{}
+		program  *pushrules.Program
+		// lazy are the member events each device was sent, by room and user.
+		lazy map[lazyKey]ids.Seq
+	}
+}
+
+type lazyKey struct {
+	device ids.DeviceID
+	room   ids.RoomID
+	user   ids.UserID
+}
+
+// maxLazy bounds the memory of what was sent lazily; beyond it, it is forgotten,
+// and members are sent again, which does no harm.
+const maxLazy = 20_000
+
+// userRoom is one room of a view.
+type userRoom struct {
+	membership event.Membership
+	// roomSeq is the position of the user's member event, joined that of the
+	// one that began their stay.
+	roomSeq, joined ids.Seq
+	p               ids.Partition
+	seat            *seat
+	// since is where the partition stood when the seat was taken: later changes
+	// are all known. last is the last of them, 0 if there was none.
+	since, last ids.Seq
+	counts      counts
+}
+
+// acquire returns the view of a user, loading it if need be. The caller calls
+// release.
+func (h *Hub) acquire(ctx context.Context, user ids.UserID) (*view, error) {
+	h.mu.Lock()
+	v := h.mu.users[user]
+	fresh := v == nil
+	if fresh {
+		v = &view{hub: h, user: user, home: ids.PartitionOf(string(user), h.opts.Count), loaded: make(chan struct{})}
+		v.mu.rooms = make(map[ids.RoomID]*userRoom)
+		v.mu.sessions = make(map[*session]struct{})
+		v.mu.lazy = make(map[lazyKey]ids.Seq)
+		h.mu.users[user] = v
+	}
+	v.refs++
+	h.mu.Unlock()
+	if fresh {
+		// For all who wait, so not with this caller's context.
+		v.err = v.load(h.ctx)
+		close(v.loaded)
+		if v.err != nil {
+			h.discard(v)
+		}
+	}
+	select {
+	case <-v.loaded:
+	case <-ctx.Done():
+		h.release(v)
+		return nil, ctx.Err()
+	}
+	if v.err != nil {
+		h.release(v)
+		return nil, v.err
+	}
+	return v, nil
+}
+
+func (h *Hub) release(v *view) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v.refs--
+	v.used = h.opts.Clock.Now()
+}
+
+// load reads the user's rooms and takes seats in them.
+func (v *view) load(ctx context.Context) error {
+	home := v.hub.shards[v.home]
+	home.mu.Lock()
+	home.mu.users[v.user] = v
+	at := home.mu.processed
+	home.mu.Unlock()
+	list, err := v.hub.accounts.Memberships(ctx, v.user)
+	if err != nil {
+		return err
+	}
+	if err := v.loadData(ctx); err != nil {
+		return err
+	}
+	for _, m := range list {
+		at = max(at, m.Seq)
+		if !m.Forgotten {
+			v.setRoom(m.Room, m.Membership, m.RoomSeq, m.Joined)
+		}
+	}
+	v.mu.Lock()
+	v.mu.homeSeq = at
+	v.mu.Unlock()
+	v.settle()
+	return nil
+}
+
+// loadData reads what of the account data the feed itself looks at.
+func (v *view) loadData(ctx context.Context) error {
+	ignored, err := v.hub.accounts.Data(ctx, v.user, "", TypeIgnored)
+	if err != nil {
+		return err
+	}
+	rules, err := v.hub.accounts.Data(ctx, v.user, "", account.TypePushRules)
+	if err != nil {
+		return err
+	}
+	set := parseIgnored(ignored)
+	program, err := v.compile(rules)
+	if err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mu.ignored, v.mu.program = set, program
+	for _, r := range v.mu.rooms {
+		r.counts = counts{}
+	}
+	return nil
+}
+
+func (v *view) compile(rules *account.Data) (*pushrules.Program, error) {
+	var stored []byte
+	if rules != nil {
+		stored = rules.Content
+	}
+	set, err := v.hub.opts.Rules.Open(v.user, stored)
+	if err != nil {
+		v.hub.opts.Log.Warn("push rules are damaged, the defaults serve", "user", v.user, "error", err)
+		if set, err = v.hub.opts.Rules.Open(v.user, nil); err != nil {
+			return nil, err
+		}
+	}
+	return set.Compile(), nil
+}
+
+// TypeIgnored is the account data that lists whom the user ignores.
+const TypeIgnored = "m.ignored_user_list"
+
+// parseIgnored reads m.ignored_user_list. spec: client-server §Ignoring Users.
+func parseIgnored(d *account.Data) map[ids.UserID]struct{} {
+	if d == nil {
+		return nil
+	}
+	var list struct {
+		Users map[ids.UserID]struct{} `json:"ignored_users"`
+	}
+	// A client may have written anything there; then nobody is ignored.
+	if err := json.Unmarshal(d.Content, &list); err != nil {
+		return nil
+	}
+	return list.Users
+}
+
+// setRoom notes a membership and takes or gives up the seat that goes with it.
+func (v *view) setRoom(r ids.RoomID, m event.Membership, roomSeq, joined ids.Seq) {
+	s := v.hub.shardOf(string(r))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	ur := v.mu.rooms[r]
+	if ur == nil {
+		ur = &userRoom{p: s.p}
+		v.mu.rooms[r] = ur
+	}
+	ur.membership, ur.roomSeq, ur.joined = m, roomSeq, joined
+	switch {
+	case v.mu.stale:
+	case m == event.Join && ur.seat == nil:
+		ur.seat, ur.since, ur.last = s.joinLocked(v, r), s.mu.processed, 0
+	case m != event.Join && ur.seat != nil:
+		s.leaveLocked(ur.seat)
+		ur.seat = nil
+	}
+}
+
+// userChanged is called by the home shard, which is locked, for each change of
+// the user.
+func (v *view) userChanged(r *partition.Record) {
+	c, ok := r.Obj.(*account.Change)
+	if !ok {
+		var err error
+		if c, err = account.DecodeChange(r.Seq, r.Data); err != nil {
+			v.hub.opts.Log.Error("malformed change", "user", v.user, "seq", r.Seq, "error", err)
+			return
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mu.pending = append(v.mu.pending, c)
+	v.bumpLocked()
+}
+
+// settle applies the changes that have arrived. It takes locks of other shards,
+// which userChanged must not.
+func (v *view) settle() {
+	v.settling.Lock()
+	defer v.settling.Unlock()
+	for {
+		v.mu.Lock()
+		pending := v.mu.pending
+		v.mu.pending = nil
+		v.mu.Unlock()
+		if len(pending) == 0 {
+			return
+		}
+		for _, c := range pending {
+			v.apply(c)
+		}
+	}
+}
+
+func (v *view) apply(c *account.Change) {
+	v.mu.Lock()
+	old := c.Seq <= v.mu.homeSeq
+	v.mu.Unlock()
+	if old {
+		return
+	}
+	switch {
+	case c.Kind == account.ChangeMembership:
+		v.setRoom(c.Room, c.Membership, c.RoomSeq, c.Joined)
+	case c.Kind == account.ChangeAccountData && c.Room == "" && (c.Type == TypeIgnored || c.Type == account.TypePushRules):
+		if err := v.loadData(v.hub.ctx); err != nil {
+			v.hub.opts.Log.Warn("read account data", "user", v.user, "error", err)
+		}
+	}
+	v.mu.Lock()
+	v.mu.homeSeq = max(v.mu.homeSeq, c.Seq)
+	v.mu.Unlock()
+}
+
+// roomChanged is called by a shard, which is locked, for each record of a room
+// the user has a seat in.
+func (v *view) roomChanged(p ids.Partition, r ids.RoomID, rec *partition.Record) {
+	if rec.Kind == partition.RecordReceipt {
+		if rc, ok := rec.Obj.(*room.Receipt); ok && rc.Type == room.ReceiptReadPrivate && rc.User != v.user {
+			return
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if ur := v.mu.rooms[r]; ur != nil {
+		ur.last = rec.Seq
+		ur.counts.fresh = ur.counts.fresh && rec.Kind != partition.RecordReceipt
+	}
+	v.bumpLocked()
+}
+
+// bumpLocked wakes all who wait for something to change.
+func (v *view) bumpLocked() {
+	v.mu.version++
+	if v.mu.changed != nil {
+		close(v.mu.changed)
+		v.mu.changed = nil
+	}
+	for s := range v.mu.sessions {
+		s.wake()
+	}
+}
+
+// watch returns the present version and a channel that is closed when it moves.
+func (v *view) watch() (uint64, <-chan struct{}) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.mu.changed == nil {
+		v.mu.changed = make(chan struct{})
+	}
+	return v.mu.version, v.mu.changed
+}
+
+// leaveAll gives up everything the hub holds of the view.
+func (v *view) leaveAll() {
+	home := v.hub.shards[v.home]
+	home.mu.Lock()
+	if home.mu.users[v.user] == v {
+		delete(home.mu.users, v.user)
+	}
+	home.mu.Unlock()
+	v.mu.Lock()
+	v.mu.stale = true
+	seats := make([]*seat, 0, len(v.mu.rooms))
+	for _, r := range v.mu.rooms {
+		if r.seat != nil {
+			seats = append(seats, r.seat)
+			r.seat = nil
+		}
+	}
+	v.bumpLocked()
+	v.mu.Unlock()
+	for _, st := range seats {
+		v.hub.shardOf(string(st.room)).leave(st)
+	}
+}
+
+// roomState is a copy of what a view knows of one room.
+type roomState struct {
+	id              ids.RoomID
+	membership      event.Membership
+	roomSeq, joined ids.Seq
+	p               ids.Partition
+	since, last     ids.Seq
+}
+
+// snapshot copies the rooms of a view, and the position of the user's changes
+// that they reflect.
+func (v *view) snapshot() (rooms []roomState, homeSeq ids.Seq, stale bool) {
+	v.settle()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	rooms = make([]roomState, 0, len(v.mu.rooms))
+	for id, r := range v.mu.rooms {
+		rooms = append(rooms, roomState{id, r.membership, r.roomSeq, r.joined, r.p, r.since, r.last})
+	}
+	return rooms, v.mu.homeSeq, v.mu.stale
+}
+
+func (v *view) ignores(u ids.UserID) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, ok := v.mu.ignored[u]
+	return ok
+}
