@@ -1,0 +1,141 @@
+package auth
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+)
+
+// PasswordVerifier is the account store as the password stage sees it.
+type PasswordVerifier interface {
+	// VerifyPassword returns the account of an identifier if the password is its, and
+	// false if it is not or there is no such account, in the same time. An error
+	// ends the request.
+	VerifyPassword(ctx context.Context, id Identifier, password string) (ids.UserID, bool, error)
+}
+
+// RegistrationTokenVerifier is the account store as the registration token stage
+// sees it.
+type RegistrationTokenVerifier interface {
+	// ValidRegistrationToken reports whether a token could be used now. It does not
+	// use it: making the account does.
+	ValidRegistrationToken(ctx context.Context, token string) (bool, error)
+}
+
+var (
+	_ Stage = dummyStage{}
+	_ Stage = passwordStage{}
+	_ Stage = registrationTokenStage{}
+)
+
+// StageFailed is the error of a stage that may be tried again.
+func StageFailed(text string) error {
+	return merr.New(http.StatusUnauthorized, merr.Forbidden, "%s", text)
+}
+
+type dummyStage struct{}
+
+// NewDummyStage returns m.login.dummy, which always succeeds.
+func NewDummyStage() Stage { return dummyStage{} }
+
+func (dummyStage) Verify(context.Context, StageRequest) (string, error) { return "", nil }
+
+type passwordStage struct {
+	server   string
+	verifier PasswordVerifier
+}
+
+// NewPasswordStage returns m.login.password. Its proof is the user ID. If the request
+// has a caller, the password must be the caller's; then the identifier may be
+// missing, as some clients send none.
+func NewPasswordStage(server string, v PasswordVerifier) Stage {
+	return passwordStage{server: server, verifier: v}
+}
+
+func (s passwordStage) Verify(ctx context.Context, r StageRequest) (string, error) {
+	var in struct {
+		Password *string `json:"password"`
+	}
+	if err := json.Unmarshal(r.Auth, &in); err != nil {
+		return "", merr.BadJSONErr("password must be a string").Because(err)
+	}
+	if in.Password == nil {
+		return "", merr.MissingParamErr("password is missing")
+	}
+	id, found, err := parseIdentifier(r.Auth, s.server)
+	if merr.Is(err, merr.Forbidden) {
+		return "", StageFailed(wrongLogin)
+	}
+	if err != nil {
+		return "", err
+	}
+	if !found {
+		if r.Caller == "" {
+			return "", merr.MissingParamErr("identifier is missing")
+		}
+		id.User = r.Caller
+	}
+	if r.Caller != "" && id.User != "" && id.User != r.Caller {
+		return "", StageFailed("The identifier is not that of the account that makes the request")
+	}
+	user, ok, err := s.verifier.VerifyPassword(ctx, id, *in.Password)
+	if err != nil {
+		return "", err
+	}
+	if !ok || r.Caller != "" && user != r.Caller {
+		return "", StageFailed(wrongLogin)
+	}
+	return string(user), nil
+}
+
+type registrationTokenStage struct{ verifier RegistrationTokenVerifier }
+
+// NewRegistrationTokenStage returns m.login.registration_token. Its proof is the
+// token, for the operation to consume.
+func NewRegistrationTokenStage(v RegistrationTokenVerifier) Stage {
+	return registrationTokenStage{verifier: v}
+}
+
+// maxRegistrationToken is the longest token in bytes.
+// spec: client-server §Token-authenticated registration.
+const maxRegistrationToken = 64
+
+func (s registrationTokenStage) Verify(ctx context.Context, r StageRequest) (string, error) {
+	var in struct {
+		Token *string `json:"token"`
+	}
+	if err := json.Unmarshal(r.Auth, &in); err != nil {
+		return "", merr.BadJSONErr("token must be a string").Because(err)
+	}
+	if in.Token == nil {
+		return "", merr.MissingParamErr("token is missing")
+	}
+	if !isRegistrationToken(*in.Token) {
+		return "", StageFailed("Invalid registration token")
+	}
+	ok, err := s.verifier.ValidRegistrationToken(ctx, *in.Token)
+	if err != nil {
+		return "", err
+	}
+	if !ok {
+		return "", StageFailed("Invalid registration token")
+	}
+	return *in.Token, nil
+}
+
+// isRegistrationToken checks the grammar of opaque identifiers.
+func isRegistrationToken(s string) bool {
+	for _, c := range []byte(s) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+		case c == '.' || c == '_' || c == '~' || c == '-':
+		default:
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxRegistrationToken
+}
