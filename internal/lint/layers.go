@@ -80,12 +80,12 @@ func beside() []besideRule {
 			"packages below take options of their own, so that each can be tested and used alone",
 		},
 		{
-			"internal/wsclient", append(l0, "internal/gateway/wire"),
+			"internal/wsclient", slices.Concat(l0, wire),
 			[]string{"internal/bench"},
 			"it is the other side of the wire and shares nothing with the server but the frames",
 		},
 		{
-			"internal/bench", append(l0, "internal/obs", "internal/config", "internal/wsclient", "internal/gateway/wire"),
+			"internal/bench", slices.Concat(l0, wire, []string{"internal/obs", "internal/config", "internal/wsclient"}),
 			[]string{"cmd"},
 			"it measures from outside, as a client, in a process of its own",
 		},
