@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway/wire"
 	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/wsclient"
 )
 
 // patience bounds waits that a working server ends at once.
@@ -489,6 +492,42 @@ func TestCloseDuringHello(t *testing.T) {
 	p.hear()
 	f.CloseUser("@a:x", wire.CloseUnauthorized)
 	p.expectClose(wire.CloseUnauthorized)
+	eventually(t, func() bool { return f.Sockets() == 0 })
+}
+
+// Over TLS neither readiness nor a non-blocking write is to be had.
+func TestTLS(t *testing.T) {
+	f := serve(t, Config{})
+	stream := f.Routes()[0].Stream
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		stream(&api.Request{}, w, r)
+	}))
+	defer srv.Close()
+	frames := make(chan string, 1000)
+	c, err := wsclient.Dial(t.Context(), srv.URL, wsclient.Options{
+		Token: "@a:x/D", Sync: true, NoPosition: true,
+		TLS:     srv.Client().Transport.(*http.Transport).TLSClientConfig,
+		OnFrame: func(b []byte) { frames <- string(b) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := <-f.feed.opened
+	for i := range 200 {
+		want := fmt.Sprintf(`{"op":"sync","n":%d,"pad":"%0*d"}`, i, i*100, 0)
+		if !s.sink.Send([]byte(want)) {
+			t.Fatalf("frame %d was refused", i)
+		}
+		if got := <-frames; got != want {
+			t.Fatalf("got %.60s, want %.60s", got, want)
+		}
+	}
+	if r, err := c.Call(t.Context(), "POST", "/large", []byte(`"`+strings.Repeat("x", 100<<10)+`"`)); err != nil || len(r.Body) != 1<<20+2 {
+		t.Fatalf("%v, %d bytes", err, len(r.Body))
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, func() bool { return f.Sockets() == 0 })
 }
 

@@ -33,6 +33,7 @@ type link struct {
 
 	// Of the reading goroutine.
 	ready    bool          // hello was answered
+	ended    error         // why it ended already while hello was read
 	quiet    time.Duration // close after so long without a byte
 	deadline time.Time     // when the read deadline was last set
 
@@ -64,6 +65,9 @@ func (l *link) send(op wire.Op, payload []byte) error {
 
 // readAll reads until the connection ends.
 func (l *link) readAll() error {
+	if l.ended != nil {
+		return l.ended
+	}
 	for {
 		if err := l.readSome(); err != nil {
 			return err

@@ -153,6 +153,7 @@ func (d *Dialer) Dial(ctx context.Context, baseURL string, opts Options) (*Clien
 	}
 	life, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
+	c.setLink(l)
 	go c.run(life, l)
 	return c, nil
 }
@@ -210,13 +211,14 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	for err == nil && !l.ready {
 		err = l.readSome()
 	}
-	if err != nil {
+	if !l.ready {
 		_ = conn.Close()
 		if cerr := ctx.Err(); cerr != nil {
 			err = cerr
 		}
 		return nil, fmt.Errorf("say hello: %w", err)
 	}
+	l.ended = err // by what followed hello in the same bytes, perhaps a close
 	return l, nil
 }
 
@@ -224,7 +226,6 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 func (c *Client) run(ctx context.Context, l *link) {
 	defer close(c.done)
 	for attempt := 0; ; {
-		c.setLink(l)
 		err := l.readAll()
 		_ = l.conn.Close()
 		c.lost(err)
@@ -240,6 +241,7 @@ func (c *Client) run(ctx context.Context, l *link) {
 			}
 			l, err = c.connect(ctx)
 		}
+		c.setLink(l)
 		attempt = 0
 	}
 }
