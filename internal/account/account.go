@@ -32,6 +32,9 @@ type Account struct {
 	Guest       bool  `json:"guest,omitempty"`
 	Deactivated bool  `json:"deactivated,omitempty"`
 	Locked      bool  `json:"locked,omitempty"`
+	// Logins counts the sessions ever begun, so that a command that ends all
+	// devices notices one that it did not find.
+	Logins uint64 `json:"logins,omitempty"`
 }
 
 // Device is one session of a user. spec: client-server §Device Management.
@@ -144,7 +147,8 @@ func (p Place) device(d ids.DeviceID) storage.Key   { return p.key(tables.Device
 func (p Place) token(hash string) storage.Key       { return p.key(tables.Token, hash) }
 func (p Place) membership(r ids.RoomID) storage.Key { return p.key(tables.Membership, string(r)) }
 func (p Place) profile(field string) storage.Key    { return p.key(tables.Profile, field) }
-func (p Place) stream(s ids.Seq) storage.Key        { return p.key(tables.Stream, tables.SeqSort(s)) }
+func (p Place) stream(s ids.Seq) storage.Key { return p.key(tables.Stream, tables.SeqSort(s)) }
+
 func (p Place) data(r ids.RoomID, t string) storage.Key {
 	return p.key(tables.AccountData, partition.JoinSort(string(r), t))
 }

@@ -206,7 +206,7 @@ func decodeMembership(e partition.Effect) (*room.MembershipChange, error) {
 func (membershipEffects) Prepare(ctx context.Context, p *partition.Prep, e partition.Effect) error {
 	c, err := decodeMembership(e)
 	if err != nil {
-		return err
+		return nil // Apply says so, and the effects behind it go on
 	}
 	return p.Pin(ctx, Place{p.Partition(), c.User}.membership(c.Room))
 }

@@ -24,7 +24,7 @@ type Refresh struct {
 	// Session holds the new tokens; its device is found by Token.
 	Session Session
 
-	device ids.DeviceID
+	device ids.DeviceID // found by Prepare
 }
 
 // Refreshed is the result of Refresh.
@@ -64,8 +64,7 @@ func (c *Refresh) Prepare(ctx context.Context, p *partition.Prep) error {
 		return ErrUnknownToken(false)
 	}
 	c.device = t.Device
-	keys := []storage.Key{pl.account(), pl.device(t.Device), pl.token(c.Token)}
-	return p.Pin(ctx, keys...)
+	return p.Pin(ctx, append(confirmKeys(pl, c.Token, t), pl.account())...)
 }
 
 // Apply implements partition.Command.
@@ -85,10 +84,16 @@ func (c *Refresh) Apply(tx *partition.Tx) (any, error) {
 	if t.ExpiresTS != 0 && t.ExpiresTS <= tx.Now {
 		return nil, ErrUnknownToken(true)
 	}
+	// Its first use, like that of the access token issued with it, ends those
+	// before it.
+	t, d = confirm(tx, p, c.Token, t, d)
 	next := *d
-	next.Tokens = slices.DeleteFunc(slices.Clone(d.Tokens), func(h string) bool { return slices.Contains(t.Issued, h) })
+	next.Tokens = without(d.Tokens, t.Issued)
 	for _, h := range t.Issued { // the tokens of an answer that got lost
 		tx.Delete(p.token(h))
+	}
+	if len(t.Issued) > 0 {
+		emit(tx, p, Change{Kind: ChangeSessions, Devices: []ids.DeviceID{c.device}})
 	}
 	s := c.Session
 	s.Device = c.device
@@ -103,12 +108,7 @@ func (c *Refresh) Apply(tx *partition.Tx) (any, error) {
 
 // endTokens ends a device's tokens and keeps the device: a soft logout.
 func endTokens(tx *partition.Tx, p Place, id ids.DeviceID, d *Device) {
-	for _, h := range d.Tokens {
-		tx.Delete(p.token(h))
-	}
-	if d.Spent != "" {
-		tx.Delete(p.token(d.Spent))
-	}
+	d.deleteTokens(tx, p)
 	next := *d
 	next.Tokens, next.Spent = nil, ""
 	put(tx, p.device(id), &next)
@@ -116,7 +116,7 @@ func endTokens(tx *partition.Tx, p Place, id ids.DeviceID, d *Device) {
 }
 
 // ConfirmToken ends the tokens that a token, now used for the first time,
-// replaces.
+// replaces. M_UNKNOWN_TOKEN if the token itself has ended meanwhile.
 type ConfirmToken struct {
 	command
 	Token  string
@@ -138,12 +138,8 @@ func (c *ConfirmToken) Name() string { return "confirm_token" }
 
 // Prepare implements partition.Command.
 func (c *ConfirmToken) Prepare(ctx context.Context, p *partition.Prep) error {
-	pl := c.at(p)
-	keys := []storage.Key{pl.device(c.Device), pl.token(c.Token), pl.token(c.Pair)}
-	for _, h := range c.Replaces {
-		keys = append(keys, pl.token(h))
-	}
-	return p.Pin(ctx, keys...)
+	t := &Token{Device: c.Device, Replaces: c.Replaces, Pair: c.Pair}
+	return p.Pin(ctx, confirmKeys(c.at(p), c.Token, t)...)
 }
 
 // Apply implements partition.Command.
@@ -151,15 +147,34 @@ func (c *ConfirmToken) Apply(tx *partition.Tx) (any, error) {
 	p := c.in(tx)
 	d := get[Device](tx, p.device(c.Device))
 	t := get[Token](tx, p.token(c.Token))
-	if d == nil || t == nil || len(t.Replaces) == 0 {
-		return nil, nil
+	if d == nil || t == nil || t.Device != c.Device {
+		return nil, ErrUnknownToken(false)
+	}
+	confirm(tx, p, c.Token, t, d)
+	return nil, nil
+}
+
+// confirmKeys are the rows that confirm looks at.
+func confirmKeys(p Place, hash string, t *Token) []storage.Key {
+	keys := []storage.Key{p.device(t.Device), p.token(hash), p.token(t.Pair)}
+	for _, h := range t.Replaces {
+		keys = append(keys, p.token(h))
+	}
+	return keys
+}
+
+// confirm ends the tokens that a token replaces, if it is the first use of that
+// token, and returns the token and its device as they are then.
+func confirm(tx *partition.Tx, p Place, hash string, t *Token, d *Device) (*Token, *Device) {
+	if len(t.Replaces) == 0 {
+		return t, d
 	}
 	next := *d
-	next.Tokens = slices.DeleteFunc(slices.Clone(d.Tokens), func(h string) bool { return slices.Contains(c.Replaces, h) })
+	next.Tokens = without(d.Tokens, t.Replaces)
 	if d.Spent != "" {
 		tx.Delete(p.token(d.Spent))
 	}
-	for _, h := range c.Replaces {
+	for _, h := range t.Replaces {
 		old := get[Token](tx, p.token(h))
 		if old != nil && old.Refresh {
 			next.Spent = h // kept, so that its use is noticed
@@ -167,14 +182,19 @@ func (c *ConfirmToken) Apply(tx *partition.Tx) (any, error) {
 		}
 		tx.Delete(p.token(h))
 	}
-	for _, h := range []string{c.Token, c.Pair} {
+	for _, h := range []string{hash, t.Pair} {
 		if k := get[Token](tx, p.token(h)); k != nil {
 			kept := *k
 			kept.Replaces = nil
 			put(tx, p.token(h), &kept)
 		}
 	}
-	put(tx, p.device(c.Device), &next)
-	emit(tx, p, Change{Kind: ChangeSessions, Devices: []ids.DeviceID{c.Device}})
-	return nil, nil
+	put(tx, p.device(t.Device), &next)
+	emit(tx, p, Change{Kind: ChangeSessions, Devices: []ids.DeviceID{t.Device}})
+	return get[Token](tx, p.token(hash)), &next
+}
+
+// without returns a list less some hashes.
+func without(list, less []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(h string) bool { return slices.Contains(less, h) })
 }

@@ -1,7 +1,9 @@
 package account
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 
@@ -89,15 +91,24 @@ func (s *Session) start(tx *partition.Tx, p Place) {
 		if d.DisplayName == "" {
 			d.DisplayName = old.DisplayName
 		}
-		for _, hash := range old.Tokens {
-			tx.Delete(p.token(hash))
-		}
+		old.deleteTokens(tx, p)
 		if len(old.Tokens) > 0 {
 			emit(tx, p, Change{Kind: ChangeSessions, Devices: []ids.DeviceID{s.Device}})
 		}
 	}
 	d.Tokens = s.issue(tx, p, nil)
 	put(tx, p.device(s.Device), &d)
+}
+
+// deleteTokens deletes the tokens of a device, the spent one too: without the
+// device that names it, it would pass for one that was never used.
+func (d *Device) deleteTokens(tx *partition.Tx, p Place) {
+	for _, hash := range d.Tokens {
+		tx.Delete(p.token(hash))
+	}
+	if d.Spent != "" {
+		tx.Delete(p.token(d.Spent))
+	}
 }
 
 // issue writes the session's tokens. They end those in replaces when used.
@@ -114,12 +125,18 @@ func (s *Session) issue(tx *partition.Tx, p Place, replaces []string) []string {
 	return issued
 }
 
+// ErrPasswordChanged: the password was changed between its check and the login.
+var ErrPasswordChanged = errors.New("account: password changed meanwhile")
+
 // Login starts a session of an account whose owner has proved who they are.
 type Login struct {
 	command
 	Session Session
 	// PasswordHash, if not "", is replaced: its parameters were out of date.
 	PasswordHash string
+	// Proof, if not "", is the hash that the password was checked against. The
+	// login fails with ErrPasswordChanged if it is no longer the account's.
+	Proof string
 
 	drop []ids.DeviceID // devices over MaxDevices
 }
@@ -141,12 +158,11 @@ func (c *Login) Prepare(ctx context.Context, p *partition.Prep) error {
 		return err
 	}
 	c.drop = nil
+	devices = slices.DeleteFunc(devices, func(d DeviceInfo) bool { return d.ID == c.Session.Device })
 	if len(devices) >= MaxDevices {
-		slices.SortFunc(devices, func(a, b DeviceInfo) int { return int(a.LastSeenTS - b.LastSeenTS) })
+		slices.SortFunc(devices, func(a, b DeviceInfo) int { return cmp.Compare(a.LastSeenTS, b.LastSeenTS) })
 		for _, d := range devices[:len(devices)-MaxDevices+1] {
-			if d.ID != c.Session.Device {
-				c.drop = append(c.drop, d.ID)
-			}
+			c.drop = append(c.drop, d.ID)
 		}
 	}
 	keys := []storage.Key{c.at(p).account(), c.at(p).device(c.Session.Device)}
@@ -163,11 +179,15 @@ func (c *Login) Apply(tx *partition.Tx) (any, error) {
 	if err := a.mayLogIn(); err != nil {
 		return nil, err
 	}
-	if c.PasswordHash != "" {
-		changed := *a
-		changed.PasswordHash = c.PasswordHash
-		put(tx, p.account(), &changed)
+	if c.Proof != "" && c.Proof != a.PasswordHash {
+		return nil, merr.ForbiddenErr("Wrong user name or password").Because(ErrPasswordChanged)
 	}
+	changed := *a
+	changed.Logins++
+	if c.PasswordHash != "" {
+		changed.PasswordHash = c.PasswordHash
+	}
+	put(tx, p.account(), &changed)
 	endDevices(tx, p, c.drop)
 	c.Session.start(tx, p)
 	return nil, nil
@@ -186,19 +206,14 @@ func (a *Account) mayLogIn() error {
 }
 
 // endDevices removes devices, which are pinned, with everything that is theirs.
-func endDevices(tx *partition.Tx, p Place, devices []ids.DeviceID) {
+func endDevices(tx *partition.Tx, p Place, devices []ids.DeviceID) []ids.DeviceID {
 	var ended []ids.DeviceID
 	for _, id := range devices {
 		d := get[Device](tx, p.device(id))
 		if d == nil {
 			continue
 		}
-		for _, hash := range d.Tokens {
-			tx.Delete(p.token(hash))
-		}
-		if d.Spent != "" {
-			tx.Delete(p.token(d.Spent))
-		}
+		d.deleteTokens(tx, p)
 		tx.Delete(p.device(id))
 		inbox := p.key(tables.Inbox, partition.JoinSort(string(id), ""))
 		tx.DeletePrefix(inbox)
@@ -207,6 +222,7 @@ func endDevices(tx *partition.Tx, p Place, devices []ids.DeviceID) {
 	if len(ended) > 0 {
 		emit(tx, p, Change{Kind: ChangeSessions, Devices: ended})
 	}
+	return ended
 }
 
 // EndDevices logs devices out: all but Keep if All is set, else those listed.
@@ -222,7 +238,10 @@ type EndDevices struct {
 	// Deactivate ends the account too.
 	Deactivate bool
 
-	found []ids.DeviceID
+	// found are the devices to end, listed when the account had seen that many
+	// logins.
+	found  []ids.DeviceID
+	logins uint64
 }
 
 // NewEndDevices returns the command to log out the devices listed.
@@ -244,11 +263,16 @@ func (c *EndDevices) Name() string { return "end_devices" }
 func (c *EndDevices) Prepare(ctx context.Context, p *partition.Prep) error {
 	c.found = c.Devices
 	if c.All {
-		list, err := NewReader(p.Store(), p.Count()).Devices(ctx, c.User)
+		r := NewReader(p.Store(), p.Count())
+		a, err := r.Account(ctx, c.User) // before the list: a login between the two is noticed
 		if err != nil {
 			return err
 		}
-		c.found = nil
+		list, err := r.Devices(ctx, c.User)
+		if err != nil {
+			return err
+		}
+		c.found, c.logins = nil, a.logins()
 		for _, d := range list {
 			if d.ID != c.Keep {
 				c.found = append(c.found, d.ID)
@@ -265,8 +289,11 @@ func (c *EndDevices) Prepare(ctx context.Context, p *partition.Prep) error {
 // Apply implements partition.Command.
 func (c *EndDevices) Apply(tx *partition.Tx) (any, error) {
 	p := c.in(tx)
+	a := get[Account](tx, p.account())
+	if c.All && a.logins() != c.logins {
+		return nil, partition.ErrRetry
+	}
 	if c.PasswordHash != "" || c.Deactivate {
-		a := get[Account](tx, p.account())
 		if a == nil {
 			return nil, merr.NotFoundErr("No such user")
 		}
@@ -279,8 +306,14 @@ func (c *EndDevices) Apply(tx *partition.Tx) (any, error) {
 		}
 		put(tx, p.account(), &changed)
 	}
-	endDevices(tx, p, c.found)
-	return c.found, nil
+	return endDevices(tx, p, c.found), nil
+}
+
+func (a *Account) logins() uint64 {
+	if a == nil {
+		return 0
+	}
+	return a.Logins
 }
 
 // UpdateDevice renames a device. M_NOT_FOUND if there is none.

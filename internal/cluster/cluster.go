@@ -32,6 +32,8 @@ const (
 	DefaultLeaseTTL = 10 * time.Second
 	// renewals is how many chances a node has to renew a lease before it ends.
 	renewals = 4
+	// minRenewal keeps a very short lease from asking the store all the time.
+	minRenewal = time.Millisecond
 	// moved is what a caller is told to wait while a partition changes hands.
 	moved = time.Second
 )
@@ -59,11 +61,22 @@ type Node struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	slots  []slot // by partition
 
 	mu struct {
 		sync.RWMutex
 		owned map[ids.Partition]*owned
 	}
+}
+
+// slot lets one goroutine at a time change what this node does with a partition.
+// Otherwise two could both acquire the lease, which gives one node one epoch, and
+// run two owners that nothing keeps from writing over each other.
+type slot struct {
+	sync.Mutex
+	// spent is the epoch of the last owner here that ended by itself. What
+	// became of its last commit is not known, so no other owner runs under it.
+	spent ids.Epoch
 }
 
 type owned struct {
@@ -79,11 +92,11 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	if opts.LeaseTTL == 0 {
 		opts.LeaseTTL = DefaultLeaseTTL
 	}
-	n := &Node{opts: opts}
+	n := &Node{opts: opts, slots: make([]slot, opts.Count)}
 	n.mu.owned = make(map[ids.Partition]*owned, opts.Count)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	for p := range opts.Count {
-		if err := n.take(ctx, ids.Partition(p)); err != nil && !errors.Is(err, storage.ErrHeld) {
+		if err := n.begin(ctx, ids.Partition(p)); err != nil && !errors.Is(err, storage.ErrHeld) {
 			n.Close()
 			return nil, fmt.Errorf("take partition %d: %w", p, err)
 		}
@@ -92,9 +105,18 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	return n, nil
 }
 
-// take acquires a partition that this node does not run, and runs it.
-func (n *Node) take(ctx context.Context, p ids.Partition) error {
-	lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
+func (n *Node) begin(ctx context.Context, p ids.Partition) error {
+	n.slots[p].Lock()
+	defer n.slots[p].Unlock()
+	return n.takeLocked(ctx, p)
+}
+
+// takeLocked acquires a partition that this node does not run, and runs it.
+func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
+	if err := n.ctx.Err(); err != nil {
+		return err // closed
+	}
+	lease, err := n.acquireLocked(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -133,20 +155,31 @@ func (n *Node) take(ctx context.Context, p ids.Partition) error {
 	return nil
 }
 
-// drop ends a partition's owner. epoch 0 stands for any. It returns the lease it
-// was run under.
-func (n *Node) drop(p ids.Partition, epoch ids.Epoch) (storage.Lease, bool) {
+// acquireLocked acquires a lease with an epoch under which no owner of this node
+// has ended by itself.
+func (n *Node) acquireLocked(ctx context.Context, p ids.Partition) (storage.Lease, error) {
+	lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
+	if err != nil || lease.Epoch != n.slots[p].spent {
+		return lease, err
+	}
+	if err := n.opts.Store.Release(ctx, lease); err != nil && !errors.Is(err, storage.ErrFenced) {
+		return storage.Lease{}, fmt.Errorf("release partition: %w", err)
+	}
+	return n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
+}
+
+// dropLocked ends a partition's owner, if there is one, and returns what it was.
+func (n *Node) dropLocked(p ids.Partition) *owned {
 	n.mu.Lock()
 	o := n.mu.owned[p]
-	if o == nil || (epoch != 0 && o.lease.Epoch != epoch) {
-		n.mu.Unlock()
-		return storage.Lease{}, false
-	}
 	delete(n.mu.owned, p)
 	n.mu.Unlock()
+	if o == nil {
+		return nil
+	}
 	o.owner.Close()
 	o.handler.Close()
-	return o.lease, true
+	return o
 }
 
 // replace puts a new owner, with a new epoch, in the place of one that ended. If
@@ -162,21 +195,30 @@ func (n *Node) replace(p ids.Partition, epoch ids.Epoch) {
 		return
 	}
 	defer n.wg.Done()
-	lease, ok := n.drop(p, epoch)
-	if !ok {
-		return
+	n.slots[p].Lock()
+	defer n.slots[p].Unlock()
+	if o := n.owned(p); o != nil && o.lease.Epoch == epoch {
+		n.replaceLocked(n.ctx, p, o)
 	}
-	if err := n.opts.Store.Release(n.ctx, lease); err != nil && !errors.Is(err, storage.ErrFenced) {
-		n.opts.Log.Warn("release partition", "partition", p, "error", err)
-		return
-	}
-	if err := n.take(n.ctx, p); err != nil && !errors.Is(err, storage.ErrHeld) {
+}
+
+func (n *Node) replaceLocked(ctx context.Context, p ids.Partition, o *owned) {
+	n.dropLocked(p)
+	n.slots[p].spent = o.lease.Epoch
+	n.retakeLocked(ctx, p)
+}
+
+// retakeLocked takes a partition if it is to be had, and otherwise leaves it to
+// the next renewal.
+func (n *Node) retakeLocked(ctx context.Context, p ids.Partition) {
+	err := n.takeLocked(ctx, p)
+	if err != nil && !errors.Is(err, storage.ErrHeld) && ctx.Err() == nil && n.ctx.Err() == nil {
 		n.opts.Log.Warn("take partition", "partition", p, "error", err)
 	}
 }
 
 func (n *Node) renewLoop() {
-	tick := time.NewTicker(n.opts.LeaseTTL / renewals)
+	tick := time.NewTicker(max(n.opts.LeaseTTL/renewals, minRenewal))
 	defer tick.Stop()
 	for {
 		select {
@@ -191,41 +233,61 @@ func (n *Node) renewLoop() {
 // Renew renews the leases this node holds and takes those that have become free.
 // The node calls it by itself; tests call it at times of their choice.
 func (n *Node) Renew(ctx context.Context) {
-	for i := range n.opts.Count {
-		p := ids.Partition(i)
-		n.mu.RLock()
-		o := n.mu.owned[p]
-		n.mu.RUnlock()
-		if o == nil {
-			if err := n.take(ctx, p); err != nil && !errors.Is(err, storage.ErrHeld) && ctx.Err() == nil {
-				n.opts.Log.Warn("take partition", "partition", p, "error", err)
-			}
-			continue
-		}
-		lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
-		switch {
-		case errors.Is(err, storage.ErrHeld):
-			n.opts.Log.Warn("partition taken by another node", "partition", p, "node", lease.Node)
-			n.drop(p, o.lease.Epoch)
-		case err != nil:
-			if ctx.Err() == nil {
-				n.opts.Log.Warn("renew lease", "partition", p, "error", err)
-			}
-		case lease.Epoch != o.lease.Epoch:
-			// It had expired: the store gave a new epoch, and the running owner
-			// can no longer commit.
-			n.drop(p, o.lease.Epoch)
-			if err := n.take(ctx, p); err != nil {
-				n.opts.Log.Warn("take partition", "partition", p, "error", err)
-			}
-		}
+	for p := range n.opts.Count {
+		n.renew(ctx, ids.Partition(p))
 	}
 }
 
-func (n *Node) local(p ids.Partition) *partition.Owner {
+func (n *Node) renew(ctx context.Context, p ids.Partition) {
+	n.slots[p].Lock()
+	defer n.slots[p].Unlock()
+	if n.ctx.Err() != nil {
+		return
+	}
+	o := n.owned(p)
+	if o == nil {
+		n.retakeLocked(ctx, p)
+		return
+	}
+	if o.ended() {
+		n.replaceLocked(ctx, p, o)
+		return
+	}
+	lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
+	switch {
+	case errors.Is(err, storage.ErrHeld):
+		n.opts.Log.Warn("partition taken by another node", "partition", p, "node", lease.Node)
+		n.dropLocked(p)
+	case err != nil:
+		if ctx.Err() == nil {
+			n.opts.Log.Warn("renew lease", "partition", p, "error", err)
+		}
+	case lease.Epoch != o.lease.Epoch:
+		// It had expired: the store gave a new epoch, and the running owner can
+		// no longer commit.
+		n.dropLocked(p)
+		n.retakeLocked(ctx, p)
+	}
+}
+
+// ended reports whether the owner has stopped by itself.
+func (o *owned) ended() bool {
+	select {
+	case <-o.owner.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+func (n *Node) owned(p ids.Partition) *owned {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	if o := n.mu.owned[p]; o != nil {
+	return n.mu.owned[p]
+}
+
+func (n *Node) local(p ids.Partition) *partition.Owner {
+	if o := n.owned(p); o != nil {
 		return o.owner
 	}
 	return nil
@@ -270,18 +332,22 @@ func (n *Node) Close() {
 	n.wg.Wait()
 	var wg sync.WaitGroup
 	for p := range n.opts.Count {
-		wg.Go(func() {
-			lease, ok := n.drop(ids.Partition(p), 0)
-			if !ok {
-				return
-			}
-			err := n.opts.Store.Release(context.Background(), lease)
-			if err != nil && !errors.Is(err, storage.ErrFenced) {
-				n.opts.Log.Warn("release partition", "partition", p, "error", err)
-			}
-		})
+		wg.Go(func() { n.giveUp(ids.Partition(p)) })
 	}
 	wg.Wait()
+}
+
+func (n *Node) giveUp(p ids.Partition) {
+	n.slots[p].Lock()
+	defer n.slots[p].Unlock()
+	o := n.dropLocked(p)
+	if o == nil {
+		return
+	}
+	err := n.opts.Store.Release(context.Background(), o.lease)
+	if err != nil && !errors.Is(err, storage.ErrFenced) {
+		n.opts.Log.Warn("release partition", "partition", p, "error", err)
+	}
 }
 
 func commandSubject(p ids.Partition) string { return fmt.Sprintf("cmd.%d", p) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -67,6 +68,7 @@ func NewOwner(ctx context.Context, opts Options) (*Owner, error) {
 	if err != nil {
 		return nil, err
 	}
+	opts.Tables = withCursor(opts.Tables)
 	o := &Owner{
 		opts:  opts,
 		rows:  newRows(opts.Store, opts.Tables, opts.CacheBytes),
@@ -84,6 +86,14 @@ func NewOwner(ctx context.Context, opts Options) (*Owner, error) {
 	go o.run()
 	o.relay.push(pending)
 	return o, nil
+}
+
+// withCursor adds the table of the relay, which keeps a row for each origin.
+func withCursor(specs map[storage.Table]TableSpec) map[storage.Table]TableSpec {
+	all := make(map[storage.Table]TableSpec, len(specs)+1)
+	maps.Copy(all, specs)
+	all[tables.Cursor] = TableSpec{Keep: true}
+	return all
 }
 
 // Head is the last committed position.
@@ -109,25 +119,34 @@ func (o *Owner) Close() {
 // must see are applied. When ctx ends before, the command may still be applied.
 func (o *Owner) Do(ctx context.Context, cmd Command) (any, error) {
 	for range maxAttempts {
-		t := &task{cmd: cmd, done: make(chan struct{})}
-		if err := cmd.Prepare(ctx, &Prep{owner: o, task: t}); err != nil {
-			o.rows.unpin(t.pins)
-			return nil, err
-		}
-		if err := o.enqueue(t); err != nil {
-			o.rows.unpin(t.pins)
-			return nil, err
-		}
-		select {
-		case <-t.done:
-		case <-ctx.Done():
-			return nil, lost(ctx.Err())
-		}
-		if !errors.Is(t.err, ErrRetry) {
-			return t.res, t.err
+		if res, err := o.attempt(ctx, cmd); !errors.Is(err, ErrRetry) {
+			return res, err
 		}
 	}
 	return nil, overloaded()
+}
+
+func (o *Owner) attempt(ctx context.Context, cmd Command) (any, error) {
+	t := &task{cmd: cmd, done: make(chan struct{})}
+	queued := false
+	defer func() { // also when Prepare panics
+		if !queued {
+			o.rows.unpin(t.pins)
+		}
+	}()
+	if err := cmd.Prepare(ctx, &Prep{owner: o, task: t}); err != nil {
+		return nil, err
+	}
+	if err := o.enqueue(t); err != nil {
+		return nil, err
+	}
+	queued = true // from here on the pins are the loop's
+	select {
+	case <-t.done:
+		return t.res, t.err
+	case <-ctx.Done():
+		return nil, lost(ctx.Err())
+	}
 }
 
 func (o *Owner) enqueue(t *task) error {
@@ -243,17 +262,22 @@ func (o *Owner) runBatch(first *task) error {
 func (o *Owner) execute(t *task) {
 	b := &o.batch
 	tx := &b.tx
-	mark := len(b.storage.Ops)
 	*tx = Tx{
 		Now:   o.opts.Clock.Now().UnixMilli(),
 		owner: o, task: t, batch: &b.storage, next: b.next,
 		writes: tx.writes[:0], records: b.records, own: len(b.records), effects: tx.effects[:0],
 	}
-	t.res, t.err = o.apply(tx)
+	begin := tx.mark()
+	t.err = o.guarded(t.cmd.Name(), func() (err error) {
+		t.res, err = t.cmd.Apply(tx)
+		return err
+	})
+	if t.err == nil {
+		t.err = tx.check(begin)
+	}
 	if t.err != nil {
-		clear(b.storage.Ops[mark:])
-		b.storage.Ops = b.storage.Ops[:mark]
-		clear(tx.records[tx.own:])
+		t.res = nil
+		tx.undo(begin)
 		return
 	}
 	b.records, b.next = tx.records, tx.next
@@ -267,18 +291,18 @@ func (o *Owner) execute(t *task) {
 	t.effects.Store(int32(len(tx.effects)))
 }
 
-// apply runs the command's pure code. A panic is a bug of that code: the command
+// guarded runs pure code of a command. A panic is a bug of that code: the command
 // fails, the partition goes on, since nothing of it has been kept.
-func (o *Owner) apply(tx *Tx) (res any, err error) {
+func (o *Owner) guarded(name string, fn func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			o.opts.Metrics.panicked()
-			o.opts.Log.Error("command panicked", "command", tx.task.cmd.Name(), "partition", o.opts.Partition,
+			o.opts.logger().Error("command panicked", "command", name,
 				"panic", fmt.Sprint(r), "stack", string(debug.Stack()))
-			res, err = nil, merr.From(fmt.Errorf("command %s panicked: %v", tx.task.cmd.Name(), r))
+			err = merr.From(fmt.Errorf("command %s panicked: %v", name, r))
 		}
 	}()
-	return tx.task.cmd.Apply(tx)
+	return fn()
 }
 
 func (o *Owner) commit() error {
@@ -297,16 +321,17 @@ func (o *Owner) commit() error {
 		e := &b.effects[i].effect
 		b.storage.Put(outboxKey(e), encodeOutbox(e))
 	}
-	if len(b.storage.Ops) == 0 {
-		return nil
+	if len(b.storage.Ops) > 0 {
+		// Only then: forgetting effects that have arrived is no reason to write.
+		o.relay.appendArrived(&b.storage)
 	}
-	// Only now: forgetting effects that have arrived is no reason to commit.
-	o.relay.appendArrived(&b.storage)
-	o.opts.Metrics.batch(len(b.tasks))
-	// Not the context of any caller: the batch belongs to many.
+	// Not the context of any caller: the batch belongs to many. An empty batch
+	// checks the epoch: a refusal by an owner that has lost the partition may
+	// rest on what is no longer so.
 	if err := o.opts.Store.Commit(context.Background(), p, o.opts.Epoch, &b.storage); err != nil {
 		return fmt.Errorf("commit batch: %w", err)
 	}
+	o.opts.Metrics.batch(len(b.tasks))
 	o.head.Store(uint64(b.next - 1))
 	return nil
 }

@@ -64,12 +64,18 @@ const (
 	// caller of a batch does not wait for an unbounded number of others.
 	maxBatchCommands = 512
 	maxBatchBytes    = 4 << 20
+	// maxCommandBytes bounds what one command writes. With a full batch before it,
+	// it still fits the store's limit.
+	maxCommandBytes = storage.MaxBatch / 2
 	// maxAttempts bounds how often a command is prepared again.
 	maxAttempts = 8
 	// overloadRetry is what a refused caller is told to wait.
 	overloadRetry = time.Second
-	// maxEffects is how many effects one command of the relay applies.
-	maxEffects = 256
+	// maxEffects is how many effects one command of the relay applies, and
+	// maxEffectBytes about how large they are together: an effect may carry the
+	// state of a room that is shown to the invited, near a MiB.
+	maxEffects     = 256
+	maxEffectBytes = 2 << 20
 	// logKeep is how many positions of the log stay readable; feeds that are
 	// further behind start from the tables of their rooms and users.
 	logKeep = 1 << 20

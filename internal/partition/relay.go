@@ -111,7 +111,12 @@ func (r *relay) next(dest ids.Partition) []outItem {
 		r.mu.running[dest] = false
 		return nil
 	}
-	return q[:min(len(q), maxEffects):min(len(q), maxEffects)]
+	n, bytes := 0, 0
+	for n < len(q) && n < maxEffects && (n == 0 || bytes < maxEffectBytes) {
+		bytes += len(q[n].effect.Payload)
+		n++
+	}
+	return q[:n:n]
 }
 
 func (r *relay) done(dest ids.Partition, items []outItem) {
@@ -273,7 +278,10 @@ func (c *ApplyEffects) Apply(tx *Tx) (any, error) {
 		if pos <= last {
 			continue
 		}
-		if err := o.opts.Effects[e.Kind].Apply(tx, e); err != nil {
+		begin := tx.mark()
+		err := o.guarded(e.Kind, func() error { return o.opts.Effects[e.Kind].Apply(tx, e) })
+		if err != nil {
+			tx.undo(begin)
 			o.opts.Metrics.badEffect()
 			o.opts.logger().Error("effect passed over", "kind", e.Kind, "origin", e.Origin, "seq", e.Seq, "error", err)
 		}

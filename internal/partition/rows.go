@@ -35,8 +35,9 @@ type row struct {
 // rows holds the rows that commands in flight refer to, and those kept for the
 // next command.
 //
-// Invariant: a key written by a batch that is not committed yet has a row here,
-// so that nobody can load the older value from the store in the meantime.
+// Invariant: a key written by a batch that is not committed yet has a row here or
+// lies in a removed range, so that nobody can load the older value from the store
+// in the meantime.
 type rows struct {
 	store  storage.Store
 	specs  map[storage.Table]TableSpec
@@ -46,7 +47,9 @@ type rows struct {
 		sync.Mutex
 		byKey map[storage.Key]*row
 		lru   row // sentinel
-		bytes int64
+		// removed are the ranges that the batch in flight removes.
+		removed []write
+		bytes   int64
 	}
 }
 
@@ -101,12 +104,16 @@ func (c *rows) pin(ctx context.Context, keys []storage.Key) ([]*row, error) {
 	c.mu.Lock()
 	for i, k := range keys {
 		r := c.mu.byKey[k]
-		if r == nil {
+		switch {
+		case r != nil:
+			c.unlinkLocked(r)
+		case c.removedLocked(k):
+			r = &row{key: k, loaded: true}
+			c.mu.byKey[k] = r
+		default:
 			r = &row{key: k, ready: make(chan struct{})}
 			c.mu.byKey[k] = r
 			load = append(load, r)
-		} else {
-			c.unlinkLocked(r)
 		}
 		r.refs++
 		out[i] = r
@@ -200,6 +207,10 @@ func (c *rows) write(writes []write, inFlight []*row) []*row {
 	defer c.mu.Unlock()
 	for i := range writes {
 		w := &writes[i]
+		if w.ranged {
+			inFlight = c.removeLocked(w, inFlight)
+			continue
+		}
 		r := c.mu.byKey[w.key]
 		if r == nil {
 			r = &row{key: w.key}
@@ -212,6 +223,30 @@ func (c *rows) write(writes []write, inFlight []*row) []*row {
 		inFlight = append(inFlight, r)
 	}
 	return inFlight
+}
+
+// removeLocked takes the rows of a range away, those in memory and those that
+// somebody may ask for before the batch is committed.
+func (c *rows) removeLocked(w *write, inFlight []*row) []*row {
+	c.mu.removed = append(c.mu.removed, *w)
+	for k, r := range c.mu.byKey {
+		if w.covers(k) {
+			c.unlinkLocked(r)
+			r.refs++
+			r.Row, r.loaded = Row{}, true
+			inFlight = append(inFlight, r)
+		}
+	}
+	return inFlight
+}
+
+func (c *rows) removedLocked(k storage.Key) bool {
+	for i := range c.mu.removed {
+		if c.mu.removed[i].covers(k) {
+			return true
+		}
+	}
+	return false
 }
 
 // release drops the references of the commands of a batch and of its writes.
@@ -227,4 +262,6 @@ func (c *rows) release(tasks []*task, inFlight []*row) {
 	for _, r := range inFlight {
 		c.releaseLocked(r)
 	}
+	clear(c.mu.removed)
+	c.mu.removed = c.mu.removed[:0]
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 )
 
@@ -37,6 +38,9 @@ func (p *Prep) Pin(ctx context.Context, keys ...storage.Key) error {
 		if _, ok := p.owner.opts.Tables[k.Table]; !ok || k.Partition != p.owner.opts.Partition {
 			return fmt.Errorf("pin table %d of partition %d: %w", k.Table, k.Partition, ErrNotPinned)
 		}
+		if err := k.Check(); err != nil {
+			return merr.InvalidParamErr("A name in the request is too long").Because(err)
+		}
 	}
 	rows, err := p.owner.rows.pin(ctx, keys)
 	if err != nil {
@@ -51,9 +55,22 @@ func (p *Prep) Pin(ctx context.Context, keys ...storage.Key) error {
 // checks it.
 func (p *Prep) Fresh(entity string) { p.task.fresh = entity }
 
+// write is a row that a command set or, if ranged, the removal of the rows from
+// key up to end.
 type write struct {
-	key storage.Key
-	row Row
+	key    storage.Key
+	row    Row
+	end    string
+	ranged bool
+}
+
+// covers reports whether the write says what stands at a key.
+func (w *write) covers(k storage.Key) bool {
+	if !w.ranged {
+		return w.key == k
+	}
+	return k.Table == w.key.Table && k.Entity == w.key.Entity &&
+		k.Sort >= w.key.Sort && (w.end == "" || k.Sort < w.end)
 }
 
 // Effect is a consequence in another partition.
@@ -74,11 +91,11 @@ type Tx struct {
 	// Now is the time of the command in ms since 1970.
 	Now int64
 
-	owner   *Owner
-	task    *task
-	batch   *storage.Batch
-	next    ids.Seq
-	writes  []write
+	owner  *Owner
+	task   *task
+	batch  *storage.Batch
+	next   ids.Seq
+	writes []write
 	// records are those of the whole batch; from own on they are the command's.
 	records []Record
 	own     int
@@ -96,7 +113,7 @@ func (tx *Tx) Count() int { return tx.owner.opts.Count }
 // A row that is not pinned is a broken invariant and panics.
 func (tx *Tx) Get(k storage.Key) Row {
 	for i := len(tx.writes) - 1; i >= 0; i-- {
-		if tx.writes[i].key == k {
+		if tx.writes[i].covers(k) {
 			return tx.writes[i].row
 		}
 	}
@@ -113,18 +130,26 @@ func (tx *Tx) Get(k storage.Key) Row {
 
 // Put sets a row. value and obj, its decoded form, must not be changed afterwards.
 func (tx *Tx) Put(k storage.Key, value []byte, obj any) {
+	tx.PutNew(k, value)
+	if _, ok := tx.owner.opts.Tables[k.Table]; ok {
+		tx.writes = append(tx.writes, write{key: k, row: Row{value, obj}})
+	}
+}
+
+// PutNew sets a row that nobody can know of before it is committed, since its
+// key holds a position given out by this Tx. It is Put without the cost of
+// showing the row to other commands of the batch.
+func (tx *Tx) PutNew(k storage.Key, value []byte) {
 	tx.batch.Put(k, value)
 	tx.bytes += len(value) + len(k.Entity) + len(k.Sort)
-	if _, ok := tx.owner.opts.Tables[k.Table]; ok {
-		tx.writes = append(tx.writes, write{k, Row{value, obj}})
-	}
 }
 
 // Delete removes a row.
 func (tx *Tx) Delete(k storage.Key) {
 	tx.batch.Delete(k)
+	tx.bytes += len(k.Entity) + len(k.Sort)
 	if _, ok := tx.owner.opts.Tables[k.Table]; ok {
-		tx.writes = append(tx.writes, write{k, Row{}})
+		tx.writes = append(tx.writes, write{key: k})
 	}
 }
 
@@ -138,24 +163,9 @@ func (tx *Tx) DeletePrefix(from storage.Key) {
 // the sort key to ("" for all the rest). Rows in memory are removed too.
 func (tx *Tx) DeleteRange(from storage.Key, to string) {
 	tx.batch.DeleteRange(from, to)
-	if _, ok := tx.owner.opts.Tables[from.Table]; !ok {
-		return
-	}
-	within := func(k storage.Key) bool {
-		return k.Table == from.Table && k.Entity == from.Entity && k.Sort >= from.Sort && (to == "" || k.Sort < to)
-	}
-	for _, w := range tx.writes {
-		if within(w.key) {
-			tx.writes = append(tx.writes, write{w.key, Row{}})
-		}
-	}
-	c := tx.owner.rows
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for k := range c.mu.byKey {
-		if within(k) {
-			tx.writes = append(tx.writes, write{k, Row{}})
-		}
+	tx.bytes += len(from.Entity) + len(from.Sort) + len(to)
+	if _, ok := tx.owner.opts.Tables[from.Table]; ok {
+		tx.writes = append(tx.writes, write{key: from, end: to, ranged: true})
 	}
 }
 
@@ -192,10 +202,45 @@ func (tx *Tx) Effect(entity, kind string, payload []byte) {
 		// the highest number given out.
 		tx.Emit(Record{Kind: RecordEffect})
 	}
+	tx.bytes += len(kind) + len(payload)
 	tx.effects = append(tx.effects, Effect{
 		Dest: ids.PartitionOf(entity, tx.owner.opts.Count), Kind: kind, Payload: payload,
 		Origin: tx.owner.opts.Partition, Seq: tx.next - 1, Index: uint16(len(tx.effects)),
 	})
+}
+
+// mark is a point in a command that undo can go back to.
+type mark struct {
+	ops, writes, records, effects, bytes int
+	next                                 ids.Seq
+}
+
+func (tx *Tx) mark() mark {
+	return mark{len(tx.batch.Ops), len(tx.writes), len(tx.records), len(tx.effects), tx.bytes, tx.next}
+}
+
+// undo takes back what was done since the mark.
+func (tx *Tx) undo(m mark) {
+	clear(tx.batch.Ops[m.ops:])
+	clear(tx.writes[m.writes:])
+	clear(tx.records[m.records:])
+	clear(tx.effects[m.effects:])
+	tx.batch.Ops = tx.batch.Ops[:m.ops]
+	tx.writes, tx.records, tx.effects = tx.writes[:m.writes], tx.records[:m.records], tx.effects[:m.effects]
+	tx.bytes, tx.next = m.bytes, m.next
+}
+
+// check reports whether the store can take what the command wrote, so that one
+// command cannot make the commit of a whole batch fail.
+func (tx *Tx) check(m mark) error {
+	if tx.bytes > maxCommandBytes {
+		return merr.TooLargeErr("The request changes too much at once")
+	}
+	own := storage.Batch{Ops: tx.batch.Ops[m.ops:]}
+	if err := own.Check(tx.Partition()); err != nil {
+		return merr.InvalidParamErr("A part of the request is too long").Because(err)
+	}
+	return nil
 }
 
 // JoinSort joins parts of a sort key with NUL bytes, which no part but the last

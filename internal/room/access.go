@@ -49,9 +49,9 @@ func (r *Reader) Access(ctx context.Context, room ids.RoomID, user ids.UserID) (
 	return a, nil
 }
 
-// maxHistory bounds how far back a piece of state is followed: a user who
-// changed their name more often than this sees the older part of the room as
-// if they had had their oldest known membership.
+// maxHistory bounds how far back a piece of state is followed. What is older is
+// judged strictly: a user who changed their name more often than this counts as
+// no member before, and the room as showing its past to members alone.
 const maxHistory = 1000
 
 // history returns a state event and all it replaced, oldest first.
@@ -93,6 +93,9 @@ func (a *Access) MembershipAt(s ids.Seq) event.Membership {
 func (a *Access) visibilityAt(s ids.Seq) event.HistoryVisibility {
 	if v := last(a.visibility, s); v != nil {
 		return v.HistoryVisibility()
+	}
+	if len(a.visibility) > 0 && a.visibility[0].Replaces != 0 {
+		return event.VisibilityJoined // there is more than was read
 	}
 	return event.VisibilityShared
 }

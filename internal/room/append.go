@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -128,6 +129,9 @@ func appendEvent(v view, d roomstate.Draft, txn Txn) (*Stored, error) {
 
 // writeEvent writes the rows of an authorized event. head is what it follows.
 func writeEvent(v view, head *Head, ev *event.Event, txn Txn) (*Stored, error) {
+	if strings.IndexByte(ev.Type, 0) >= 0 {
+		return nil, merr.InvalidParamErr("An event type may not hold NUL") // it ends the type in sort keys
+	}
 	s, err := newStored(ev, v.tx.NextSeq())
 	if err != nil {
 		return nil, err
@@ -141,7 +145,7 @@ func writeEvent(v view, head *Head, ev *event.Event, txn Txn) (*Stored, error) {
 	}
 	row := s.encode()
 	hash, _ := eventHash(s.ID)
-	v.tx.Put(v.p.timeline(s.Seq), row, nil)
+	v.tx.PutNew(v.p.timeline(s.Seq), row)
 	v.tx.Put(v.p.eventIndex(hash), []byte(tables.SeqSort(s.Seq)), nil)
 	next := *head
 	next.Advance(&s.Event)

@@ -163,7 +163,6 @@ func decodeRows(room ids.RoomID, rows []storage.Entry) ([]*Stored, error) {
 // statePage is how many state rows one read of a whole state takes.
 const statePage = 1000
 
-
 // WalkState calls fn with the current state events of a room whose type is
 // eventType, or all if that is "", in order of type and key. fn returns false to
 // end the walk.

@@ -78,6 +78,9 @@ func (c *SetReceipt) key(pl Place) storage.Key {
 
 // Prepare implements partition.Command.
 func (c *SetReceipt) Prepare(ctx context.Context, p *partition.Prep) error {
+	if strings.IndexByte(c.Type+c.Thread, 0) >= 0 {
+		return merr.InvalidParamErr("Type and thread of a receipt may not hold NUL")
+	}
 	s, err := NewReader(p.Store(), p.Count()).Event(ctx, c.Room, c.Event)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/roomstate"
+	"github.com/hubbub-chat/hubbub/internal/storage"
 )
 
 // Redact appends a redaction and takes the content of its target away, in the
@@ -22,12 +23,13 @@ type Redact struct {
 	Draft roomstate.Draft
 	Txn   Txn
 
-	// seen is what Prepare found.
+	// seen is what Prepare found, which never changes: where events stand. What
+	// they hold is read from pins, since other redactions may change it meanwhile.
 	seen struct {
-		target *Stored
-		// after is the state event that followed the target, nil if the target
-		// is current or no state.
-		after *Stored
+		target *Stored // nil if there is no such event
+		// after is the position of the state event that followed the target, 0
+		// if the target is current or no state.
+		after ids.Seq
 	}
 }
 
@@ -55,22 +57,34 @@ func (c *Redact) Prepare(ctx context.Context, p *partition.Prep) error {
 	if err != nil {
 		return err
 	}
-	c.seen.target, c.seen.after = target, nil
-	if target == nil || target.StateKey == nil {
+	c.seen.target, c.seen.after = target, 0
+	if target == nil {
 		return nil
 	}
-	if err := p.Pin(ctx, pl.state(target.Type, *target.StateKey)); err != nil {
+	if err := p.Pin(ctx, pl.timeline(target.Seq)); err != nil || target.StateKey == nil {
 		return err
 	}
-	s, err := r.StateEvent(ctx, c.Room, target.Type, *target.StateKey)
-	for err == nil && s != nil && s.Seq > target.Seq {
-		if s.Replaces == target.Seq {
-			c.seen.after = s
-			break
-		}
-		s, err = r.At(ctx, c.Room, s.Replaces)
+	if c.seen.after, err = r.follower(ctx, target); err != nil {
+		return err
 	}
-	return err
+	keys := []storage.Key{pl.state(target.Type, *target.StateKey)}
+	if c.seen.after != 0 {
+		keys = append(keys, pl.timeline(c.seen.after))
+	}
+	return p.Pin(ctx, keys...)
+}
+
+// follower returns the position of the state event that replaced another, 0 if
+// that one is current.
+func (r *Reader) follower(ctx context.Context, of *Stored) (ids.Seq, error) {
+	s, err := r.StateEvent(ctx, of.RoomID, of.Type, *of.StateKey)
+	for err == nil && s != nil && s.Seq > of.Seq {
+		if s.Replaces == of.Seq {
+			return s.Seq, nil
+		}
+		s, err = r.At(ctx, of.RoomID, s.Replaces)
+	}
+	return 0, err
 }
 
 // Apply implements partition.Command.
@@ -85,12 +99,15 @@ func (c *Redact) Apply(tx *partition.Tx) (any, error) {
 	if head == nil {
 		return nil, errUnknownRoom()
 	}
-	target := c.seen.target
 	if roomstate.Membership(v, c.Draft.Sender) != event.Join {
 		return nil, merr.ForbiddenErr("You are not in this room")
 	}
-	if target == nil {
+	if c.seen.target == nil {
 		return nil, merr.NotFoundErr("The event to redact is not in this room")
+	}
+	target, err := v.event(c.seen.target.Seq)
+	if err != nil {
+		return nil, err
 	}
 	if !roomstate.MayRedact(head.Version, c.Draft.Sender, &target.Event, v) {
 		return nil, merr.ForbiddenErr("You may not redact this event")
@@ -105,38 +122,55 @@ func (c *Redact) Apply(tx *partition.Tx) (any, error) {
 		tx.Put(c.Txn.key(v.p, d.Sender), []byte(by.ID), nil)
 	}
 	if target.RedactedBy == nil {
-		if err := c.strip(v, head.Version, by); err != nil {
+		if err := c.strip(v, head.Version, target, by); err != nil {
 			return nil, err
 		}
 	}
 	return by.ID, nil
 }
 
+// event returns a pinned event of the timeline.
+func (v view) event(s ids.Seq) (*Stored, error) {
+	e, _ := v.tx.Get(v.p.timeline(s)).Obj.(*Stored)
+	if e == nil {
+		return nil, fmt.Errorf("event at %d: %w", s, errRow)
+	}
+	return e, nil
+}
+
+// putEvent rewrites an event where it stands in the timeline, and in the state if
+// it is current.
+func (v view) putEvent(s *Stored) {
+	row := s.encode()
+	v.tx.Put(v.p.timeline(s.Seq), row, s)
+	if s.StateKey == nil {
+		return
+	}
+	if current := v.stored(s.Type, *s.StateKey); current != nil && current.Seq == s.Seq {
+		v.tx.Put(v.p.state(s.Type, *s.StateKey), row, s)
+	}
+}
+
 // strip rewrites the rows that hold the target's content.
-func (c *Redact) strip(v view, version event.Version, by *Stored) error {
-	target := c.seen.target
+func (c *Redact) strip(v view, version event.Version, target, by *Stored) error {
 	left, err := target.redacted(version, by)
 	if err != nil {
 		return fmt.Errorf("redact event: %w", err)
 	}
-	row := left.encode()
-	v.tx.Put(v.p.timeline(target.Seq), row, nil)
+	v.putEvent(left)
 	if target.StateKey == nil {
 		return nil
 	}
-	current := v.stored(target.Type, *target.StateKey)
-	switch {
-	case current != nil && current.Seq == target.Seq:
-		v.tx.Put(v.p.state(target.Type, *target.StateKey), row, left)
-	case c.seen.after == nil:
-		return partition.ErrRetry // it was current when Prepare looked
-	default:
-		after := c.seen.after.withPrevContent(left.Content)
-		row := after.encode()
-		v.tx.Put(v.p.timeline(after.Seq), row, nil)
-		if current != nil && current.Seq == after.Seq {
-			v.tx.Put(v.p.state(target.Type, *target.StateKey), row, after)
+	if c.seen.after == 0 {
+		if current := v.stored(target.Type, *target.StateKey); current == nil || current.Seq != target.Seq {
+			return partition.ErrRetry // it was current when Prepare looked
 		}
+		return nil
 	}
+	after, err := v.event(c.seen.after)
+	if err != nil {
+		return err
+	}
+	v.putEvent(after.withPrevContent(left.Content))
 	return nil
 }

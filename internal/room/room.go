@@ -32,13 +32,16 @@ func Tables() map[storage.Table]partition.TableSpec {
 		tables.RoomHead: {Keep: true, Decode: func(k storage.Key, v []byte) (any, error) {
 			return decodeHead(ids.RoomID(k.Entity), v)
 		}},
-		tables.State: {Keep: true, Decode: func(k storage.Key, v []byte) (any, error) {
-			return DecodeStored(ids.RoomID(k.Entity), v)
-		}},
-		tables.Txn:     {},
-		tables.Receipt: {},
-		tables.Alias:   {},
+		tables.State:    {Keep: true, Decode: decodeStoredRow},
+		tables.Timeline: {Decode: decodeStoredRow},
+		tables.Txn:      {},
+		tables.Receipt:  {},
+		tables.Alias:    {},
 	}
+}
+
+func decodeStoredRow(k storage.Key, v []byte) (any, error) {
+	return DecodeStored(ids.RoomID(k.Entity), v)
 }
 
 // errUnknownRoom is what a command on a room that does not exist gives. It does

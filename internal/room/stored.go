@@ -184,8 +184,9 @@ func DecodeStored(room ids.RoomID, row []byte) (*Stored, error) {
 	if flags&flagRedacts != 0 {
 		s.Redacts = ids.EventID(r.str())
 	}
-	content := int(r.uvarint())
+	size := r.uvarint()
 	s.json = r.s
+	content := int(min(size, uint64(len(s.json))))
 	idAt := len(jsonContent) + content + len(jsonEventID)
 	if r.err != nil || content < 2 || len(s.json) < idAt+44 || len(s.links)%hashSize != 0 {
 		return nil, fmt.Errorf("event row: %w", errRow)
