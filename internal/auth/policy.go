@@ -62,7 +62,7 @@ func (p *Policy) Check(password, localpart string) error {
 	}
 	lower := strings.ToLower(password)
 	name := strings.ToLower(localpart)
-	if lower == name || len(name) >= minLocalpartInPassword && strings.Contains(lower, name) {
+	if len(name) >= minLocalpartInPassword && strings.Contains(lower, name) {
 		return weak("The password must not contain the user name")
 	}
 	if p.isCommon(lower) {

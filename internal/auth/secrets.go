@@ -88,7 +88,7 @@ func NewSealer(s *Secrets, purpose string) *Sealer {
 	if err != nil {
 		panic("auth: make cipher: " + err.Error()) // only for a wrong key size
 	}
-	return &Sealer{aead: aead, aad: append([]byte{sealVersion}, purpose...)}
+	return &Sealer{aead: aead, aad: []byte{sealVersion}}
 }
 
 // Seal returns plain as an opaque string of URL-safe characters.

@@ -190,7 +190,11 @@ func TestUIAPassword(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := password(jsontext.Value(`{"type":"m.login.password",` + tt.auth + `}`))
 			r.Caller = tt.caller
-			result, err := newWorld(t).uia.Check(t.Context(), r)
+			w := newWorld(t)
+			result, err := w.uia.Check(t.Context(), r)
+			if tt.name == "another's password" && w.accounts.calls != 0 {
+				t.Error("a password of another account was tried")
+			}
 			if tt.status == 401 {
 				if b := challenged(t, err, tt.code); b.Completed != nil {
 					t.Errorf("completed %v", b.Completed)
@@ -305,7 +309,7 @@ func TestUIABinding(t *testing.T) {
 		"operation":  func(r *UIARequest) { r.Operation = "DELETE /devices/B" },
 		"caller":     func(r *UIARequest) { r.Caller = bob },
 		"no caller":  func(r *UIARequest) { r.Caller = "" },
-		"boundaries": func(r *UIARequest) { r.Caller, r.Operation = alice+"\x00", "DELETE /devices/A" },
+		"boundaries": func(r *UIARequest) { r.Caller, r.Operation = alice+"D", "ELETE /devices/A" },
 	} {
 		r := password(good)
 		change(&r)
@@ -403,6 +407,19 @@ func TestUIAAlternatives(t *testing.T) {
 	a := auth("type", "m.login.registration_token", "token", "tok", "session", session)
 	_, err = w.uia.Check(t.Context(), UIARequest{Operation: "x", Flows: flows[:1], Auth: a})
 	challenged(t, err, merr.Forbidden)
+}
+
+// TestUIAFlowsDoNotMix: the stages of one flow are worth nothing in another.
+func TestUIAFlowsDoNotMix(t *testing.T) {
+	w := newWorld(t)
+	for _, other := range []Flow{{StageRegistrationToken}, {StagePassword, StageRegistrationToken}} {
+		flows := []Flow{{StageDummy, StagePassword}, other}
+		r := UIARequest{Operation: "x", Flows: flows, Auth: auth("type", "m.login.dummy")}
+		_, err := w.uia.Check(t.Context(), r)
+		r.Auth = auth("type", "m.login.registration_token", "token", "tok", "session", challenged(t, err, "").Session)
+		_, err = w.uia.Check(t.Context(), r)
+		challenged(t, err, merr.Forbidden)
+	}
 }
 
 func TestUIAStoreFails(t *testing.T) {
