@@ -147,7 +147,7 @@ func (p Place) device(d ids.DeviceID) storage.Key   { return p.key(tables.Device
 func (p Place) token(hash string) storage.Key       { return p.key(tables.Token, hash) }
 func (p Place) membership(r ids.RoomID) storage.Key { return p.key(tables.Membership, string(r)) }
 func (p Place) profile(field string) storage.Key    { return p.key(tables.Profile, field) }
-func (p Place) stream(s ids.Seq) storage.Key { return p.key(tables.Stream, tables.SeqSort(s)) }
+func (p Place) stream(s ids.Seq) storage.Key        { return p.key(tables.Stream, tables.SeqSort(s)) }
 
 func (p Place) data(r ids.RoomID, t string) storage.Key {
 	return p.key(tables.AccountData, partition.JoinSort(string(r), t))

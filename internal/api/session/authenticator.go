@@ -1,0 +1,169 @@
+package session
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/auth"
+	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+)
+
+const (
+	// tokenTTL is how long a proven token is believed without looking at the
+	// store: the bound of a revocation on another node whose notice got lost.
+	tokenTTL = 5 * time.Second
+	// maxProven bounds the tokens that are remembered; beyond it all are
+	// forgotten, which costs a look-up each.
+	maxProven = 100_000
+	// seenEvery is how often it is written down when a device was last seen.
+	seenEvery = 10 * time.Minute
+)
+
+// Authenticator proves access tokens. It remembers them for a few seconds.
+type Authenticator struct {
+	accounts *account.Reader
+	router   partition.Router
+	server   string
+	clock    clock.Clock
+	log      *slog.Logger
+	wg       sync.WaitGroup
+
+	mu struct {
+		sync.Mutex
+		closed bool
+		proven map[string]proven // by token hash
+	}
+}
+
+type proven struct {
+	caller  api.Caller
+	until   time.Time
+	expires int64 // of the token, ms since 1970, 0 for never
+}
+
+var _ api.Authenticator = (*Authenticator)(nil)
+
+// NewAuthenticator returns an authenticator for the users of a server.
+func NewAuthenticator(accounts *account.Reader, router partition.Router, server string, c clock.Clock, log *slog.Logger) *Authenticator {
+	a := &Authenticator{accounts: accounts, router: router, server: server, clock: c, log: log}
+	a.mu.proven = make(map[string]proven)
+	return a
+}
+
+// Authenticate implements api.Authenticator.
+func (a *Authenticator) Authenticate(ctx context.Context, c api.Credentials) (api.Caller, error) {
+	kind, local, err := auth.Parse(c.Token)
+	if err != nil || kind != auth.Access {
+		return api.Caller{}, account.ErrUnknownToken(false)
+	}
+	hash, now := auth.Hash(c.Token), a.clock.Now()
+	a.mu.Lock()
+	p, ok := a.mu.proven[hash]
+	a.mu.Unlock()
+	if ok && now.Before(p.until) {
+		return p.caller, expired(p.expires, now)
+	}
+	user := ids.NewUserID(local, a.server)
+	p, err = a.prove(ctx, user, hash, c, now)
+	if err != nil {
+		return api.Caller{}, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.mu.proven) >= maxProven {
+		clear(a.mu.proven)
+	}
+	a.mu.proven[hash] = p
+	return p.caller, nil
+}
+
+func expired(expires int64, now time.Time) error {
+	if expires != 0 && expires <= now.UnixMilli() {
+		return account.ErrUnknownToken(true)
+	}
+	return nil
+}
+
+// prove looks a token up.
+func (a *Authenticator) prove(ctx context.Context, user ids.UserID, hash string, c api.Credentials, now time.Time) (proven, error) {
+	t, err := a.accounts.Token(ctx, user, hash)
+	if err != nil {
+		return proven{}, err
+	}
+	if t == nil || t.Refresh {
+		return proven{}, account.ErrUnknownToken(false)
+	}
+	if err := expired(t.ExpiresTS, now); err != nil {
+		return proven{}, err
+	}
+	acc, err := a.accounts.Account(ctx, user)
+	if err != nil {
+		return proven{}, err
+	}
+	switch {
+	case acc == nil || acc.Deactivated:
+		return proven{}, account.ErrUnknownToken(false)
+	case acc.Locked:
+		return proven{}, merr.New(401, merr.UserLocked, "This account has been locked").With("soft_logout", true)
+	}
+	if len(t.Replaces) > 0 {
+		// The client has its new tokens: the old ones end.
+		if _, err := a.router.Do(ctx, account.NewConfirmToken(user, hash, t)); err != nil {
+			return proven{}, err
+		}
+		a.Forget(user)
+	}
+	a.noteSeen(ctx, user, t.Device, c, now)
+	return proven{
+		caller: api.Caller{
+			User: user, Device: t.Device, TokenHash: hash, Admin: acc.Admin, Guest: acc.Guest,
+		},
+		until: now.Add(tokenTTL), expires: t.ExpiresTS,
+	}, nil
+}
+
+// noteSeen writes down that a device was seen, now and then, beside the request.
+func (a *Authenticator) noteSeen(ctx context.Context, user ids.UserID, device ids.DeviceID, c api.Credentials, now time.Time) {
+	d, err := a.accounts.Device(ctx, user, device)
+	if err != nil || d == nil || now.UnixMilli()-d.LastSeenTS < seenEvery.Milliseconds() {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.closed {
+		return
+	}
+	seen := &account.Seen{IP: c.Addr.String(), UserAgent: c.UserAgent, TS: now.UnixMilli()}
+	ctx = context.WithoutCancel(ctx)
+	a.wg.Go(func() {
+		if _, err := a.router.Do(ctx, account.NewUpdateDevice(user, device, nil, seen)); err != nil {
+			a.log.Debug("note when a device was seen", "user", user, "error", err)
+		}
+	})
+}
+
+// Forget makes the tokens of a user be looked up again.
+func (a *Authenticator) Forget(user ids.UserID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for hash, p := range a.mu.proven {
+		if p.caller.User == user {
+			delete(a.mu.proven, hash)
+		}
+	}
+}
+
+// Close waits for what runs beside requests.
+func (a *Authenticator) Close() {
+	a.mu.Lock()
+	a.mu.closed = true
+	a.mu.Unlock()
+	a.wg.Wait()
+}

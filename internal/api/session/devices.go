@@ -1,0 +1,198 @@
+package session
+
+import (
+	"net/http"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/auth"
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/roomstate"
+)
+
+// maxDeleteDevices bounds one POST /delete_devices.
+const maxDeleteDevices = account.MaxDevices
+
+type deviceAnswer struct {
+	DeviceID    ids.DeviceID `json:"device_id"`
+	DisplayName string       `json:"display_name,omitempty"`
+	LastSeenIP  string       `json:"last_seen_ip,omitempty"`
+	LastSeenTS  int64        `json:"last_seen_ts,omitempty"`
+}
+
+func answerDevice(id ids.DeviceID, d *account.Device) deviceAnswer {
+	return deviceAnswer{id, d.DisplayName, d.LastSeenIP, d.LastSeenTS}
+}
+
+// devices: spec client-server §GET /devices.
+func (m *Module) devices(r *api.Request) (any, error) {
+	list, err := m.Accounts.Devices(r.Context, r.Caller.User)
+	out := make([]deviceAnswer, len(list))
+	for i := range list {
+		out[i] = answerDevice(list[i].ID, &list[i].Device)
+	}
+	return map[string]any{"devices": out}, err
+}
+
+// device: spec client-server §GET /devices/{deviceId}.
+func (m *Module) device(r *api.Request) (any, error) {
+	id := ids.DeviceID(r.Param("deviceId"))
+	d, err := m.Accounts.Device(r.Context, r.Caller.User, id)
+	if err != nil {
+		return nil, err
+	}
+	if d == nil {
+		return nil, merr.NotFoundErr("No such device")
+	}
+	return answerDevice(id, d), nil
+}
+
+// updateDevice: spec client-server §PUT /devices/{deviceId}.
+func (m *Module) updateDevice(r *api.Request) (any, error) {
+	var req struct {
+		DisplayName *string `json:"display_name"`
+	}
+	if err := api.DecodeBody(r, &req); err != nil {
+		return nil, err
+	}
+	id := ids.DeviceID(r.Param("deviceId"))
+	name := ""
+	if req.DisplayName != nil {
+		name = *req.DisplayName
+	}
+	if err := checkDevice(id, name); err != nil {
+		return nil, err
+	}
+	_, err := m.Router.Do(r.Context, account.NewUpdateDevice(r.Caller.User, id, req.DisplayName, nil))
+	return api.Empty, err
+}
+
+// prove asks for the caller's password. operation is what it is good for.
+func (m *Module) prove(r *api.Request, operation string, a jsontext.Value) error {
+	_, err := m.uia.Check(r.Context, auth.UIARequest{
+		Operation: operation, Caller: r.Caller.User, Auth: a, Flows: []auth.Flow{{auth.StagePassword}},
+	})
+	return err
+}
+
+type authOnly struct {
+	Auth jsontext.Value `json:"auth"`
+}
+
+// deleteDevice: spec client-server §DELETE /devices/{deviceId}.
+func (m *Module) deleteDevice(r *api.Request) (any, error) {
+	var req authOnly
+	if err := api.DecodeBody(r, &req); err != nil {
+		return nil, err
+	}
+	id := ids.DeviceID(r.Param("deviceId"))
+	if err := m.prove(r, "DELETE /devices/"+string(id), req.Auth); err != nil {
+		return nil, err
+	}
+	return api.Empty, m.end(r.Context, account.NewEndDevices(r.Caller.User, id))
+}
+
+// deleteDevices: spec client-server §POST /delete_devices.
+func (m *Module) deleteDevices(r *api.Request) (any, error) {
+	var req struct {
+		authOnly
+		Devices []ids.DeviceID `json:"devices"`
+	}
+	if err := api.DecodeBody(r, &req); err != nil {
+		return nil, err
+	}
+	if req.Devices == nil {
+		return nil, api.Missing("devices")
+	}
+	if len(req.Devices) > maxDeleteDevices {
+		return nil, merr.InvalidParamErr("More than %d devices", maxDeleteDevices)
+	}
+	if err := m.prove(r, "POST /delete_devices", req.Auth); err != nil {
+		return nil, err
+	}
+	return api.Empty, m.end(r.Context, account.NewEndDevices(r.Caller.User, req.Devices...))
+}
+
+// changePassword: spec client-server §POST /account/password.
+func (m *Module) changePassword(r *api.Request) (any, error) {
+	var req struct {
+		authOnly
+		NewPassword   *string `json:"new_password"`
+		LogoutDevices *bool   `json:"logout_devices"`
+	}
+	if err := api.DecodeBody(r, &req); err != nil {
+		return nil, err
+	}
+	if err := m.prove(r, "POST /account/password", req.Auth); err != nil {
+		return nil, err
+	}
+	if req.NewPassword == nil {
+		return nil, api.Missing("new_password")
+	}
+	if err := m.Policy.Check(*req.NewPassword, r.Caller.User.Localpart()); err != nil {
+		return nil, err
+	}
+	hash, err := m.Hasher.Hash(r.Context, *req.NewPassword)
+	if err != nil {
+		return nil, err
+	}
+	cmd := account.NewEndDevices(r.Caller.User)
+	if req.LogoutDevices == nil || *req.LogoutDevices {
+		cmd = account.NewEndAll(r.Caller.User, r.Caller.Device)
+	}
+	cmd.PasswordHash = hash
+	return api.Empty, m.end(r.Context, cmd)
+}
+
+// deactivate: spec client-server §POST /account/deactivate.
+func (m *Module) deactivate(r *api.Request) (any, error) {
+	var req authOnly
+	if err := api.DecodeBody(r, &req); err != nil {
+		return nil, err
+	}
+	if err := m.prove(r, "POST /account/deactivate", req.Auth); err != nil {
+		return nil, err
+	}
+	user := r.Caller.User
+	cmd := account.NewEndAll(user, "")
+	cmd.Deactivate = true
+	if err := m.end(r.Context, cmd); err != nil {
+		return nil, err
+	}
+	if err := m.leaveEverywhere(r, user); err != nil {
+		return nil, err
+	}
+	return jsontext.Value(`{"id_server_unbind_result":"no-support"}`), nil
+}
+
+// leaveEverywhere takes a user out of all rooms. A room that refuses, because
+// its state changed meanwhile, is passed over: the account is gone already.
+func (m *Module) leaveEverywhere(r *api.Request, user ids.UserID) error {
+	list, err := m.Accounts.Memberships(r.Context, user)
+	if err != nil {
+		return err
+	}
+	key := string(user)
+	for _, in := range list {
+		if in.Membership != event.Join && in.Membership != event.Invite && in.Membership != event.Knock {
+			continue
+		}
+		_, err := m.Router.Do(r.Context, &room.Send{Room: in.Room, Draft: roomstate.Draft{
+			Type: event.TypeMember, StateKey: &key, Sender: user, Content: []byte(`{"membership":"leave"}`),
+		}})
+		if err != nil && merr.From(err).Status >= http.StatusInternalServerError {
+			return err
+		}
+	}
+	return nil
+}
+
+// threePIDs: spec client-server §GET /account/3pid.
+func (m *Module) threePIDs(*api.Request) (any, error) {
+	return jsontext.Value(`{"threepids":[]}`), nil
+}

@@ -1,0 +1,160 @@
+package session
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/auth"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/ratelimit"
+)
+
+func wrongPassword() error { return merr.ForbiddenErr("Wrong user name or password") }
+
+// loginFlows: spec client-server §GET /login.
+func (m *Module) loginFlows(*api.Request) (any, error) {
+	return jsontext.Value(`{"flows":[{"type":"m.login.password"}]}`), nil
+}
+
+type loginRequest struct {
+	Type         string         `json:"type"`
+	Password     *string        `json:"password"`
+	DeviceID     ids.DeviceID   `json:"device_id"`
+	DisplayName  string         `json:"initial_device_display_name"`
+	RefreshToken bool           `json:"refresh_token"`
+	Identifier   jsontext.Value `json:"identifier"`
+}
+
+// login: spec client-server §POST /login.
+func (m *Module) login(r *api.Request) (any, error) {
+	var req loginRequest
+	if err := api.DecodeBody(r, &req); err != nil {
+		return nil, err
+	}
+	switch {
+	case req.Type == "":
+		return nil, api.Missing("type")
+	case req.Type != "m.login.password":
+		return nil, merr.New(http.StatusBadRequest, merr.Unknown, "Unknown login type")
+	case req.Password == nil:
+		return nil, api.Missing("password")
+	}
+	if err := checkDevice(req.DeviceID, req.DisplayName); err != nil {
+		return nil, err
+	}
+	id, err := auth.ParseIdentifier(jsontext.Value(r.Body), m.Server)
+	if err != nil {
+		return nil, err
+	}
+	user, newHash, err := m.proveOwner(r.Context, id, *req.Password)
+	if err != nil {
+		return nil, err
+	}
+	s, t := m.start(r, user, req.DeviceID, req.DisplayName, req.RefreshToken)
+	if _, err := m.Router.Do(r.Context, account.NewLogin(user, s, newHash)); err != nil {
+		return nil, err
+	}
+	m.revoke(user, nil) // a device that logs in again has new tokens
+	return m.answer(user, s, t), nil
+}
+
+// proveOwner checks a password. newHash is not "" if it should be stored.
+func (m *Module) proveOwner(ctx context.Context, id auth.Identifier, password string) (user ids.UserID, newHash string, err error) {
+	user, ok, err := m.VerifyPassword(ctx, id, password)
+	if err != nil {
+		return "", "", err
+	}
+	if !ok {
+		return "", "", wrongPassword()
+	}
+	acc, err := m.Accounts.Account(ctx, user)
+	if err != nil || acc == nil || !m.Hasher.NeedsRehash(acc.PasswordHash) {
+		return user, "", err
+	}
+	newHash, err = m.Hasher.Hash(ctx, password)
+	return user, newHash, err
+}
+
+var _ auth.PasswordVerifier = (*Module)(nil)
+
+// VerifyPassword implements auth.PasswordVerifier. Guesses are limited for each
+// account, whether it exists or not.
+func (m *Module) VerifyPassword(ctx context.Context, id auth.Identifier, password string) (ids.UserID, bool, error) {
+	if id.User == "" {
+		return "", false, m.Hasher.VerifyMissing(ctx, password)
+	}
+	if ok, wait := m.Limiter.Allow(ratelimit.LoginAccount, string(id.User), m.Clock.Now()); !ok {
+		return "", false, merr.LimitedErr(wait)
+	}
+	acc, err := m.Accounts.Account(ctx, id.User)
+	if err != nil {
+		return "", false, err
+	}
+	if acc == nil || acc.PasswordHash == "" {
+		if err := m.Hasher.VerifyMissing(ctx, password); err != nil {
+			return "", false, err
+		}
+		if acc != nil && acc.Deactivated {
+			return "", false, merr.New(http.StatusForbidden, merr.UserDeactivated, "This account has been deactivated")
+		}
+		return "", false, nil
+	}
+	ok, err := m.Hasher.Verify(ctx, password, acc.PasswordHash)
+	return id.User, ok, err
+}
+
+// logout: spec client-server §POST /logout.
+func (m *Module) logout(r *api.Request) (any, error) {
+	return api.Empty, m.end(r.Context, account.NewEndDevices(r.Caller.User, r.Caller.Device))
+}
+
+// logoutAll: spec client-server §POST /logout/all.
+func (m *Module) logoutAll(r *api.Request) (any, error) {
+	return api.Empty, m.end(r.Context, account.NewEndAll(r.Caller.User, ""))
+}
+
+// refresh: spec client-server §POST /refresh.
+func (m *Module) refresh(r *api.Request) (any, error) {
+	var req struct {
+		RefreshToken string `json:"refresh_token"`
+	}
+	if err := api.DecodeBody(r, &req); err != nil {
+		return nil, err
+	}
+	if req.RefreshToken == "" {
+		return nil, api.Missing("refresh_token")
+	}
+	kind, local, err := auth.Parse(req.RefreshToken)
+	if err != nil || kind != auth.Refresh {
+		return nil, account.ErrUnknownToken(false)
+	}
+	user := ids.NewUserID(local, m.Server)
+	s, t := m.start(r, user, "", "", true)
+	out, err := partition.Do[account.Refreshed](r.Context, m.Router, account.NewRefresh(user, auth.Hash(req.RefreshToken), s))
+	if err != nil {
+		return nil, err
+	}
+	if out.Replayed {
+		m.Log.Warn("a refresh token was used again; its session has ended", "user", user, "device", out.Device)
+		m.revoke(user, []ids.DeviceID{out.Device})
+		return nil, account.ErrUnknownToken(true)
+	}
+	return map[string]any{
+		"access_token": t.access, "refresh_token": t.refresh, "expires_in_ms": accessLifetime.Milliseconds(),
+	}, nil
+}
+
+// whoami: spec client-server §GET /account/whoami.
+func (m *Module) whoami(r *api.Request) (any, error) {
+	a := map[string]any{"user_id": r.Caller.User, "is_guest": r.Caller.Guest}
+	if r.Caller.Device != "" {
+		a["device_id"] = r.Caller.Device
+	}
+	return a, nil
+}

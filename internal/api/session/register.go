@@ -1,0 +1,208 @@
+package session
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/auth"
+	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+)
+
+type registerRequest struct {
+	Auth         jsontext.Value `json:"auth"`
+	Username     *string        `json:"username"`
+	Password     *string        `json:"password"`
+	DeviceID     ids.DeviceID   `json:"device_id"`
+	DisplayName  string         `json:"initial_device_display_name"`
+	InhibitLogin bool           `json:"inhibit_login"`
+	RefreshToken bool           `json:"refresh_token"`
+	Type         string         `json:"type"`
+}
+
+// register: spec client-server §POST /register.
+func (m *Module) register(r *api.Request) (any, error) {
+	switch kind := r.Query.Get("kind"); kind {
+	case "", "user":
+	case "guest":
+		return nil, merr.New(http.StatusForbidden, merr.GuestAccessForbidden, "Guests are not welcome here")
+	default:
+		return nil, merr.InvalidParamErr("Unknown kind of account")
+	}
+	var req registerRequest
+	if err := api.DecodeBody(r, &req); err != nil {
+		return nil, err
+	}
+	if m.Mode == config.RegistrationClosed {
+		return nil, merr.ForbiddenErr("Registration is closed")
+	}
+	user, err := m.newUser(r.Context, req.Username)
+	if err != nil {
+		return nil, err
+	}
+	if req.Password != nil {
+		if err := m.Policy.Check(*req.Password, user.Localpart()); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkDevice(req.DeviceID, req.DisplayName); err != nil {
+		return nil, err
+	}
+	flow := auth.Flow{auth.StageDummy}
+	if m.Mode == config.RegistrationToken {
+		flow = auth.Flow{auth.StageRegistrationToken}
+	}
+	done, err := m.uia.Check(r.Context, auth.UIARequest{
+		Operation: "POST /register", Auth: req.Auth, Flows: []auth.Flow{flow},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if req.Password == nil {
+		return nil, api.Missing("password")
+	}
+	token, _ := done.Proof(auth.StageRegistrationToken)
+	return m.create(r, user, &req, token)
+}
+
+// newUser returns the user ID for a wanted name, or one of our choice.
+func (m *Module) newUser(ctx context.Context, name *string) (ids.UserID, error) {
+	if name == nil || *name == "" {
+		return ids.NewUserID("user-"+strings.ToLower(string(newDeviceID())), m.Server), nil
+	}
+	user, err := ids.ParseLocalpart(strings.ToLower(*name), m.Server)
+	if err != nil {
+		return "", merr.New(http.StatusBadRequest, merr.InvalidUsername,
+			"A user name has small letters, digits and ._=-/+ only, and not too many").Because(err)
+	}
+	acc, err := m.Accounts.Account(ctx, user)
+	if err != nil {
+		return "", err
+	}
+	if acc != nil {
+		return "", merr.New(http.StatusBadRequest, merr.UserInUse, "The user name is taken")
+	}
+	return user, nil
+}
+
+// create makes the account. A registration token is consumed before, by its own
+// partition, and given back if that was for nothing.
+func (m *Module) create(r *api.Request, user ids.UserID, req *registerRequest, token string) (any, error) {
+	hash, err := m.Hasher.Hash(r.Context, *req.Password)
+	if err != nil {
+		return nil, err
+	}
+	a := account.Account{PasswordHash: hash}
+	if token != "" {
+		used, err := partition.Do[*account.RegToken](r.Context, m.Router, &account.UseRegToken{Token: token, Use: account.ConsumeRegToken})
+		if err != nil {
+			return nil, err
+		}
+		a.Admin = used.Admin
+	}
+	out, err := m.makeAccount(r, user, a, req)
+	if err != nil && token != "" && merr.Is(err, merr.UserInUse) {
+		_, back := m.Router.Do(r.Context, &account.UseRegToken{Token: token, Use: account.ReturnRegToken})
+		if back != nil {
+			m.Log.Warn("give a registration token back", "error", back)
+		}
+	}
+	return out, err
+}
+
+func (m *Module) makeAccount(r *api.Request, user ids.UserID, a account.Account, req *registerRequest) (any, error) {
+	if req.InhibitLogin {
+		_, err := m.Router.Do(r.Context, account.NewRegister(user, a, user.Localpart(), nil))
+		return sessionAnswer{UserID: user, HomeServer: m.Server}, err
+	}
+	s, t := m.start(r, user, req.DeviceID, req.DisplayName, req.RefreshToken)
+	if _, err := m.Router.Do(r.Context, account.NewRegister(user, a, user.Localpart(), &s)); err != nil {
+		return nil, err
+	}
+	return m.answer(user, s, t), nil
+}
+
+var _ auth.RegistrationTokenVerifier = (*Module)(nil)
+
+// ValidRegistrationToken implements auth.RegistrationTokenVerifier.
+func (m *Module) ValidRegistrationToken(ctx context.Context, token string) (bool, error) {
+	return m.Accounts.RegTokenValid(ctx, token, m.Clock.Now().UnixMilli())
+}
+
+// available: spec client-server §GET /register/available.
+func (m *Module) available(r *api.Request) (any, error) {
+	name := r.Query.Get("username")
+	if name == "" {
+		return nil, api.Missing("username")
+	}
+	if _, err := m.newUser(r.Context, &name); err != nil {
+		return nil, err
+	}
+	return jsontext.Value(`{"available":true}`), nil
+}
+
+// tokenValidity: spec client-server §GET /register/m.login.registration_token/validity.
+func (m *Module) tokenValidity(r *api.Request) (any, error) {
+	token := r.Query.Get("token")
+	if token == "" {
+		return nil, api.Missing("token")
+	}
+	ok, err := m.ValidRegistrationToken(r.Context, token)
+	return map[string]bool{"valid": ok}, err
+}
+
+// nonce: the form that common tools use to register with the shared secret.
+func (m *Module) nonce(*api.Request) (any, error) {
+	if m.Shared == nil {
+		return nil, noSharedSecret()
+	}
+	return map[string]string{"nonce": m.Shared.Nonce()}, nil
+}
+
+func noSharedSecret() error {
+	return merr.New(http.StatusBadRequest, merr.Unknown, "Shared-secret registration is not enabled")
+}
+
+func (m *Module) sharedRegister(r *api.Request) (any, error) {
+	if m.Shared == nil {
+		return nil, noSharedSecret()
+	}
+	var req struct {
+		Nonce       string `json:"nonce"`
+		Username    string `json:"username"`
+		DisplayName string `json:"displayname"`
+		Password    string `json:"password"`
+		Admin       bool   `json:"admin"`
+		UserType    string `json:"user_type"`
+		MAC         string `json:"mac"`
+	}
+	if err := api.DecodeBody(r, &req); err != nil {
+		return nil, err
+	}
+	err := m.Shared.Verify(auth.SharedSecretRequest{
+		Nonce: req.Nonce, Username: req.Username, Password: req.Password,
+		Admin: req.Admin, UserType: req.UserType, MAC: req.MAC,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if req.Username == "" {
+		return nil, api.Missing("username")
+	}
+	user, err := m.newUser(r.Context, &req.Username)
+	if err != nil {
+		return nil, err
+	}
+	hash, err := m.Hasher.Hash(r.Context, req.Password)
+	if err != nil {
+		return nil, err
+	}
+	return m.makeAccount(r, user, account.Account{PasswordHash: hash, Admin: req.Admin}, &registerRequest{})
+}

@@ -1,0 +1,56 @@
+// Package syncing serves GET /sync. spec: client-server §Syncing.
+package syncing
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/feed"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+)
+
+// Feed is what syncing needs of the feed.
+type Feed interface {
+	LoadFilter(ctx context.Context, user ids.UserID, param string) (*feed.Filter, error)
+	ParseSince(token string) (*feed.Position, error)
+	Sync(ctx context.Context, r *feed.Request) (jsontext.Value, error)
+}
+
+// Routes are the routes of the module.
+func Routes(f Feed) []api.Route {
+	h := handler{f}
+	return []api.Route{{
+		Method: http.MethodGet, Path: "/_matrix/client/v3/sync", Op: "sync",
+		Auth: api.AuthUser, Rate: api.RateSync, Hold: api.HoldLong, Guest: true, Handle: h.sync,
+	}}
+}
+
+type handler struct{ feed Feed }
+
+func (h handler) sync(r *api.Request) (any, error) {
+	ctx := r.Context
+	req := &feed.Request{User: r.Caller.User, Device: r.Caller.Device}
+	var err error
+	if req.Since, err = h.feed.ParseSince(r.Query.Get("since")); err != nil {
+		return nil, err
+	}
+	if req.Filter, err = h.feed.LoadFilter(ctx, r.Caller.User, r.Query.Get("filter")); err != nil {
+		return nil, err
+	}
+	if req.FullState, err = r.QueryBool("full_state"); err != nil {
+		return nil, err
+	}
+	ms, err := r.QueryInt("timeout", 0, 0, api.MaxLongPoll.Milliseconds())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := r.QueryEnum("set_presence", "online", "offline", "unavailable"); err != nil {
+		return nil, err
+	}
+	req.Timeout = time.Duration(ms) * time.Millisecond
+	return h.feed.Sync(ctx, req)
+}
