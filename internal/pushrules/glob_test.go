@@ -128,7 +128,7 @@ func FuzzGlob(f *testing.F) {
 		text = strings.ToLower(strings.ToValidUTF8(text, ""))
 		pattern = strings.ToLower(strings.ToValidUTF8(pattern, ""))
 		if len(text) > 24 || len(pattern) > 12 {
-			t.Skip("too much for the reference")
+			return // too much for the reference
 		}
 		ref := refGlob
 		if words {
