@@ -308,14 +308,25 @@ func (g *rig) chunked(method, target, body string) reply {
 // TestNoBodyIsReadBeforeItsSenderMayCall: whoever has no right to send gets the
 // answer although the body never comes.
 func TestNoBodyIsReadBeforeItsSenderMayCall(t *testing.T) {
-	g := newRig(t, []Route{route("POST", v3+"user", echo, user)}, rigOptions{server: func(s *http.Server) { s.ReadTimeout = time.Hour }})
-	conn, err := net.Dial("tcp", g.addr)
-	if err != nil {
-		t.Fatal(err)
+	g := newRig(t, []Route{
+		route("POST", v3+"user", echo, user),
+		streamRoute("/_matrix/media/v3/upload", func(r *Request, w http.ResponseWriter, _ *http.Request) {
+			r.WriteError(w, merr.New(http.StatusUnauthorized, merr.MissingToken, "Not so"))
+		}),
+	}, rigOptions{server: func(s *http.Server) { s.ReadTimeout = time.Hour }})
+	var conns []net.Conn
+	for _, path := range []string{v3 + "user", "/_matrix/media/v3/upload"} {
+		conn, err := net.Dial("tcp", g.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n", path)
+		conns = append(conns, conn)
 	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "POST %suser HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n", v3)
-	wantError(t, "no token", g.read(conn, "POST"), 401, merr.MissingToken)
+	for _, conn := range conns {
+		wantError(t, "no token", g.read(conn, "POST"), 401, merr.MissingToken)
+	}
 }
 
 func TestSlowBodyIsGivenUp(t *testing.T) {
@@ -541,7 +552,6 @@ func TestStreams(t *testing.T) {
 		}, user, func(r *Route) { r.MaxBody = 100 }),
 		streamRoute("/_matrix/media/v3/early", func(*Request, http.ResponseWriter, *http.Request) { panic("early") }),
 		streamRoute("/_matrix/media/v3/late", func(_ *Request, w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Length", "100")
 			_, _ = io.WriteString(w, "part")
 			w.(http.Flusher).Flush()
 			panic("late")
