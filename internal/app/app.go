@@ -1,51 +1,218 @@
 // Package app wires the parts of the server together. It is the only package
 // that knows them all.
+//
+// Starting goes from the inside out: store, bus, partitions, feed, API, sockets,
+// listeners. Stopping goes the other way, so that nothing is asked for what is
+// already gone.
 package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
 
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/api/session"
+	"github.com/hubbub-chat/hubbub/internal/bus"
+	"github.com/hubbub-chat/hubbub/internal/bus/membus"
+	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/cluster"
 	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/feed"
+	"github.com/hubbub-chat/hubbub/internal/gateway"
 	"github.com/hubbub-chat/hubbub/internal/obs"
+	"github.com/hubbub-chat/hubbub/internal/room"
 )
 
 // Server is one process of a deployment.
 type Server struct {
-	metrics *obs.Server
-	log     *slog.Logger
+	cfg config.Config
+	log *slog.Logger
+
+	registry *obs.Registry
+	metrics  *obs.Server
+	store    *openedStore
+	bus      bus.Bus
+	node     *cluster.Node
+	hub      *feed.Hub
+	tokens   *session.Authenticator
+	api      *api.Dispatcher
+	gateway  *gateway.Gateway
+
+	http      *http.Server
+	listeners []net.Listener
+	// requests ends when the server stops: long polls return.
+	requests context.Context
+	endPolls context.CancelFunc
 }
 
-// New opens what the server needs. Run ends it.
-func New(ctx context.Context, cfg config.Config, log *slog.Logger) (*Server, error) {
-	s := &Server{log: log}
-	if cfg.Server.MetricsListen != "" {
-		m, err := obs.Listen(ctx, obs.ServerOptions{
-			Addr: cfg.Server.MetricsListen, Registry: obs.NewRegistry(), Pprof: cfg.Server.Pprof, Log: log,
-		})
+// New opens what the server needs and binds its listeners. Run serves and ends
+// it; Close ends one that was never run.
+func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, err error) {
+	s = &Server{cfg: cfg, log: log, registry: obs.NewRegistry()}
+	s.requests, s.endPolls = context.WithCancel(context.Background())
+	defer func() {
 		if err != nil {
-			return nil, fmt.Errorf("start: %w", err)
+			err = fmt.Errorf("start: %w", errors.Join(err, s.Close()))
 		}
-		s.metrics = m
+	}()
+	if s.store, err = openStore(ctx, cfg, s.registry, log); err != nil {
+		return s, err
 	}
-	return s, nil
+	s.bus = membus.New()
+	if err = s.openCore(ctx); err != nil {
+		return s, err
+	}
+	for _, addr := range cfg.Server.Listen {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		if err != nil {
+			return s, err
+		}
+		s.listeners = append(s.listeners, l)
+	}
+	if err = s.openEdge(); err != nil {
+		return s, err
+	}
+	if cfg.Server.MetricsListen != "" {
+		s.metrics, err = obs.Listen(ctx, obs.ServerOptions{
+			Addr: cfg.Server.MetricsListen, Registry: s.registry, Pprof: cfg.Server.Pprof, Log: log, Checks: s.checks(),
+		})
+	}
+	return s, err
 }
 
-// Run serves until the context ends, then stops.
-func (s *Server) Run(ctx context.Context) error {
-	<-ctx.Done()
-	if s.metrics == nil {
-		return nil
+func (s *Server) checks() []obs.Check {
+	return []obs.Check{
+		{Name: "store", Ready: func(context.Context) error { return s.store.err() }},
+		{Name: "serving", Ready: func(context.Context) error { return s.requests.Err() }},
+		{Name: "partitions", Ready: func(context.Context) error {
+			if n := s.node.Owned(); n < s.store.partitions {
+				return fmt.Errorf("%d of %d partitions are served", n, s.store.partitions)
+			}
+			return nil
+		}},
 	}
-	if err := s.metrics.Close(); err != nil {
-		return fmt.Errorf("stop: %w", err)
+}
+
+// Addr is the first address the server answers clients on.
+func (s *Server) Addr() net.Addr { return s.listeners[0].Addr() }
+
+// URL is where clients reach the server.
+func (s *Server) URL() string {
+	if s.cfg.Server.PublicBaseURL != "" {
+		return s.cfg.Server.PublicBaseURL
+	}
+	return (&url.URL{Scheme: "http", Host: s.Addr().String()}).String()
+}
+
+// Run serves until the context ends or the store fails, then stops.
+func (s *Server) Run(ctx context.Context) error {
+	served := make(chan error, len(s.listeners))
+	var wg sync.WaitGroup
+	for _, l := range s.listeners {
+		wg.Go(func() { served <- s.http.Serve(l) })
+	}
+	s.log.Info("listening", "url", s.URL(), "server_name", s.cfg.Server.Name)
+	var err error
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping", "grace", s.cfg.Server.ShutdownGrace())
+	case <-s.store.failed():
+		err = s.store.err()
+	case err = <-served:
+		err = fmt.Errorf("serve: %w", err)
+	}
+	err = errors.Join(err, s.Close())
+	wg.Wait()
+	return err
+}
+
+// Close stops in the order that lets everyone finish: sockets are told to go
+// elsewhere, requests under way are answered, then the core hands over.
+func (s *Server) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Server.ShutdownGrace())
+	defer cancel()
+	s.endPolls()
+	var errs []error
+	var wg sync.WaitGroup
+	if s.gateway != nil {
+		wg.Go(func() {
+			if err := s.gateway.Shutdown(ctx); err != nil {
+				s.log.Warn("sockets were cut off", "error", err)
+			}
+		})
+	}
+	if s.http != nil {
+		if err := s.http.Shutdown(ctx); err != nil {
+			s.log.Warn("requests were cut off", "error", err)
+			errs = append(errs, s.http.Close())
+		}
+	}
+	wg.Wait()
+	for _, l := range s.listeners {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if s.tokens != nil {
+		s.tokens.Close()
+	}
+	if s.hub != nil {
+		s.hub.Close()
+	}
+	if s.node != nil {
+		s.node.Close()
+	}
+	if s.bus != nil {
+		errs = append(errs, s.bus.Close())
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.close())
+	}
+	if s.metrics != nil {
+		errs = append(errs, s.metrics.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Server) accounts() *account.Reader { return account.NewReader(s.store, s.store.partitions) }
+func (s *Server) rooms() *room.Reader       { return room.NewReader(s.store, s.store.partitions) }
+
+func (s *Server) clock() clock.Clock { return clock.Real{} }
+
+// Announce writes where the server is, and the sign-up link of the first
+// administrator while there is no account, to out.
+func (s *Server) Announce(ctx context.Context, out io.Writer) error {
+	if _, err := fmt.Fprintf(out, "hubbub is at %s\n", s.URL()); err != nil {
+		return fmt.Errorf("announce: %w", err)
+	}
+	if s.cfg.Server.TestMode {
+		_, err := fmt.Fprintln(out, "TEST MODE: anyone can register, weak passwords pass, nothing is limited. Never use it with real people.")
+		if err != nil {
+			return fmt.Errorf("announce: %w", err)
+		}
+	}
+	token, err := s.firstAdminToken(ctx)
+	if err != nil || token == "" {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "The first administrator signs up at %s/#/signup?token=%s\n", s.URL(), token)
+	if err != nil {
+		return fmt.Errorf("announce: %w", err)
 	}
 	return nil
 }
 
-// Fsck checks a store offline and writes what it finds to out.
-func Fsck(_ context.Context, cfg config.Config, _ io.Writer) error {
-	return fmt.Errorf("check %s: there is no store to check yet", cfg.Server.DataDir)
+// shutdownSpread is how long closing all sockets is spread over: most of the
+// grace, so that the last ones still close cleanly.
+func (s *Server) shutdownSpread() time.Duration {
+	return min(gateway.DefaultDrainSpread, s.cfg.Server.ShutdownGrace()/2)
 }

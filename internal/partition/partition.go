@@ -43,6 +43,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/tables"
 )
 
 // Errors that callers distinguish with errors.Is.
@@ -160,4 +161,9 @@ func overloaded() error {
 
 func lost(cause error) error {
 	return merr.UnavailableErr(overloadRetry, "The outcome is not known, try again").Because(errors.Join(ErrLost, cause))
+}
+
+// Tables are the rows of the partition itself that its commands pin.
+func Tables() map[storage.Table]TableSpec {
+	return map[storage.Table]TableSpec{tables.Cursor: {Keep: true}}
 }

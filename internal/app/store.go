@@ -1,0 +1,161 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/auth"
+	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/obs"
+	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/storage/pebblestore"
+	"github.com/hubbub-chat/hubbub/internal/tables"
+)
+
+// The settings of a deployment that are kept in its store.
+const (
+	metaPartitions = "partitions"
+	metaServerName = "server_name"
+	metaMaster     = "master_secret"
+	metaFirstAdmin = "first_admin_token"
+)
+
+// storeDir is the place of the embedded store in the data directory.
+const storeDir = "store"
+
+// openedStore is the store of the process with what the deployment fixed when it
+// was created.
+type openedStore struct {
+	storage.Store
+	pebble     *pebblestore.Store
+	partitions int
+	secrets    *auth.Secrets
+}
+
+func openStore(ctx context.Context, cfg config.Config, reg prometheus.Registerer, log *slog.Logger) (*openedStore, error) {
+	if err := os.MkdirAll(cfg.Server.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("create data directory: %w", err)
+	}
+	p, err := pebblestore.Open(filepath.Join(cfg.Server.DataDir, storeDir), pebblestore.Options{Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	s := &openedStore{Store: p, pebble: p}
+	s.register(reg)
+	if err := s.settle(ctx, cfg); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return s, nil
+}
+
+// settle reads what was fixed when the deployment was created, or fixes it.
+func (s *openedStore) settle(ctx context.Context, cfg config.Config) error {
+	fixed, err := s.InitMeta(ctx, metaPartitions, []byte(strconv.Itoa(cfg.Server.Partitions)))
+	if err != nil {
+		return fmt.Errorf("read settings: %w", err)
+	}
+	if s.partitions, err = strconv.Atoi(string(fixed)); err != nil {
+		return fmt.Errorf("read number of partitions: %w", err)
+	}
+	if s.partitions != cfg.Server.Partitions {
+		return fmt.Errorf("this data has %d partitions, which was fixed when it was created, and the configuration says %d: set server.partitions = %d",
+			s.partitions, cfg.Server.Partitions, s.partitions)
+	}
+	name, err := s.InitMeta(ctx, metaServerName, []byte(cfg.Server.Name))
+	if err != nil {
+		return fmt.Errorf("read settings: %w", err)
+	}
+	if string(name) != cfg.Server.Name {
+		return fmt.Errorf("this data belongs to the server %q, and the configuration says %q: set server.name = %q, or use another data directory",
+			name, cfg.Server.Name, name)
+	}
+	master, err := s.InitMeta(ctx, metaMaster, auth.NewMaster())
+	if err != nil {
+		return fmt.Errorf("read settings: %w", err)
+	}
+	s.secrets, err = auth.NewSecrets(master)
+	return err
+}
+
+// register exports the store's numbers.
+func (s *openedStore) register(reg prometheus.Registerer) {
+	counter := func(name, help string, value func(pebblestore.Stats) uint64) {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: obs.Namespace, Subsystem: "store", Name: name, Help: help,
+		}, func() float64 { return float64(value(s.pebble.Stats())) }))
+	}
+	counter("commits_total", "Commits applied.", func(st pebblestore.Stats) uint64 { return st.Commits })
+	counter("groups_total", "Writes to the disk that the commits took.", func(st pebblestore.Stats) uint64 { return st.Groups })
+	counter("fenced_total", "Commits refused because their epoch was old.", func(st pebblestore.Stats) uint64 { return st.Fenced })
+	counter("slow_disk_total", "Disk operations that took longer than 5 seconds.", func(st pebblestore.Stats) uint64 { return st.SlowDisk })
+	counter("stalls_total", "Times commits waited for a flush or a compaction.", func(st pebblestore.Stats) uint64 { return st.Stalls })
+	counter("corruptions_total", "Damaged blocks that were met.", func(st pebblestore.Stats) uint64 { return st.Corruptions })
+}
+
+func (s *openedStore) err() error              { return s.pebble.Err() }
+func (s *openedStore) failed() <-chan struct{} { return s.pebble.Failed() }
+func (s *openedStore) close() error            { return s.Close() }
+
+// firstAdminToken returns the registration token of the first administrator, ""
+// once there is an account, or where no token is needed.
+func (s *Server) firstAdminToken(ctx context.Context) (string, error) {
+	if s.cfg.Registration.Mode != config.RegistrationToken {
+		return "", nil
+	}
+	for p := range s.store.partitions {
+		rows, err := s.store.Scan(ctx, storage.Range{Partition: ids.Partition(p), Table: tables.Users, Limit: 1})
+		if err != nil {
+			return "", fmt.Errorf("look for accounts: %w", err)
+		}
+		if len(rows) > 0 {
+			return "", nil
+		}
+	}
+	token, err := s.store.InitMeta(ctx, metaFirstAdmin, []byte(auth.NewToken(auth.Registration, "")))
+	if err != nil {
+		return "", fmt.Errorf("first administrator: %w", err)
+	}
+	_, err = s.node.Do(ctx, &account.UseRegToken{
+		Token: string(token), Use: account.CreateRegToken, New: account.RegToken{UsesAllowed: 1, Admin: true},
+	})
+	if err != nil && !merr.Is(err, merr.InvalidParam) { // it is there already
+		return "", fmt.Errorf("first administrator: %w", err)
+	}
+	return string(token), nil
+}
+
+// Fsck checks a store offline and writes what it finds to out. The error counts
+// what is wrong.
+func Fsck(ctx context.Context, cfg config.Config, out io.Writer) error {
+	dir := filepath.Join(cfg.Server.DataDir, storeDir)
+	if _, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	s, err := openStore(ctx, cfg, prometheus.NewRegistry(), obs.Discard())
+	if err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	r, err := room.Check(ctx, s, s.partitions, func(problem string) { _, _ = fmt.Fprintln(out, problem) })
+	if err := errors.Join(err, s.close()); err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	if _, err := fmt.Fprintf(out, "%d rooms, %d events\n", r.Rooms, r.Events); err != nil {
+		return fmt.Errorf("check: %w", err)
+	}
+	if r.Problems > 0 {
+		return fmt.Errorf("check: %d problems", r.Problems)
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"net"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/api/session"
+	"github.com/hubbub-chat/hubbub/internal/api/syncing"
+	"github.com/hubbub-chat/hubbub/internal/auth"
+	"github.com/hubbub-chat/hubbub/internal/cluster"
+	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/feed"
+	"github.com/hubbub-chat/hubbub/internal/gateway"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/pushrules"
+	"github.com/hubbub-chat/hubbub/internal/ratelimit"
+	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/web"
+)
+
+// rowCacheBytes bounds the rows that all partitions keep in memory together: the
+// heads, power levels and members of the rooms in use.
+const rowCacheBytes = 128 << 20
+
+// closeTokenRevoked is the close code of a socket whose token was revoked.
+// docs/websocket.md §Close codes.
+const closeTokenRevoked = 4401
+
+// merge joins maps whose keys differ.
+func merge[M ~map[K]V, K comparable, V any](parts ...M) M {
+	out := make(M)
+	for _, m := range parts {
+		maps.Copy(out, m)
+	}
+	return out
+}
+
+// openCore starts the partitions and the feed.
+func (s *Server) openCore(ctx context.Context) (err error) {
+	id := ids.NodeID(rand.Text())
+	s.node, err = cluster.Start(ctx, cluster.Options{
+		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Clock: s.clock(), Log: s.log,
+		Tables:     merge(room.Tables(), account.Tables(), partition.Tables()),
+		Effects:    merge(room.Effects(), account.Effects()),
+		CacheBytes: rowCacheBytes,
+		Metrics:    partition.NewMetrics(s.registry),
+	})
+	if err != nil {
+		return fmt.Errorf("partitions: %w", err)
+	}
+	s.hub, err = feed.NewHub(ctx, feed.Options{
+		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Heads: s.node,
+		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(pushrules.Options{LegacyMentions: true}),
+	})
+	if err != nil {
+		return fmt.Errorf("feed: %w", err)
+	}
+	return nil
+}
+
+// openEdge builds the API, the gateway and the HTTP server.
+func (s *Server) openEdge() error {
+	limiter := ratelimit.Off()
+	if rates := s.cfg.Limits.Rates(); len(rates) > 0 {
+		var err error
+		if limiter, err = ratelimit.New(limits(rates)); err != nil {
+			return fmt.Errorf("limits: %w", err)
+		}
+	}
+	s.tokens = session.NewAuthenticator(s.accounts(), s.node, s.cfg.Server.Name, s.clock(), s.log)
+	var dispatch lateAPI
+	s.gateway = gateway.New(gateway.Config{
+		API: &dispatch, Auth: s.tokens, Feed: s.hub, Log: s.log, Registry: s.registry,
+		PublicBaseURL: s.URL(), DrainSpread: s.shutdownSpread(),
+	})
+	routes := append(s.routes(limiter), s.gateway.Routes()...)
+	d, err := api.New(routes, api.Options{
+		Auth: s.tokens, Limiter: limiter, Clock: s.clock(), Log: s.log, Metrics: s.registry,
+		TrustedProxies: s.cfg.Server.TrustedProxies,
+	})
+	if err != nil {
+		return fmt.Errorf("routes: %w", err)
+	}
+	dispatch.Dispatcher, s.api = d, d
+	s.http = api.NewHTTPServer(d.Handler(web.Handler()))
+	s.http.BaseContext = func(net.Listener) context.Context { return s.requests }
+	return nil
+}
+
+// lateAPI lets the gateway, whose route is in the dispatcher's table, call the
+// dispatcher. It is set before the first socket opens.
+type lateAPI struct{ *api.Dispatcher }
+
+// limits are the configured rates; the limit per account is that of logins.
+func limits(rates map[string]config.Rate) ratelimit.Config {
+	out := ratelimit.Defaults()
+	for class, r := range rates {
+		out[ratelimit.Class(class)] = ratelimit.Limit{PerSecond: r.PerSecond, Burst: r.Burst}
+	}
+	out[ratelimit.LoginAccount] = out[ratelimit.Login]
+	return out
+}
+
+// routes is the table of all endpoints but the socket.
+func (s *Server) routes(limiter *ratelimit.Limiter) []api.Route {
+	params := auth.DefaultParams()
+	if s.cfg.Registration.CheapPasswordHashes {
+		params = auth.CheapParams()
+	}
+	var shared *auth.SharedSecret
+	if secret := s.cfg.Registration.SharedSecret.Reveal(); secret != "" {
+		shared = auth.NewSharedSecret(secret, s.store.secrets, s.clock())
+	}
+	sessions := session.New(session.Deps{
+		Server: s.cfg.Server.Name, Mode: s.cfg.Registration.Mode, Router: s.node, Accounts: s.accounts(),
+		Hasher: auth.NewHasher(params), Policy: auth.NewPolicy(s.cfg.Registration.AllowWeakPasswords),
+		Secrets: s.store.secrets, Shared: shared, Limiter: limiter, Clock: s.clock(), Log: s.log, Tokens: s.tokens,
+		Revoked: func(user ids.UserID, devices []ids.DeviceID) {
+			for _, d := range devices {
+				s.gateway.CloseDevice(user, d, closeTokenRevoked)
+			}
+		},
+	})
+	var all []api.Route
+	all = append(all, sessions.Routes()...)
+	all = append(all, syncing.Routes(s.hub)...)
+	return all
+}
+

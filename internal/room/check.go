@@ -1,0 +1,106 @@
+package room
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/tables"
+)
+
+// Checked counts what Check looked at.
+type Checked struct {
+	Rooms, Events, Problems int
+}
+
+// checkPage is how many rows Check reads at a time.
+const checkPage = 500
+
+// Check proves that no room of a store was altered: every event's ID is its
+// hash, each names the one before it, and the head names the last. It tells
+// report of each problem in a line. The store must be at rest.
+func Check(ctx context.Context, st storage.Store, count int, report func(string)) (Checked, error) {
+	c := &checker{r: NewReader(st, count), report: report}
+	for p := range count {
+		from := ""
+		for {
+			rows, err := st.Scan(ctx, storage.Range{
+				Partition: ids.Partition(p), Table: tables.Rooms, From: from, Limit: checkPage,
+			})
+			if err != nil {
+				return c.Checked, fmt.Errorf("list rooms: %w", err)
+			}
+			for _, row := range rows {
+				if err := c.room(ctx, ids.RoomID(row.Sort)); err != nil {
+					return c.Checked, err
+				}
+			}
+			if len(rows) < checkPage {
+				break
+			}
+			from = rows[len(rows)-1].Sort + "\x00"
+		}
+	}
+	return c.Checked, nil
+}
+
+type checker struct {
+	Checked
+	r      *Reader
+	report func(string)
+}
+
+func (c *checker) problem(room ids.RoomID, format string, args ...any) {
+	c.Problems++
+	c.report(fmt.Sprintf("room %s: ", room) + fmt.Sprintf(format, args...))
+}
+
+func (c *checker) room(ctx context.Context, id ids.RoomID) error {
+	c.Rooms++
+	head, err := c.r.Head(ctx, id)
+	if err != nil {
+		return err
+	}
+	if head == nil {
+		c.problem(id, "it is listed and has no head")
+		return nil
+	}
+	var prev *Stored
+	for after := ids.Seq(0); ; {
+		page, err := c.r.Timeline(ctx, id, Page{After: after, UpTo: head.Last, Limit: checkPage})
+		if err != nil {
+			return err
+		}
+		for _, s := range page {
+			c.event(head, prev, s)
+			prev, after = s, s.Seq
+		}
+		if len(page) < checkPage {
+			break
+		}
+	}
+	if prev == nil || prev.ID != head.LastEvent {
+		c.problem(id, "the last event is not the head's %s", head.LastEvent)
+	}
+	return nil
+}
+
+func (c *checker) event(head *Head, prev, s *Stored) {
+	c.Events++
+	err := s.Full().Verify(head.Version)
+	if errors.Is(err, event.ErrContentHash) && s.RedactedBy != nil {
+		err = nil // a redaction took the content away, and it should have
+	}
+	if err != nil {
+		c.problem(head.RoomID, "event %s at %d: %v", s.ID, s.Seq, err)
+	}
+	switch {
+	case prev == nil && len(s.PrevEvents) == 0:
+	case prev != nil && len(s.PrevEvents) == 1 && s.PrevEvents[0] == prev.ID:
+	default:
+		c.problem(head.RoomID, "event %s at %d does not follow the one before it", s.ID, s.Seq)
+	}
+}
