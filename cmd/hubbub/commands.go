@@ -66,6 +66,9 @@ func serveCommand() command {
 		if err != nil {
 			return err
 		}
+		if err := s.Announce(ctx, p.stdout); err != nil {
+			return errors.Join(err, s.Close())
+		}
 		return s.Run(ctx)
 	}}
 }
