@@ -89,10 +89,12 @@ func critical(base string) bool {
 		strings.HasPrefix(base, "marker.")
 }
 
-// failFS is a file system whose failed writes trip a failure.
+// failFS is a file system whose failed writes trip a failure, and which keeps
+// account of what was synced of the log.
 type failFS struct {
 	vfs.FS
 	failure *failure
+	log     *syncedLog
 }
 
 var (
@@ -106,7 +108,7 @@ func (f *failFS) wrap(file vfs.File, name string) vfs.File {
 	if file == nil {
 		return nil
 	}
-	return &failFile{File: file, fs: f, name: name, critical: f.critical(name)}
+	return &failFile{File: file, fs: f, name: name, critical: f.critical(name), log: f.log.begin(name)}
 }
 
 // Create implements vfs.FS.
@@ -172,6 +174,7 @@ type failFile struct {
 	fs       *failFS
 	name     string
 	critical bool
+	log      *logFile // nil if it is not a log
 }
 
 func (f *failFile) check(op string, err error) error {
@@ -182,7 +185,18 @@ func (f *failFile) check(op string, err error) error {
 func (f *failFile) Write(p []byte) (int, error) {
 	f.fs.failure.parkIfFailed()
 	n, err := f.File.Write(p)
+	if f.log != nil {
+		f.log.written += int64(n)
+	}
 	return n, f.check("write", err)
+}
+
+// synced takes account of a sync of everything that was written.
+func (f *failFile) synced(err error) error {
+	if f.log != nil && err == nil {
+		f.log.synced.Store(f.log.written)
+	}
+	return f.check("sync", err)
 }
 
 // WriteAt implements vfs.File.
@@ -195,13 +209,13 @@ func (f *failFile) WriteAt(p []byte, off int64) (int, error) {
 // Sync implements vfs.File.
 func (f *failFile) Sync() error {
 	f.fs.failure.parkIfFailed()
-	return f.check("sync", f.File.Sync())
+	return f.synced(f.File.Sync())
 }
 
 // SyncData implements vfs.File.
 func (f *failFile) SyncData() error {
 	f.fs.failure.parkIfFailed()
-	return f.check("sync", f.File.SyncData())
+	return f.synced(f.File.SyncData())
 }
 
 // SyncTo implements vfs.File.

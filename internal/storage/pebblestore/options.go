@@ -92,7 +92,7 @@ func (s *Store) pebbleOptions(o Options) (*pebble.Options, io.Closer) {
 		})
 	}
 	po := &pebble.Options{
-		FS:                          &failFS{FS: fsys, failure: s.failure},
+		FS:                          &failFS{FS: fsys, failure: s.failure, log: s.log},
 		CacheSize:                   o.CacheBytes,
 		MemTableSize:                o.MemTableBytes,
 		MemTableStopWritesThreshold: memTables,

@@ -39,6 +39,7 @@ import (
 	"strings"
 	"sync"
 
+	crdberrors "github.com/cockroachdb/errors"
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/hubbub-chat/hubbub/internal/clock"
@@ -55,6 +56,19 @@ const (
 	groupsInFlight = 0
 )
 
+// ErrDamaged is wrapped by errors that come from files whose checksums are wrong.
+// From Open it says that answered commits can't be read: restore a backup, or
+// let an operator decide what to give up.
+var ErrDamaged = errors.New("pebblestore: data on disk is damaged")
+
+// damaged marks Pebble's errors about checksums.
+func damaged(err error) error {
+	if err != nil && pebble.IsCorruptionError(err) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
+}
+
 // Store is a storage.Store in a directory.
 type Store struct {
 	db       *pebble.DB
@@ -65,6 +79,7 @@ type Store struct {
 	failure  *failure
 	counters *counters
 	views    *views
+	log      *syncedLog
 
 	requests chan *request
 	syncing  chan *group
@@ -96,6 +111,7 @@ func Open(dir string, opts Options) (*Store, error) {
 		failure:  newFailure(opts.Logger),
 		counters: &counters{},
 		views:    newViews(),
+		log:      &syncedLog{},
 		requests: make(chan *request, requestQueue),
 		syncing:  make(chan *group, groupsInFlight),
 	}
@@ -114,6 +130,9 @@ func (s *Store) open(po *pebble.Options) error {
 		return lockError(err)
 	}
 	s.lock, po.Lock = lock, lock
+	if err := checkLog(po.FS, s.dir); err != nil {
+		return errors.Join(err, lock.Close())
+	}
 	if done, err := s.openPebble(po); err != nil {
 		if done { // else Pebble is still at work in there
 			err = errors.Join(err, lock.Close())
@@ -155,7 +174,10 @@ func (s *Store) openPebble(po *pebble.Options) (bool, error) {
 		if strings.Contains(r.err.Error(), "unknown format major version") {
 			return true, fmt.Errorf("%w: %w", storage.ErrNewerFormat, r.err)
 		}
-		return true, r.err
+		if d := crdberrors.FlattenDetails(r.err); d != "" { // names the file
+			r.err = fmt.Errorf("%w (%s)", r.err, d)
+		}
+		return true, damaged(r.err)
 	case <-s.failure.done:
 		return false, s.failure.Err()
 	}

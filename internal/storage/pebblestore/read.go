@@ -110,7 +110,7 @@ func (s *Store) Get(ctx context.Context, keys ...storage.Key) ([][]byte, error) 
 	for i := range keys {
 		value, err := get(v.snap, appendKey(buf[:0], &keys[i]))
 		if err != nil {
-			return nil, fmt.Errorf("pebblestore: get: %w", err)
+			return nil, fmt.Errorf("pebblestore: get: %w", damaged(err))
 		}
 		out[i] = value
 	}
@@ -138,7 +138,7 @@ func (s *Store) Scan(ctx context.Context, r storage.Range) ([]storage.Entry, err
 		return len(out) < r.Limit, nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("pebblestore: scan: %w", err)
+		return nil, fmt.Errorf("pebblestore: scan: %w", damaged(err))
 	}
 	return out, nil
 }
@@ -167,7 +167,7 @@ func (s *Store) ScanPartition(ctx context.Context, after storage.Key, limit int)
 		return len(out) < limit, nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("pebblestore: scan partition: %w", err)
+		return nil, fmt.Errorf("pebblestore: scan partition: %w", damaged(err))
 	}
 	return out, nil
 }

@@ -277,11 +277,11 @@ func (s *Store) admitCommit(led *ledger, g *group, r *request) error {
 	if batch == nil {
 		return nil
 	}
-	if g.batch == nil {
-		g.batch = batch // alone it needs no copy
-		return nil
+	out, err := s.batchOf(g)
+	if err != nil {
+		return err
 	}
-	if err := g.batch.Apply(batch, nil); err != nil {
+	if err := out.Apply(batch, nil); err != nil {
 		return fmt.Errorf("join batches: %w", err)
 	}
 	return closeBatch(batch)
@@ -310,10 +310,24 @@ func (s *Store) admitMeta(led *ledger, g *group, r *request) error {
 }
 
 func (s *Store) put(g *group, key, value []byte) error {
-	if g.batch == nil {
-		g.batch = s.db.NewBatch()
+	out, err := s.batchOf(g)
+	if err != nil {
+		return err
 	}
-	return g.batch.Set(key, value, nil)
+	return out.Set(key, value, nil)
+}
+
+// batchOf returns the group's batch, which begins with a mark; see checkLog.
+func (s *Store) batchOf(g *group) (*pebble.Batch, error) {
+	if g.batch != nil {
+		return g.batch, nil
+	}
+	g.batch = s.db.NewBatch()
+	var buf [markLen]byte
+	if err := g.batch.LogData(s.log.mark(buf[:0]), nil); err != nil {
+		return nil, fmt.Errorf("mark group: %w", err)
+	}
+	return g.batch, nil
 }
 
 func closeBatch(b *pebble.Batch) error {
