@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"pgregory.net/rapid"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -50,7 +48,7 @@ func TestSerialEquivalence(t *testing.T) {
 		wg.Wait()
 		sum := 0
 		for _, k := range all {
-			sum += max(d.value(k), 0)
+			sum += d.value(k)
 		}
 		slices.Sort(tickets)
 		for i, n := range tickets {
@@ -129,7 +127,7 @@ func TestFailedCommandLeavesNoTrace(t *testing.T) {
 		"error":    func(*Tx) error { return errDown },
 		"retry":    func(tx *Tx) error { return fmt.Errorf("not now: %w", errDown) },
 		"panic":    func(*Tx) error { panic("a command that panics") },
-		"unpinned": func(tx *Tx) error { tx.Get(counter(0, "nobody pinned this")); return nil },
+		"unpinned": func(tx *Tx) error { tx.Get(mark1(0, "nobody pinned this")); return nil },
 		"long key": func(tx *Tx) error {
 			tx.Put(storage.Key{Table: marks, Sort: strings.Repeat("x", storage.MaxSort+1)}, nil, nil)
 			return nil
@@ -152,7 +150,7 @@ func TestFailedCommandLeavesNoTrace(t *testing.T) {
 	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
 			d := newDeployment(t, 1)
-			d.metrics = NewMetrics(prometheus.NewRegistry())
+			d.measure()
 			o := d.start(0)
 			defer o.Close()
 			bad := &test{pins: []storage.Key{k, other}, apply: func(tx *Tx) (any, error) {
@@ -175,7 +173,7 @@ func TestFailedCommandLeavesNoTrace(t *testing.T) {
 			if d.value(k) != 2 || d.value(other) != 1 || d.outbox(0) != 0 || len(d.scan(0, received)) != 0 {
 				t.Errorf("stored: %d, %d", d.value(k), d.value(other))
 			}
-			panics := testutil.ToFloat64(d.metrics.panics)
+			panics := d.measured("panics_total")
 			if want := name == "panic" || name == "unpinned"; want != (panics == 1) {
 				t.Errorf("%v panics counted", panics)
 			}
@@ -190,17 +188,12 @@ func TestRefusalWaitsForCommit(t *testing.T) {
 	d := newDeployment(t, 1)
 	o := d.start(0)
 	defer o.Close()
-	entered, release := d.holdCommit()
+	if _, err := o.Do(context.Background(), add(0, 1, counter(0, "k"))); err != nil {
+		t.Fatal(err)
+	}
 	var committed atomic.Bool
-	first := send(o, add(0, 1, counter(0, "k")))
-	<-entered // commits the first alone
 	refused := make(chan bool, 1)
-	releaseLoop := func() {}
-	_ = releaseLoop
-	release()
-	<-first
-
-	in2, release2 := d.holdCommit()
+	entered, release := d.holdCommit()
 	unblock := block(o)
 	second := send(o, add(0, 1, counter(0, "k")))
 	waitQueued(o, 1)
@@ -212,12 +205,12 @@ func TestRefusalWaitsForCommit(t *testing.T) {
 	}()
 	waitQueued(o, 2)
 	go unblock()
-	<-in2
+	<-entered
 	for range 1000 {
 		runtime.Gosched()
 	}
 	committed.Store(true)
-	release2()
+	release()
 	<-second
 	if !<-refused {
 		t.Error("refused before the batch was committed, or for another reason")
@@ -298,7 +291,7 @@ func TestPrepareThatFailsReleasesPins(t *testing.T) {
 
 func TestQueueOverflow(t *testing.T) {
 	d := newDeployment(t, 1)
-	d.metrics = NewMetrics(prometheus.NewRegistry())
+	d.measure()
 	o := d.start(0)
 	defer o.Close()
 	k := counter(0, "k")
@@ -312,7 +305,7 @@ func TestQueueOverflow(t *testing.T) {
 		}
 	}
 	overflow := 0
-	for testutil.ToFloat64(d.metrics.overloads) < extra {
+	for d.measured("overloads_total") < extra {
 		runtime.Gosched()
 	}
 	release()

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/hubbub-chat/hubbub/internal/clock"
@@ -76,9 +77,10 @@ type deployment struct {
 	clock *clock.Manual
 	count int
 	// deliver, if set, stands between relays and destinations.
-	deliver atomic.Pointer[func(ctx context.Context, next Router, cmd Command) (any, error)]
-	metrics *Metrics
-	budget  int64
+	deliver  atomic.Pointer[func(ctx context.Context, next Router, cmd Command) (any, error)]
+	metrics  *Metrics
+	registry *prometheus.Registry
+	budget   int64
 
 	mu struct {
 		sync.RWMutex
@@ -94,6 +96,27 @@ func newDeployment(t fatal, count int) *deployment {
 	d := &deployment{t: t, store: &hooked{Store: memstore.New(c)}, clock: c, count: count, budget: 1 << 20}
 	d.mu.owners = make(map[ids.Partition]*Owner)
 	return d
+}
+
+// measure counts what the owners started after it do.
+func (d *deployment) measure() {
+	d.registry = prometheus.NewRegistry()
+	d.metrics = NewMetrics(d.registry)
+}
+
+func (d *deployment) measured(name string) float64 {
+	d.t.Helper()
+	families, err := d.registry.Gather()
+	if err != nil {
+		d.t.Fatalf("gather: %v", err)
+	}
+	for _, f := range families {
+		if f.GetName() == "hubbub_partition_"+name {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	d.t.Fatalf("no metric %s", name)
+	return 0
 }
 
 func specs() map[storage.Table]TableSpec {
@@ -123,7 +146,7 @@ func (d *deployment) start(p ids.Partition) *Owner {
 	o, err := NewOwner(context.Background(), Options{
 		Partition: p, Count: d.count, Store: d.store, Epoch: lease.Epoch, Clock: d.clock,
 		Log: slog.New(slog.DiscardHandler), Tables: specs(), CacheBytes: d.budget, Metrics: d.metrics,
-		Effects: map[string]EffectHandler{"note": noteEffect{}}, Router: d,
+		Effects: map[string]EffectHandler{"note": noteEffect{}, "big": bigEffect{}}, Router: d,
 		Publish: func(b *Published) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -203,7 +226,7 @@ func (d *deployment) allPublished() []*Published {
 	return append([]*Published(nil), d.mu.published...)
 }
 
-// value reads a committed counter, -1 if there is none.
+// value reads a committed counter, 0 if there is none.
 func (d *deployment) value(k storage.Key) int {
 	d.t.Helper()
 	rows, err := d.store.Store.Get(context.Background(), k)
@@ -211,7 +234,7 @@ func (d *deployment) value(k storage.Key) int {
 		d.t.Fatalf("get: %v", err)
 	}
 	if rows[0] == nil {
-		return -1
+		return 0
 	}
 	return int(binary.BigEndian.Uint64(rows[0]))
 }
