@@ -415,10 +415,41 @@ func TestRevokedTokenIsFound(t *testing.T) {
 	}
 }
 
+// A look-up of the old token that ends after the token was replaced says nothing.
+func TestRecheckRacesWithAuth(t *testing.T) {
+	f := serve(t, Config{times: times{recheck: 100 * time.Millisecond}})
+	p := signIn(t, f, "@a:x/D", false)
+	asked, release := make(chan struct{}, 100), make(chan struct{})
+	f.auth.mu.Lock()
+	f.auth.mu.hook = func(token string) {
+		if token == "@a:x/D" {
+			asked <- struct{}{}
+			<-release
+		}
+	}
+	f.auth.mu.Unlock()
+	<-asked
+	p.say(`{"op":"auth","access_token":"@a:x/D#2"}`)
+	p.hear()
+	f.auth.revoke("@a:x/D", merr.New(http.StatusUnauthorized, merr.UnknownToken, "old"))
+	close(release)
+	f.auth.mu.Lock()
+	f.auth.mu.hook = func(string) { asked <- struct{}{} }
+	f.auth.mu.Unlock()
+	<-asked // the round after
+	p.say(`{"op":"ping"}`)
+	if m := p.hear(); m["op"] != "pong" {
+		t.Fatalf("%v", m)
+	}
+}
+
 // The answer to a logout comes before the close that it causes.
 func TestLogoutIsAnswered(t *testing.T) {
 	f := serve(t, Config{})
-	f.api.onLogout = func(c api.Call) { f.CloseDevice(c.Caller.User, c.Caller.Device, wire.CloseUnauthorized) }
+	f.api.onLogout = func(c api.Call) {
+		f.CloseDevice(c.Caller.User, c.Caller.Device, wire.CloseUnauthorized)
+		time.Sleep(50 * time.Millisecond) // the wrong order gets its chance
+	}
 	p := signIn(t, f, "@a:x/D", true)
 	p.say(`{"op":"req","id":1,"method":"POST","path":"/logout","body":{}}`)
 	if m := p.hear(); m["id"] != 1.0 || m["status"] != 200.0 {

@@ -245,6 +245,17 @@ func TestStrayAndDeadSockets(t *testing.T) {
 		}
 		conn.expectClose(wire.CloseTimeout)
 	})
+	t.Run("is pinged though frames flow", func(t *testing.T) {
+		f := serve(t, Config{times: times{heartbeat: 100 * time.Millisecond, recheck: 40 * time.Millisecond}})
+		conn := dialRaw(t, f)
+		conn.send(text(`{"op":"hello","access_token":"@a:x/D","sync":true}`))
+		conn.next()
+		s := <-f.feed.opened
+		for op := byte(0); op != byte(wire.OpPing); op, _ = conn.next() {
+			s.sink.Send([]byte(`{}`))
+			time.Sleep(time.Millisecond)
+		}
+	})
 	t.Run("lives by its pongs", func(t *testing.T) {
 		f := serve(t, Config{times: times{heartbeat: 100 * time.Millisecond, recheck: 40 * time.Millisecond}})
 		conn := dialRaw(t, f)
@@ -363,21 +374,67 @@ func TestFrameLargerThanTheQueue(t *testing.T) {
 // do not pile up; and everything is answered once they read.
 func TestAnswersAreBounded(t *testing.T) {
 	f := serve(t, Config{})
-	conn := dialRaw(t, f)
+	client, server := net.Pipe()
+	_ = client.SetDeadline(time.Now().Add(patience))
+	conn := &rawConn{client, t}
+	f.Gateway.serve(server, nil, netip.Addr{}, "")
+	s := f.hub.sessions()[0]
 	conn.send(text(helloText))
-	const calls = 60
-	for i := range calls {
-		conn.send(text(fmt.Sprintf(`{"op":"req","id":%d,"method":"GET","path":"/large"}`, i)))
-	}
-	conn.send(bytes.Repeat(masked(0x89, "p"), 100))
-	var res, pongs int
-	for res < calls || pongs < 100 {
-		switch op, payload := conn.next(); {
-		case op == byte(wire.OpPong):
-			pongs++
-		case bytes.HasPrefix(payload, []byte(`{"op":"res"`)):
-			res++
+	conn.next()
+	conn.send(text(`{"op":"req","id":1,"method":"GET","path":"/large"}`))
+	locked := func(ok func() bool) func() bool {
+		return func() bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return ok()
 		}
+	}
+	eventually(t, locked(func() bool { return s.mu.ownBytes > maxOwn }))
+	conn.send(text(`{"op":"ping"}`))
+	eventually(t, locked(func() bool { return s.mu.room != nil }))
+	if _, payload := conn.next(); len(payload) < 1<<20 {
+		t.Fatalf("%d bytes", len(payload))
+	}
+	if _, payload := conn.next(); string(payload) != `{"op":"pong"}` {
+		t.Fatalf("%.40s", payload)
+	}
+	_ = client.Close()
+}
+
+// sessions lists all.
+func (h *hub) sessions() (all []*session) {
+	for slot := range wheelSlots {
+		all = h.inSlot(slot, all)
+	}
+	return all
+}
+
+// The deadline of a write that had to wait does not outlive it.
+func TestSlowReaderRecovers(t *testing.T) {
+	const write = 500 * time.Millisecond
+	f := serve(t, Config{times: times{write: write}})
+	conn := dialRaw(t, f)
+	conn.send(text(`{"op":"hello","access_token":"@a:x/D","sync":true}`))
+	s := <-f.feed.opened
+	conn.next()
+	sess := s.sink.(*session)
+	sent := 0
+	eventually(t, func() bool {
+		sent += fill(t, s)
+		sess.mu.Lock()
+		defer sess.mu.Unlock()
+		return sess.mu.flush == flushBlocked
+	})
+	for range sent {
+		conn.next()
+	}
+	<-s.drained
+	time.Sleep(2 * write) // what would go wrong needs this time to pass
+	for range 3 {
+		if !s.sink.Send([]byte(`{}`)) {
+			t.Fatal("refused")
+		}
+		conn.next()
 	}
 }
 

@@ -33,10 +33,17 @@ type fakeAuth struct {
 	mu struct {
 		sync.Mutex
 		revoked map[string]error
+		hook    func(token string) // called first, without the lock
 	}
 }
 
 func (a *fakeAuth) Authenticate(_ context.Context, c api.Credentials) (api.Caller, error) {
+	a.mu.Lock()
+	hook := a.mu.hook
+	a.mu.Unlock()
+	if hook != nil {
+		hook(c.Token)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.mu.revoked[c.Token]; err != nil {

@@ -48,8 +48,10 @@ func (s *session) heartbeat(now int64) {
 	}
 	s.mu.Lock()
 	stray := s.mu.caller.User == "" && now-s.born > int64(t.signIn)
-	quiet := max(heard, now-s.wrote.Load()) > int64(t.heartbeat-t.recheck)
-	if quiet && !stray && !s.mu.closing && s.mu.flush == flushIdle {
+	due := int64(t.heartbeat - t.recheck)
+	// A peer that only listens has to be asked, however busy its queue is.
+	quiet := heard > due || now-s.wrote.Load() > due && s.mu.flush == flushIdle
+	if quiet && !stray && !s.mu.closing {
 		s.pushLocked(wire.Frame{Op: wire.OpPing, Own: true})
 	}
 	s.mu.Unlock()
