@@ -24,6 +24,8 @@ type counts struct {
 	read, upTo        ids.Seq
 	seen              int
 	notify, highlight int
+	// push is what the rules ask about the room; nil if it has to be read.
+	push *pushContext
 }
 
 // unread brings the counts of a joined room up to a position.
@@ -43,7 +45,7 @@ func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq) (counts, 
 		// What was sent before is no news to who has just joined.
 		read = max(read, r.joined)
 		if read != c.read || c.upTo == 0 || c.upTo > upTo {
-			c = counts{read: read, upTo: read}
+			c = counts{read: read, upTo: read, push: c.push}
 		}
 		c.fresh = true
 	}
@@ -65,18 +67,17 @@ func (v *view) count(ctx context.Context, id ids.RoomID, c *counts, program *pus
 	if err != nil {
 		return err
 	}
-	if len(events) > 0 {
-		info, err := v.pushContext(ctx, id)
-		if err != nil {
+	if len(events) > 0 && c.push == nil {
+		if c.push, err = v.pushContext(ctx, id); err != nil {
 			return err
 		}
-		for _, s := range events {
-			out, ok := info.evaluate(program, s)
-			if ok && out.Notify && !v.ignores(s.Sender) {
-				c.notify++
-				if out.Highlight {
-					c.highlight++
-				}
+	}
+	for _, s := range events {
+		out, ok := c.push.evaluate(program, newPushEvent(s), s.Sender)
+		if ok && out.Notify && !v.ignores(s.Sender) {
+			c.notify++
+			if out.Highlight {
+				c.highlight++
 			}
 		}
 	}
@@ -117,15 +118,18 @@ func (v *view) pushContext(ctx context.Context, id ids.RoomID) (*pushContext, er
 	return p, err
 }
 
-func (p *pushContext) evaluate(program *pushrules.Program, s *room.Stored) (*pushrules.Outcome, bool) {
-	power := int64(p.powers.Of(s.Sender))
-	if p.powers.Of(s.Sender) == roomstate.Infinite {
-		power = math.MaxInt64
-	}
-	ev := pushrules.NewEvent(pushrules.Fields{
+func newPushEvent(s *room.Stored) *pushrules.Event {
+	return pushrules.NewEvent(pushrules.Fields{
 		ID: s.ID, Room: s.RoomID, Sender: s.Sender, Type: s.Type, StateKey: s.StateKey,
 		OriginServerTS: s.OriginServerTS, Content: s.Content,
 	})
-	info := &pushrules.RoomInfo{Members: p.head.Joined, SenderPower: power, NotificationPower: p.levels}
+}
+
+func (p *pushContext) evaluate(program *pushrules.Program, ev *pushrules.Event, sender ids.UserID) (*pushrules.Outcome, bool) {
+	power := p.powers.Of(sender)
+	info := &pushrules.RoomInfo{Members: p.head.Joined, SenderPower: int64(power), NotificationPower: p.levels}
+	if power == roomstate.Infinite {
+		info.SenderPower = math.MaxInt64
+	}
 	return program.Evaluate(ev, info, p.displayName)
 }

@@ -295,8 +295,9 @@ func (s *shard) processLocked(b *partition.Published) {
 		switch r.Kind {
 		case partition.RecordEvent, partition.RecordReceipt, partition.RecordDevices:
 			if a := s.mu.rooms[ids.RoomID(r.Entity)]; a != nil {
+				l := newLive(s.p, r)
 				for _, seat := range a.seats {
-					seat.view.roomChanged(s.p, seat.room, r)
+					seat.view.roomChanged(seat.room, r, l)
 				}
 			}
 		case partition.RecordUser:

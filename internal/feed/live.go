@@ -1,206 +1,191 @@
 package feed
 
 import (
-	"context"
-	"errors"
-	"sync"
+	"strconv"
 
-	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/pushrules"
+	"github.com/hubbub-chat/hubbub/internal/room"
 )
 
-// Close codes that the feed uses. docs/websocket.md §Close codes.
-const (
-	closeUnknownPosition = 4409
-	closeInternal        = 4500
-	closeGoingAway       = 4503
-)
-
-// session is one socket in the feed.
+// live is one record on its way to the sessions that are up to date. Its frames
+// are made once and shared by all who get the same: a room's message is written
+// out once for each different pair of unread counts, not for each member.
 //
-// A goroutine runs while there is something to send: it builds the response from
-// where the session stands, as /sync does, hands it to the sink, and looks again.
-// A sink that is full stops it until Drained.
-type session struct {
-	hub  *Hub
-	sink Sink
-	req  Request
-
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-
-	mu struct {
-		sync.Mutex
-		running bool
-		dirty   bool
-		full    bool // the sink refused a frame; wait for Drained
-		closed  bool
-		view    *view
-	}
+// A live belongs to the shard's goroutine, which makes it.
+type live struct {
+	p       ids.Partition
+	rec     *partition.Record
+	stored  *room.Stored  // of an event, else nil
+	receipt *room.Receipt // of a receipt, else nil
+	push    *pushrules.Event
+	head    []byte // the frame up to the unread counts
+	frames  []countedFrame
 }
 
-var _ Session = (*session)(nil)
+type countedFrame struct {
+	notify, highlight int
+	frame             []byte
+}
 
-// Open begins to send frames to a sink. Errors are ErrUnknownPosition or those of
-// the filter.
-func (h *Hub) Open(ctx context.Context, o Open, sink Sink) (Session, error) {
-	f, err := h.LoadFilter(ctx, o.User, o.Filter)
-	if err != nil {
-		return nil, err
-	}
-	s := &session{hub: h, sink: sink, req: Request{
-		User: o.User, Device: o.Device, Filter: f, FullState: o.FullState,
-	}}
-	if o.Since != "" {
-		p, err := ParsePosition(o.Since, h.opts.Count)
-		if err != nil {
-			return nil, err
+// maxFrames bounds the frames of one record that are kept for sharing: the rest
+// are made for one receiver each.
+const maxFrames = 64
+
+// newLive returns nil for records that take the long way, by a response that is
+// built for each session: state, which changes what else a client has to know.
+func newLive(p ids.Partition, rec *partition.Record) *live {
+	l := &live{p: p, rec: rec}
+	switch o := rec.Obj.(type) {
+	case *room.Stored:
+		if o.StateKey != nil {
+			return nil
 		}
-		for part, pos := range o.Marks {
-			if err := p.AddMark(part, pos); err != nil {
-				return nil, err
-			}
+		l.stored = o
+	case *room.Receipt:
+		if o.Type != room.ReceiptRead {
+			return nil
 		}
-		s.req.Since = &p
+		l.receipt = o
+	default:
+		return nil
 	}
-	s.ctx, s.cancel = context.WithCancel(h.ctx)
-	v, err := h.acquire(ctx, o.User)
-	if err != nil {
-		s.cancel()
-		return nil, err
+	return l
+}
+
+// open begins a frame of the second kind. docs/websocket.md §Sync.
+func (l *live) open() []byte {
+	b := append(make([]byte, 0, 1024), `{"op":"sync","mark":`...)
+	b = appendMark(b, l.p, l.rec.Seq)
+	b = append(b, `,"rooms":{"join":{`...)
+	b = event.AppendString(b, l.rec.Entity)
+	return append(b, ':')
+}
+
+func (l *live) appendTimeline(b []byte, v room.Viewer) []byte {
+	b = append(b, `{"timeline":{"events":[`...)
+	b = l.stored.AppendClient(b, v)
+	return append(b, `],"limited":false}`...)
+}
+
+func appendCounts(b []byte, c *counts) []byte {
+	b = strconv.AppendInt(append(b, `,"unread_notifications":{"highlight_count":`...), int64(c.highlight), 10)
+	b = strconv.AppendInt(append(b, `,"notification_count":`...), int64(c.notify), 10)
+	return append(b, '}')
+}
+
+// frame returns the frame with an event for a user with these counts.
+func (l *live) frame(c *counts) []byte {
+	for i := range l.frames {
+		if f := &l.frames[i]; f.notify == c.notify && f.highlight == c.highlight {
+			return f.frame
+		}
 	}
-	s.attach(v)
-	s.wake()
-	return s, nil
-}
-
-func (s *session) attach(v *view) {
-	s.mu.Lock()
-	s.mu.view = v
-	s.mu.Unlock()
-	v.mu.Lock()
-	v.mu.sessions[s] = struct{}{}
-	v.mu.Unlock()
-}
-
-func (s *session) detach() {
-	s.mu.Lock()
-	v := s.mu.view
-	s.mu.view = nil
-	s.mu.Unlock()
-	if v == nil {
-		return
+	if l.head == nil {
+		l.head = l.appendTimeline(l.open(), room.Viewer{})
 	}
-	v.mu.Lock()
-	delete(v.mu.sessions, s)
-	v.mu.Unlock()
-	s.hub.release(v)
-}
-
-// wake makes the session look for news. It does not block.
-func (s *session) wake() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.dirty = true
-	s.startLocked()
-}
-
-func (s *session) startLocked() {
-	if s.mu.running || s.mu.full || s.mu.closed || !s.mu.dirty {
-		return
+	b := append(make([]byte, 0, len(l.head)+80), l.head...)
+	b = append(appendCounts(b, c), `}}}}`...)
+	if len(l.frames) < maxFrames {
+		l.frames = append(l.frames, countedFrame{c.notify, c.highlight, b})
 	}
-	s.mu.running = true
-	s.done.Go(s.run)
+	return b
 }
 
-// Drained implements Session.
-func (s *session) Drained() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.full = false
-	s.startLocked()
+// ownFrame returns the frame with an event for a device of its sender.
+func (l *live) ownFrame(c *counts, v room.Viewer) []byte {
+	b := l.appendTimeline(l.open(), v)
+	return append(appendCounts(b, c), `}}}}`...)
 }
 
-// Ack implements Session. Nothing waits for an acknowledgement yet but what the
-// client says by its next since.
-func (s *session) Ack(context.Context, string) error { return nil }
-
-// Close implements Session.
-func (s *session) Close() {
-	s.mu.Lock()
-	s.mu.closed = true
-	s.mu.Unlock()
-	s.cancel()
-	s.done.Wait()
-	s.detach()
+// receiptFrame returns the frame with a receipt.
+func (l *live) receiptFrame() []byte {
+	if l.head == nil {
+		b := append(l.open(), `{"ephemeral":{"events":[`...)
+		b = appendReceipts(b, []*room.Receipt{l.receipt})
+		l.head = append(b, `]}}}}}`...)
+	}
+	return l.head
 }
 
-// next takes the note that something changed; false ends the goroutine.
-func (s *session) next() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.mu.dirty || s.mu.full || s.mu.closed {
-		s.mu.running = false
+// offerLocked hands a record to the sessions of a view that are up to date; the
+// others, and those that need more than the record itself, are woken to build a
+// response. v.mu is held.
+func (v *view) offerLocked(l *live, ur *userRoom) {
+	counted := false
+	_, ignored := v.mu.ignored[l.sender()]
+	if l.stored != nil && !ignored {
+		counted = v.countLiveLocked(l, ur)
+	}
+	for _, s := range v.mu.sessions {
+		switch {
+		case !s.liveFor(l):
+			s.wake()
+		case ignored || l.stored != nil && !s.wantsEvent(l.stored) || l.receipt != nil && !s.wantsReceipt(l):
+			s.skip(l)
+		case l.receipt != nil:
+			s.send(l, l.receiptFrame())
+		case !counted || !s.knowsLocked(v, l.stored):
+			s.wake()
+		case l.stored.Sender == v.user:
+			s.send(l, l.ownFrame(&ur.counts, room.Viewer{User: v.user, Device: s.req.Device}))
+		default:
+			s.send(l, l.frame(&ur.counts))
+		}
+	}
+}
+
+func (l *live) sender() ids.UserID {
+	if l.stored != nil {
+		return l.stored.Sender
+	}
+	return l.receipt.User
+}
+
+// countLiveLocked carries the unread counts of a room on by an event. It reports
+// whether they are known: they are from the first response on that has the room.
+func (v *view) countLiveLocked(l *live, ur *userRoom) bool {
+	c := &ur.counts
+	if !c.fresh || c.push == nil {
 		return false
 	}
-	s.mu.dirty = false
+	if c.upTo < l.rec.Seq && c.seen < maxUnread && l.stored.Sender != v.user {
+		if l.push == nil {
+			l.push = newPushEvent(l.stored)
+		}
+		if out, ok := c.push.evaluate(v.mu.program, l.push, l.stored.Sender); ok && out.Notify {
+			c.notify++
+			if out.Highlight {
+				c.highlight++
+			}
+		}
+	}
+	if c.upTo < l.rec.Seq {
+		c.seen++
+		c.upTo = l.rec.Seq
+	}
 	return true
 }
 
-func (s *session) run() {
-	for s.next() {
-		if err := s.push(); err != nil {
-			s.fail(err)
-			s.mu.Lock()
-			s.mu.closed, s.mu.running = true, false
-			s.mu.Unlock()
-			return
-		}
-	}
+// wantsEvent reports whether the session's filter lets an event pass.
+func (s *session) wantsEvent(e *room.Stored) bool {
+	f := &s.req.Filter.Room
+	return f.Room(e.RoomID) && f.Timeline.Room(e.RoomID) && f.Timeline.Event(e)
 }
 
-func (s *session) fail(err error) {
-	switch {
-	case s.ctx.Err() != nil:
-		s.sink.Close(closeGoingAway, "going away")
-	case errors.Is(err, ErrUnknownPosition):
-		s.sink.Close(closeUnknownPosition, "unknown position")
-	default:
-		s.hub.opts.Log.Error("push sync", "user", s.req.User, "error", merr.From(err))
-		s.sink.Close(closeInternal, "internal error")
-	}
+func (s *session) wantsReceipt(l *live) bool {
+	f := &s.req.Filter.Room
+	r := ids.RoomID(l.rec.Entity)
+	return f.Room(r) && f.Ephemeral.Room(r) && f.Ephemeral.Type("m.receipt")
 }
 
-// push sends what has happened since the last frame, if anything.
-func (s *session) push() error {
-	s.mu.Lock()
-	v := s.mu.view
-	s.mu.Unlock()
-	r, err := s.hub.build(s.ctx, v, &s.req)
-	if errors.Is(err, errStale) {
-		s.detach()
-		if v, err = s.hub.acquire(s.ctx, s.req.User); err != nil {
-			return err
-		}
-		s.attach(v)
-		r, err = s.hub.build(s.ctx, v, &s.req)
+// knowsLocked reports whether a device has had the member event of a sender, or
+// does not wait for it.
+func (s *session) knowsLocked(v *view, e *room.Stored) bool {
+	if !s.req.Filter.Room.State.LazyLoad {
+		return true
 	}
-	if err != nil {
-		return err
-	}
-	if r.empty && s.req.Since != nil && !s.req.FullState {
-		s.req.Since = &r.next
-		return nil
-	}
-	b := append(make([]byte, 0, len(r.join)+1024), `{"op":"sync","next_batch":"`...)
-	b = append(append(b, r.next.Token()...), '"')
-	b = append(r.appendBody(b), '}')
-	if !s.sink.Send(b) {
-		s.mu.Lock()
-		s.mu.full, s.mu.dirty = true, true
-		s.mu.Unlock()
-		return nil
-	}
-	s.req.Since, s.req.FullState = &r.next, false
-	return nil
+	return v.mu.lazy[lazyKey{s.req.Device, e.RoomID, e.Sender}] != 0
 }

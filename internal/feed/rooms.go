@@ -170,6 +170,9 @@ func (sec *section) readTimeline(ctx context.Context) error {
 		return nil
 	}
 	limit := f.limit()
+	if sec.s.req.Pushed && sec.s.req.Since != nil {
+		limit = MaxTimeline
+	}
 	upTo := sec.to
 	for range scanPages {
 		page, err := sec.s.h.rooms.Timeline(ctx, sec.r.id, room.Page{

@@ -30,6 +30,9 @@ type Request struct {
 	FullState bool
 	// Timeout is how long to wait for something to happen.
 	Timeout time.Duration
+	// Pushed: the response goes out by itself. Its timelines after the first are
+	// as long as they can be: the client does not ask for more, events come.
+	Pushed bool
 }
 
 // Sync answers a sync request with the JSON of the response. It waits until

@@ -47,7 +47,7 @@ type view struct {
 		// changed is closed and replaced when version moves; nil while nobody
 		// waits for it.
 		changed  chan struct{}
-		sessions map[*session]struct{}
+		sessions []*session
 		ignored  map[ids.UserID]struct{}
 		program  *pushrules.Program
 		// lazy are the member events each device was sent, by room and user.
@@ -88,7 +88,6 @@ func (h *Hub) acquire(ctx context.Context, user ids.UserID) (*view, error) {
 	if fresh {
 		v = &view{hub: h, user: user, home: ids.PartitionOf(string(user), h.opts.Count), loaded: make(chan struct{})}
 		v.mu.rooms = make(map[ids.RoomID]*userRoom)
-		v.mu.sessions = make(map[*session]struct{})
 		v.mu.lazy = make(map[lazyKey]ids.Seq)
 		h.mu.users[user] = v
 	}
@@ -286,30 +285,50 @@ func (v *view) apply(c *account.Change) {
 }
 
 // roomChanged is called by a shard, which is locked, for each record of a room
-// the user has a seat in.
-func (v *view) roomChanged(p ids.Partition, r ids.RoomID, rec *partition.Record) {
-	if rec.Kind == partition.RecordReceipt {
-		if rc, ok := rec.Obj.(*room.Receipt); ok && rc.Type == room.ReceiptReadPrivate && rc.User != v.user {
-			return
-		}
+// the user has a seat in. l is nil for records that sessions build responses for.
+func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
+	if rc, ok := rec.Obj.(*room.Receipt); ok && rc.Type == room.ReceiptReadPrivate && rc.User != v.user {
+		return
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if ur := v.mu.rooms[r]; ur != nil {
-		ur.last = rec.Seq
-		ur.counts.fresh = ur.counts.fresh && rec.Kind != partition.RecordReceipt
+	ur := v.mu.rooms[r]
+	if ur == nil {
+		return
 	}
-	v.bumpLocked()
+	ur.last = rec.Seq
+	if rec.Kind == partition.RecordReceipt {
+		rc, ok := rec.Obj.(*room.Receipt)
+		if !ok || rc.User == v.user {
+			ur.counts.fresh = false
+			l = nil // the counts change: tell them
+		}
+	} else if l == nil {
+		ur.counts.push = nil // state decides what notifies
+	}
+	v.wakePollersLocked()
+	if l != nil {
+		v.offerLocked(l, ur)
+		return
+	}
+	for _, s := range v.mu.sessions {
+		s.wake()
+	}
 }
 
-// bumpLocked wakes all who wait for something to change.
-func (v *view) bumpLocked() {
+// wakePollersLocked wakes the requests that wait for something to change.
+func (v *view) wakePollersLocked() {
 	v.mu.version++
 	if v.mu.changed != nil {
 		close(v.mu.changed)
 		v.mu.changed = nil
 	}
-	for s := range v.mu.sessions {
+}
+
+// bumpLocked wakes all who wait for something to change.
+func (v *view) bumpLocked() {
+	v.wakePollersLocked()
+	for _, s := range v.mu.sessions {
 		s.wake()
 	}
 }

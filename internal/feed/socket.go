@@ -1,0 +1,264 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/hubbub-chat/hubbub/internal/merr"
+)
+
+// Close codes that the feed uses. docs/websocket.md §Close codes.
+const (
+	closeUnknownPosition = 4409
+	closeInternal        = 4500
+	closeGoingAway       = 4503
+)
+
+// session is one socket in the feed.
+//
+// It has two ways to send. Behind, a goroutine builds the response from where
+// the session stands, as /sync does, and looks again until nothing has changed
+// meanwhile. Then the session is live: the shards hand it the frames of plain
+// events as they come, without building anything. Whatever is not plain, and a
+// sink that is full, makes it fall behind again.
+//
+// Invariant: req.Since is the position up to which everything was handed to the
+// sink. It moves with each frame, on both ways. While the session is live only
+// the shards move it, else only the goroutine.
+type session struct {
+	hub  *Hub
+	sink Sink
+	req  Request
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	mu struct {
+		sync.Mutex
+		running bool
+		live    bool
+		dirty   bool
+		full    bool // the sink refused a frame; wait for Drained
+		closed  bool
+		view    *view
+	}
+}
+
+var _ Session = (*session)(nil)
+
+// Open begins to send frames to a sink. Errors are ErrUnknownPosition or those of
+// the filter.
+func (h *Hub) Open(ctx context.Context, o Open, sink Sink) (Session, error) {
+	f, err := h.LoadFilter(ctx, o.User, o.Filter)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{hub: h, sink: sink, req: Request{
+		User: o.User, Device: o.Device, Filter: f, FullState: o.FullState, Pushed: true,
+	}}
+	if o.Since != "" {
+		p, err := ParsePosition(o.Since, h.opts.Count)
+		if err != nil {
+			return nil, err
+		}
+		for part, pos := range o.Marks {
+			if err := p.AddMark(part, pos); err != nil {
+				return nil, err
+			}
+		}
+		s.req.Since = &p
+	}
+	s.ctx, s.cancel = context.WithCancel(h.ctx)
+	v, err := h.acquire(ctx, o.User)
+	if err != nil {
+		s.cancel()
+		return nil, err
+	}
+	s.attach(v)
+	s.wake()
+	return s, nil
+}
+
+func (s *session) attach(v *view) {
+	s.mu.Lock()
+	s.mu.view = v
+	s.mu.Unlock()
+	v.mu.Lock()
+	v.mu.sessions = append(v.mu.sessions, s)
+	v.mu.Unlock()
+}
+
+func (s *session) detach() {
+	s.mu.Lock()
+	v := s.mu.view
+	s.mu.view, s.mu.live = nil, false
+	s.mu.Unlock()
+	if v == nil {
+		return
+	}
+	v.mu.Lock()
+	for i, o := range v.mu.sessions {
+		if o == s {
+			last := len(v.mu.sessions) - 1
+			v.mu.sessions[i], v.mu.sessions[last] = v.mu.sessions[last], nil
+			v.mu.sessions = v.mu.sessions[:last]
+			break
+		}
+	}
+	v.mu.Unlock()
+	s.hub.release(v)
+}
+
+// wake makes the session look for news. It does not block.
+func (s *session) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.dirty, s.mu.live = true, false
+	s.startLocked()
+}
+
+func (s *session) startLocked() {
+	if s.mu.running || s.mu.full || s.mu.closed || !s.mu.dirty {
+		return
+	}
+	s.mu.running = true
+	s.done.Go(s.run)
+}
+
+// liveFor reports whether the session can be handed a record as it is.
+func (s *session) liveFor(l *live) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.live && len(s.req.Filter.EventFields) == 0
+}
+
+// send hands a live session a frame; one that fell behind just now is woken.
+func (s *session) send(l *live, frame []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.mu.live {
+		return // woken by whoever ended that
+	}
+	if !s.sink.Send(frame) {
+		s.mu.full, s.mu.dirty, s.mu.live = true, true, false
+		return
+	}
+	s.req.Since.At[l.p] = l.rec.Seq
+}
+
+// skip moves a live session past a record that it does not want.
+func (s *session) skip(l *live) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.live {
+		s.req.Since.At[l.p] = l.rec.Seq
+	}
+}
+
+// Drained implements Session.
+func (s *session) Drained() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.full = false
+	s.startLocked()
+}
+
+// Ack implements Session. Nothing waits for an acknowledgement yet but what the
+// client says by its next since.
+func (s *session) Ack(context.Context, string) error { return nil }
+
+// Close implements Session.
+func (s *session) Close() {
+	s.mu.Lock()
+	s.mu.closed, s.mu.live = true, false
+	s.mu.Unlock()
+	s.cancel()
+	s.done.Wait()
+	s.detach()
+}
+
+// next takes the note that something changed; false ends the goroutine.
+func (s *session) next() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.mu.dirty || s.mu.full || s.mu.closed {
+		s.mu.running = false
+		return false
+	}
+	s.mu.dirty = false
+	return true
+}
+
+func (s *session) run() {
+	for s.next() {
+		if err := s.push(); err != nil {
+			s.fail(err)
+			s.mu.Lock()
+			s.mu.closed, s.mu.running = true, false
+			s.mu.Unlock()
+			return
+		}
+	}
+}
+
+func (s *session) fail(err error) {
+	switch {
+	case s.ctx.Err() != nil:
+		s.sink.Close(closeGoingAway, "going away")
+	case errors.Is(err, ErrUnknownPosition):
+		s.sink.Close(closeUnknownPosition, "unknown position")
+	default:
+		s.hub.opts.Log.Error("push sync", "user", s.req.User, "error", merr.From(err))
+		s.sink.Close(closeInternal, "internal error")
+	}
+}
+
+// push sends what has happened since the last frame, if anything, and makes the
+// session live if nothing happened in the meantime.
+func (s *session) push() error {
+	s.mu.Lock()
+	v := s.mu.view
+	s.mu.Unlock()
+	version, _ := v.watch()
+	r, err := s.hub.build(s.ctx, v, &s.req)
+	if errors.Is(err, errStale) {
+		s.detach()
+		if v, err = s.hub.acquire(s.ctx, s.req.User); err != nil {
+			return err
+		}
+		s.attach(v)
+		version, _ = v.watch()
+		r, err = s.hub.build(s.ctx, v, &s.req)
+	}
+	if err != nil {
+		return err
+	}
+	if !r.empty || s.req.Since == nil || s.req.FullState {
+		b := append(make([]byte, 0, len(r.join)+1024), `{"op":"sync","next_batch":"`...)
+		b = append(append(b, r.next.Token()...), '"')
+		b = append(r.appendBody(b), '}')
+		if !s.sink.Send(b) {
+			s.mu.Lock()
+			s.mu.full, s.mu.dirty = true, true
+			s.mu.Unlock()
+			return nil
+		}
+	}
+	s.req.Since, s.req.FullState = &r.next, false
+	s.settle(v, version)
+	return nil
+}
+
+// settle makes the session live if its view has not changed since a version.
+func (s *session) settle(v *view, version uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.live = v.mu.version == version && !v.mu.stale && !s.mu.dirty && !s.mu.closed
+	if !s.mu.live {
+		s.mu.dirty = true
+	}
+}
