@@ -26,7 +26,15 @@ type counts struct {
 	notify, highlight int
 	// push is what the rules ask about the room; nil if it has to be read.
 	push *pushContext
+	// gen moves when fresh or push is taken back.
+	gen uint64
 }
+
+// forgetRead makes the receipt be read again.
+func (c *counts) forgetRead() { c.fresh, c.gen = false, c.gen+1 }
+
+// forgetPush makes what the push rules ask be read again.
+func (c *counts) forgetPush() { c.push, c.gen = nil, c.gen+1 }
 
 // unread brings the counts of a joined room up to a position.
 func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq) (counts, error) {
@@ -37,7 +45,10 @@ func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq) (counts, 
 	}
 	program := v.mu.program
 	v.mu.Unlock()
-	if !c.fresh || c.upTo > upTo {
+	if c.fresh && c.upTo >= upTo {
+		return c, nil
+	}
+	if !c.fresh {
 		read, err := v.hub.rooms.ReadUpTo(ctx, r.id, v.user)
 		if err != nil {
 			return c, err
@@ -45,7 +56,7 @@ func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq) (counts, 
 		// What was sent before is no news to who has just joined.
 		read = max(read, r.joined)
 		if read != c.read || c.upTo == 0 || c.upTo > upTo {
-			c = counts{read: read, upTo: read, push: c.push}
+			c = counts{read: read, upTo: read, push: c.push, gen: c.gen}
 		}
 		c.fresh = true
 	}
@@ -56,7 +67,8 @@ func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq) (counts, 
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if ur := v.mu.rooms[r.id]; ur != nil {
+	// Keep what came meanwhile: a receipt, or counts that are further on.
+	if ur := v.mu.rooms[r.id]; ur != nil && ur.counts.gen == c.gen && (!ur.counts.fresh || ur.counts.upTo <= c.upTo) {
 		ur.counts = c
 	}
 	return c, nil

@@ -112,11 +112,12 @@ func (l *live) receiptFrame() []byte {
 
 // offerLocked hands a record to the sessions of a view that are up to date; the
 // others, and those that need more than the record itself, are woken to build a
-// response. v.mu is held.
-func (v *view) offerLocked(l *live, ur *userRoom) {
+// response. known: the room's counts cover all events before this one. v.mu is
+// held.
+func (v *view) offerLocked(l *live, ur *userRoom, known bool) {
 	counted := false
 	_, ignored := v.mu.ignored[l.sender()]
-	if l.stored != nil && !ignored {
+	if l.stored != nil && !ignored && known {
 		counted = v.countLiveLocked(l, ur)
 	}
 	for _, s := range v.mu.sessions {

@@ -167,7 +167,7 @@ func (v *view) loadData(ctx context.Context) error {
 	defer v.mu.Unlock()
 	v.mu.ignored, v.mu.program = set, program
 	for _, r := range v.mu.rooms {
-		r.counts = counts{}
+		r.counts = counts{gen: r.counts.gen + 1}
 	}
 	return nil
 }
@@ -296,19 +296,20 @@ func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
 	if ur == nil {
 		return
 	}
+	known := ur.counts.upTo >= max(ur.last, ur.since)
 	ur.last = rec.Seq
 	if rec.Kind == partition.RecordReceipt {
 		rc, ok := rec.Obj.(*room.Receipt)
 		if !ok || rc.User == v.user {
-			ur.counts.fresh = false
+			ur.counts.forgetRead()
 			l = nil // the counts change: tell them
 		}
 	} else if l == nil {
-		ur.counts.push = nil // state decides what notifies
+		ur.counts.forgetPush() // state decides what notifies
 	}
 	v.wakePollersLocked()
 	if l != nil {
-		v.offerLocked(l, ur)
+		v.offerLocked(l, ur, known)
 		return
 	}
 	for _, s := range v.mu.sessions {
