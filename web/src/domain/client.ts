@@ -36,7 +36,7 @@ export interface RunningClient {
 /** Makes the client, restores what it stored, opens the socket, and starts to sync. */
 export async function startClient(options: ClientOptions): Promise<RunningClient> {
     const { session, origin, transport } = options;
-    quieten(logger as Logger & { setLevel?: (level: string, persist: boolean) => void });
+    quieten(logger as unknown as SdkLogger);
     const store = await openStore(session.userId, options.indexedDB);
     const client = new MatrixClient({
         baseUrl: origin,
@@ -97,6 +97,14 @@ const quiet: Logger = {
     getChild: () => quiet,
 };
 
-function quieten(sdkLogger: { setLevel?: (level: string, persist: boolean) => void }): void {
-    sdkLogger.setLevel?.("warn", false);
+/** The part of loglevel that the SDK's own logger has, beside what its type says. */
+interface SdkLogger {
+    methodFactory: (method: string) => (...message: unknown[]) => void;
+    rebuild(): void;
+}
+
+/** Parts of the SDK use its global logger, and children of it that take over how it writes. */
+function quieten(sdkLogger: SdkLogger): void {
+    sdkLogger.methodFactory = (method) => (method === "warn" || method === "error" ? quiet.warn : ignore);
+    sdkLogger.rebuild();
 }

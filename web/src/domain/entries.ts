@@ -40,6 +40,8 @@ export interface Notice {
     key: string;
     ts: number;
     text: string;
+    /** The text in three parts, where neighbours that differ only in the names can be one: "A invited B and C". */
+    listed?: { before: string; names: string[]; after: string };
 }
 
 export type Entry = ({ kind: "message" } & Message) | ({ kind: "notice" } & Notice);
@@ -62,8 +64,10 @@ export function toEntry(event: EventView, people: People): Entry | undefined {
     const key = event.getTxnId() ?? event.getUnsigned().transaction_id ?? event.getId() ?? "";
     const ts = event.getTs();
     if (event.getStateKey() !== undefined) {
-        const text = event.isRedacted() ? undefined : describeState(event, people);
-        return text === undefined ? undefined : { kind: "notice", key, ts, text };
+        const described = event.isRedacted() ? undefined : describeState(event, people);
+        if (described === undefined) return undefined;
+        if (typeof described === "string") return { kind: "notice", key, ts, text: described };
+        return { kind: "notice", key, ts, text: join(described), listed: described };
     }
     const shown = describeMessage(event);
     if (!shown) return undefined;
@@ -108,13 +112,20 @@ function isReplacement(content: Record<string, unknown>): boolean {
     return relation?.rel_type === "m.replace";
 }
 
-function describeState(event: EventView, people: People): string | undefined {
+type Listed = NonNullable<Notice["listed"]>;
+
+function join({ before, names, after }: Listed): string {
+    const list = names.length < 2 ? (names[0] ?? "") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+    return before + list + after;
+}
+
+function describeState(event: EventView, people: People): string | Listed | undefined {
     const sender = people.nameOf(event.getSender() ?? "");
     const content = event.getContent();
     const previous = event.getPrevContent();
     switch (event.getType()) {
         case "m.room.create":
-            return `${sender} created this room`;
+            return { before: "", names: [sender], after: CREATED };
         case "m.room.member":
             return describeMember(event, people);
         case "m.room.name":
@@ -130,7 +141,10 @@ function describeState(event: EventView, people: People): string | undefined {
     }
 }
 
-function describeMember(event: EventView, people: People): string | undefined {
+const CREATED = " created this room";
+const JOINED = " joined";
+
+function describeMember(event: EventView, people: People): string | Listed | undefined {
     const userId = event.getStateKey() ?? "";
     const content = event.getContent();
     const previous = event.getPrevContent();
@@ -138,14 +152,14 @@ function describeMember(event: EventView, people: People): string | undefined {
     const who = text(content.displayname) ?? text(previous.displayname) ?? localpart(userId);
     const self = event.getSender() === userId;
     const [from, to] = [text(previous.membership) ?? "leave", text(content.membership)];
-    if (to === "invite") return from === "invite" ? undefined : `${sender} invited ${who}`;
+    if (to === "invite") return from === "invite" ? undefined : { before: `${sender} invited `, names: [who], after: "" };
     if (to === "knock") return `${who} asks to join`;
     if (to === "ban") return from === "ban" ? undefined : `${sender} banned ${who}`;
-    if (to === "join") return from === "join" ? describeProfile(previous, content, userId) : `${who} joined`;
+    if (to === "join") return from === "join" ? describeProfile(previous, content, userId) : { before: "", names: [who], after: JOINED };
     if (to !== "leave" || from === "leave") return undefined;
     if (from === "invite") return self ? `${who} declined the invitation` : `${sender} took back the invitation of ${who}`;
     if (from === "ban") return `${sender} lifted the ban of ${who}`;
-    return self ? `${who} left` : `${sender} removed ${who}`;
+    return self ? { before: "", names: [who], after: " left" } : { before: `${sender} removed `, names: [who], after: "" };
 }
 
 function describeProfile(previous: Record<string, unknown>, content: Record<string, unknown>, userId: string): string | undefined {
@@ -171,16 +185,32 @@ export function toItems(entries: readonly Entry[], dayOf: (ts: number) => string
             day = itsDay;
             items.push({ kind: "day", key: `day-${itsDay}-${entry.key}`, ts: entry.ts });
         }
+        const last = items.at(-1);
         if (entry.kind === "notice") {
-            items.push(entry);
+            if (last?.kind !== "notice") items.push(entry);
+            else if (!isImplied(last, entry)) addNotice(items, last, entry);
             continue;
         }
-        const last = items.at(-1);
         const { kind: _kind, ...message } = entry;
         if (last?.kind === "group" && continues(last.messages, message)) last.messages.push(message);
         else items.push({ kind: "group", key: `group-${entry.key}`, sender: entry.sender, senderName: entry.senderName, own: entry.own, messages: [message] });
     }
     return items;
+}
+
+/** Who makes a room is in it: that is not said twice. */
+function isImplied(last: Notice, next: Notice): boolean {
+    return last.listed?.after === CREATED && next.listed?.after === JOINED && last.listed.names[0] === next.listed.names[0];
+}
+
+function addNotice(items: Item[], last: Notice, next: Notice & { kind: "notice" }): void {
+    if (!last.listed || !next.listed || last.listed.before !== next.listed.before || last.listed.after !== next.listed.after) {
+        items.push(next);
+        return;
+    }
+    const names = [...new Set([...last.listed.names, ...next.listed.names])];
+    const listed = { ...last.listed, names };
+    items[items.length - 1] = { kind: "notice", key: last.key, ts: last.ts, text: join(listed), listed };
 }
 
 function continues(messages: Message[], next: Message): boolean {
@@ -198,6 +228,7 @@ export function localDay(ts: number): string {
 export function previewOf(entry: Entry, direct: boolean): string {
     const line = entry.text.replace(/\s+/g, " ").trim().slice(0, 160);
     if (entry.kind === "notice") return line;
+    if (entry.delivery === "failed") return `Not sent: ${line}`;
     if (entry.style === "emote") return `${entry.senderName} ${line}`;
     if (entry.own) return `You: ${line}`;
     return direct ? line : `${entry.senderName}: ${line}`;

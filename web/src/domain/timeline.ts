@@ -1,6 +1,6 @@
 /** One room that is open on the screen: its messages, who is typing, and what can be done in it. */
 import { signal } from "@preact/signals-core";
-import { Direction } from "matrix-js-sdk/lib/models/event-timeline";
+import { Direction, type EventTimeline } from "matrix-js-sdk/lib/models/event-timeline";
 import type { MatrixEvent } from "matrix-js-sdk/lib/models/event";
 import { RoomEvent, type Room } from "matrix-js-sdk/lib/models/room";
 import { RoomMemberEvent } from "matrix-js-sdk/lib/models/room-member";
@@ -39,7 +39,7 @@ export class Timeline {
         if (!room) throw new Error("This room is not known here.");
         this.room = room;
         room.on(RoomEvent.Timeline, this.later);
-        room.on(RoomEvent.TimelineReset, this.later);
+        room.on(RoomEvent.TimelineReset, this.onReset);
         room.on(RoomEvent.LocalEchoUpdated, this.later);
         room.on(RoomEvent.Redaction, this.later);
         room.on(RoomEvent.Name, this.later);
@@ -47,7 +47,7 @@ export class Timeline {
         client.on(RoomMemberEvent.Typing, this.onTyping);
         this.refresh();
         this.onTyping();
-        if (!room.getLiveTimeline().getPaginationToken(Direction.Backward)) this.older.value = "none";
+        this.older.value = this.hasOlder() ? "more" : "none";
     }
 
     close(): void {
@@ -55,7 +55,7 @@ export class Timeline {
         clearTimeout(this.refreshing);
         const { room } = this;
         room.off(RoomEvent.Timeline, this.later);
-        room.off(RoomEvent.TimelineReset, this.later);
+        room.off(RoomEvent.TimelineReset, this.onReset);
         room.off(RoomEvent.LocalEchoUpdated, this.later);
         room.off(RoomEvent.Redaction, this.later);
         room.off(RoomEvent.Name, this.later);
@@ -89,9 +89,9 @@ export class Timeline {
         if (this.older.value === "loading" || this.older.value === "none") return;
         this.older.value = "loading";
         try {
-            const more = await this.client.paginateEventTimeline(this.room.getLiveTimeline(), { backwards: true, limit: PAGE });
+            await this.client.paginateEventTimeline(this.stretches()[0]!, { backwards: true, limit: PAGE });
             this.refresh();
-            this.older.value = more ? "more" : "none";
+            this.older.value = this.hasOlder() ? "more" : "none";
         } catch {
             this.older.value = "failed";
         }
@@ -138,10 +138,31 @@ export class Timeline {
         }, 0);
     };
 
+    /** After a gap the newest messages stand alone, until loading older ones closes it. */
+    private readonly onReset = (): void => {
+        this.older.value = this.hasOlder() ? "more" : "none";
+        this.later();
+    };
+
+    /** The SDK's timelines that follow each other without a gap up to now, oldest first. */
+    private stretches(): EventTimeline[] {
+        const stretches = [this.room.getLiveTimeline()];
+        for (;;) {
+            const before = stretches[0]!.getNeighbouringTimeline(Direction.Backward);
+            if (!before) return stretches;
+            stretches.unshift(before);
+        }
+    }
+
+    private hasOlder(): boolean {
+        return this.stretches()[0]!.getPaginationToken(Direction.Backward) !== null;
+    }
+
     private refresh(): void {
         const people = peopleOf(this.room, this.client.getSafeUserId());
         const entries: Entry[] = [];
-        for (const event of [...this.room.getLiveTimeline().getEvents(), ...this.room.getPendingEvents()]) {
+        const known = this.stretches().flatMap((stretch) => stretch.getEvents());
+        for (const event of [...known, ...this.room.getPendingEvents()]) {
             const entry = toEntry(event, people);
             if (entry) entries.push(entry);
         }

@@ -91,6 +91,8 @@ export interface Hello {
 
 /** The numbered reasons for which the server closes a socket. */
 export const CloseCode = {
+    protocolError: 1002,
+    notText: 1007,
     tooLarge: 1009,
     malformed: 4400,
     unauthorized: 4401,
@@ -104,7 +106,8 @@ export const CloseCode = {
 
 /** True when docs/websocket.md forbids to come back after this code. */
 export function isFinal(code: number): boolean {
-    return code === CloseCode.tooLarge || (code >= 4400 && code < 4408);
+    const { protocolError, notText, tooLarge } = CloseCode;
+    return code === protocolError || code === notText || code === tooLarge || (code >= 4400 && code < 4408);
 }
 
 function isObject(value: unknown): value is JsonObject {

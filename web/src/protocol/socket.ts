@@ -185,6 +185,7 @@ export class Socket {
         ws.onmessage = (event) => {
             if (this.ws === ws) this.receive(ws, event.data);
         };
+        ws.onerror = () => undefined; // a close follows, and says as much as there is to say
         ws.onclose = (event) => {
             if (this.ws !== ws) return;
             this.forget();
@@ -261,7 +262,7 @@ export class Socket {
         const ws = this.ws;
         this.forget();
         if (!ws) return;
-        ws.onopen = ws.onmessage = ws.onclose = ws.onerror = null;
+        ws.onopen = ws.onmessage = ws.onclose = null;
         ws.close(code, reason);
     }
 

@@ -14,13 +14,13 @@ const NEAR_START = 400;
 export function Messages({ timeline }: { timeline: Timeline }): JSX.Element {
     const items = timeline.items.value;
     const scroller = useRef<HTMLDivElement>(null);
-    const content = useRef<HTMLDivElement>(null);
     const atEnd = useRef(true);
     const fromEnd = useRef(0);
     const [showJump, setShowJump] = useState(false);
 
     const look = (): void => {
-        const box = scroller.current!;
+        const box = scroller.current;
+        if (!box) return;
         fromEnd.current = box.scrollHeight - box.scrollTop;
         atEnd.current = fromEnd.current - box.clientHeight <= NEAR_END;
         setShowJump(!atEnd.current);
@@ -28,7 +28,8 @@ export function Messages({ timeline }: { timeline: Timeline }): JSX.Element {
         if (atEnd.current && document.visibilityState === "visible") timeline.markRead();
     };
     const toEnd = (): void => {
-        scroller.current!.scrollTop = scroller.current!.scrollHeight;
+        const box = scroller.current; // gone when an observer speaks once more after the end
+        if (box) box.scrollTop = box.scrollHeight;
     };
 
     const first = useRef<string | undefined>(undefined);
@@ -55,7 +56,7 @@ export function Messages({ timeline }: { timeline: Timeline }): JSX.Element {
     return (
         <div class="messages-frame">
             <div class="messages" ref={scroller} onScroll={look} tabIndex={0} role="log" aria-label="Messages">
-                <div class="messages-content" ref={content}>
+                <div class="messages-content">
                     <Beginning timeline={timeline} />
                     {items.map((item) => (
                         <ItemView key={item.key} item={item} timeline={timeline} />

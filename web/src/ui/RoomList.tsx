@@ -3,6 +3,7 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import type { App } from "../domain/app.ts";
 import type { Chat } from "../domain/chat.ts";
+import { localpart } from "../domain/ids.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
 import { Connection } from "./Connection.tsx";
 import { Avatar, Icon, IconButton, Spinner } from "./parts.tsx";
@@ -17,8 +18,10 @@ export function RoomList(props: { app: App; chat: Chat; current: string | undefi
     return (
         <aside class="pane list-pane" aria-label="Conversations">
             <header class="bar">
+                <button type="button" class="account-button" aria-label={`Account of ${chat.userId}`} title="Account" onClick={props.onAccount}>
+                    <Avatar id={chat.userId} name={localpart(chat.userId)} size="s" />
+                </button>
                 <h1 class="bar-title">Conversations</h1>
-                <IconButton icon="gear" label={`Account of ${chat.userId}`} onClick={props.onAccount} />
                 <IconButton icon="plus" label="New conversation" class="filled" onClick={props.onNew} />
             </header>
             <Connection app={app} />

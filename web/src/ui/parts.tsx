@@ -26,7 +26,6 @@ const ICONS = {
     plus: "M12 5v14M5 12h14",
     close: "M6 6l12 12M18 6L6 18",
     invite: "M9 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM2 20c0-4 3-6 7-6s7 2 7 6M19 8v6M16 11h6",
-    gear: "M12 15a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM12 2v4M12 18v4M2 12h4M18 12h4M5 5l3 3M16 16l3 3M19 5l-3 3M8 16l-3 3",
     down: "M12 5v14M6 13l6 6 6-6",
 } as const;
 

@@ -100,7 +100,7 @@ describe("coming back", () => {
         }
     });
 
-    it.each([1009, 4400, 4401, 4403])("does not come back after %i", async (code) => {
+    it.each([1002, 1007, 1009, 4400, 4401, 4403])("does not come back after %i", async (code) => {
         socket.start();
         await network.last.welcome();
         network.last.break(code);
