@@ -49,15 +49,15 @@ func (s *syncer) addLeft(ctx context.Context, r *roomState, c *account.Change) e
 		return err
 	}
 	sec := &section{s: s, r: r, to: r.roomSeq, access: a, fresh: c == nil}
-	if c != nil && c.Prev == event.Join {
+	if c != nil {
 		sec.from = s.since.At[r.p]
-		if sec.from >= sec.to {
+	}
+	if c != nil && sec.from >= sec.to {
+		if c.Prev == event.Join {
 			return nil // was told when the room knew and the list of rooms did not
 		}
-	}
-	if c != nil && c.Prev != event.Join && !a.WasJoined() {
-		// An invite that was declined or withdrawn, a knock: one's own event is
-		// all there is to see.
+		// An invite that was declined or withdrawn, a knock: one's own event has
+		// not been shown, however far the client is in other rooms.
 		sec.from = sec.to - 1
 	}
 	if err := sec.readTimeline(ctx); err != nil {

@@ -170,7 +170,7 @@ func (sec *section) readTimeline(ctx context.Context) error {
 		return nil
 	}
 	limit := f.limit()
-	if sec.s.req.Pushed && sec.s.req.Since != nil {
+	if sec.s.req.Pushed && !sec.fresh {
 		limit = MaxTimeline
 	}
 	upTo := sec.to
