@@ -35,7 +35,9 @@ async function startServer() {
     const binary = resolve(process.env.HUBBUB_BIN || process.env.HUBBUB_TEST_BINARY || join(here, "../../../bin/hubbub"));
     const data = await mkdtemp(join(tmpdir(), "hubbub-e2e-"));
     const port = await freePort();
-    const child = spawn(binary, ["serve", "--test-mode", "--listen", `127.0.0.1:${port}`, "--metrics-listen=", "--data", data], { stdio: ["ignore", "pipe", "pipe"] });
+    // The server takes HUBBUB_… for its configuration and refuses what it does not know, as the names of this test.
+    const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith("HUBBUB_")));
+    const child = spawn(binary, ["serve", "--test-mode", "--listen", `127.0.0.1:${port}`, "--metrics-listen=", "--data", data], { env, stdio: ["ignore", "pipe", "pipe"] });
     let log = "";
     child.stdout.on("data", (chunk) => (log += chunk));
     child.stderr.on("data", (chunk) => (log += chunk));
