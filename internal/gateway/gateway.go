@@ -25,7 +25,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -35,6 +34,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -102,6 +102,7 @@ type Gateway struct {
 	start   time.Time
 	hub     hub
 	shards  []*shard
+	turn    atomic.Uint64 // deals sessions to the shards
 	pool    idleread.Pool
 	lists   sync.Pool // *frameList
 	bufs    sync.Pool // *blockBuffer
@@ -298,11 +299,10 @@ func (g *Gateway) CloseUser(user ids.UserID, code int) {
 func (g *Gateway) Sockets() int { return g.hub.count() }
 
 // Shutdown refuses new sockets, closes all others with 4503 spread over the
-// configured time, in random order, and waits until every goroutine has ended.
+// configured time, and waits until every goroutine has ended.
 // When ctx ends first the rest is cut off, and ctx's error is returned.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	all := g.hub.shut()
-	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	g.closeSpread(ctx, all)
 	done := make(chan struct{})
 	go func() {

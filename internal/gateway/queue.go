@@ -30,6 +30,16 @@ const (
 	flushBlocked                   // a goroutine waits until the socket accepts more
 )
 
+// outbox is a session's queue.
+type outbox struct {
+	out       *frameList // nil while nothing waits
+	syncBytes int        // of frames of the feed, queued or being written
+	ownBytes  int        // of answers, likewise
+	flush     flushState
+	refused   bool          // a sync frame was refused, and Drained not called since
+	room      chan struct{} // closed when answers have left; nil if nobody waits
+}
+
 // frameList is the pooled container of a queue: an idle session has none.
 type frameList struct{ frames []wire.Frame }
 

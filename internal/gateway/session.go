@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -41,60 +40,70 @@ type session struct {
 	conn      net.Conn
 	addr      netip.Addr
 	userAgent string
-	born      int64 // when it began, of Gateway.now
-
-	// Of the reading goroutine.
-	in      idleread.Reader
-	dec     wire.Decoder
-	rate    int64 // when the rate limit's bucket will be full again, of Gateway.now
-	helloed bool
-	discard bool // the stream has no known position any more: its bytes are skipped
-
-	// Of the hub.
-	slot         uint8
-	index        int
-	user         ids.UserID
-	older, newer *session
+	reading
+	links
 
 	// Times of Gateway.now.
+	born  int64
 	heard atomic.Int64 // the last byte from the client
 	wrote atomic.Int64 // the last write
 
 	mu struct {
 		sync.Mutex
-		// Who it is; caller.User is "" before the sign-in.
-		caller api.Caller
-		token  string
-		feed   feed.Session // nil without sync
-		// Calls that are open, and the sign-in under way.
-		calls    []openCall
-		cancelOp context.CancelFunc
-		ack      *ackLoop
-
-		// The queue, see queue.go.
-		out       *frameList
-		syncBytes int
-		ownBytes  int
-		flush     flushState
-		refused   bool
-		room      chan struct{} // closed when own frames have drained; nil if nobody waits
-
-		// The end.
-		closing    bool
-		sealed     bool // the close frame was queued: nothing may follow
-		deaf       bool // the peer's close frame could not be recognised any more
-		broken     bool // nothing can be written any more
-		readerGone bool
-		event      chan struct{} // made by finish: something it waits for happened
+		identity
+		work
+		outbox
+		ending
 	}
+}
+
+// reading is the state of the reading goroutine.
+type reading struct {
+	in      idleread.Reader
+	dec     wire.Decoder
+	rate    int64 // when the rate limit's bucket will be full again, of Gateway.now
+	helloed bool
+	discard bool // the stream has no known position any more: its bytes are skipped
+}
+
+// links are a session's places in the hub.
+type links struct {
+	slot         uint8
+	index        int
+	user         ids.UserID
+	older, newer *session
+}
+
+// identity is who a session is. The user is "" before the sign-in.
+type identity struct {
+	caller api.Caller
+	token  string
+	feed   feed.Session // nil without sync
+}
+
+// work is what a session is doing for its client.
+type work struct {
+	calls    []openCall
+	cancelOp context.CancelFunc // of the sign-in under way
+	ack      *ackLoop
+}
+
+// ending is how far the end has come.
+type ending struct {
+	closing    bool
+	sealed     bool // the close frame was queued: nothing may follow
+	deaf       bool // the peer's close frame could not be recognised any more
+	broken     bool // nothing can be written any more
+	readerGone bool
+	event      chan struct{} // made by finish: something it waits for happened
 }
 
 func newSession(g *Gateway, conn net.Conn, addr netip.Addr, userAgent string) *session {
 	now := g.now()
 	s := &session{
 		g: g, conn: conn, addr: addr, userAgent: userAgent, born: now,
-		shard: g.shards[rand.IntN(len(g.shards))],
-		dec:   wire.Decoder{Masked: true, Max: wire.MaxMessage},
+		shard:   g.shards[g.turn.Add(1)%uint64(len(g.shards))],
+		reading: reading{dec: wire.Decoder{Masked: true, Max: wire.MaxMessage}},
 	}
 	s.heard.Store(now)
 	s.wrote.Store(now - int64(g.times.flushMax)) // so that the answer to hello goes out at once
