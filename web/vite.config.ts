@@ -22,8 +22,9 @@ export default defineConfig({
     },
     server: {
         proxy: {
-            "/_matrix": { target: server, changeOrigin: false },
-            "/_hubbub": { target: server, changeOrigin: false, ws: true },
+            "/_matrix": { target: server, changeOrigin: true },
+            // The server lets WebSockets in from its own address only, so the proxy comes from there.
+            "/_hubbub": { target: server, changeOrigin: true, ws: true, headers: { Origin: server } },
         },
     },
     test: {
