@@ -35,6 +35,9 @@ type Account struct {
 	// Logins counts the sessions ever begun, so that a command that ends all
 	// devices notices one that it did not find.
 	Logins uint64 `json:"logins,omitempty"`
+	// ProfileBytes is what the profile takes, so that its bound is kept without
+	// reading all of it.
+	ProfileBytes int `json:"profile_bytes,omitempty"`
 }
 
 // Device is one session of a user. spec: client-server §Device Management.

@@ -16,6 +16,11 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/tables"
 )
 
+// MaxDataBytes bounds the content of one type of account data. A request can
+// hold less; edits that add to what is there, tags and push rules, must end
+// somewhere.
+const MaxDataBytes = 512 << 10
+
 // Data is account data, of the user or of one room.
 type Data struct {
 	Room ids.RoomID `json:"-"`
@@ -26,7 +31,8 @@ type Data struct {
 	Seq ids.Seq `json:"seq"`
 }
 
-// SetData replaces account data. spec: client-server §Client Config.
+// SetData replaces account data. M_TOO_LARGE beyond MaxDataBytes. spec:
+// client-server §Client Config.
 type SetData struct {
 	command
 	Room    ids.RoomID
@@ -78,6 +84,9 @@ func (c *SetData) Apply(tx *partition.Tx) (any, error) {
 			return nil, err
 		}
 	}
+	if len(content) > MaxDataBytes {
+		return nil, merr.TooLargeErr("The account data is larger than %d bytes", MaxDataBytes)
+	}
 	if old != nil {
 		if string(old.Content) == string(content) {
 			return nil, nil
@@ -86,42 +95,6 @@ func (c *SetData) Apply(tx *partition.Tx) (any, error) {
 	}
 	s := emit(tx, p, Change{Kind: ChangeAccountData, Room: c.Room, Type: c.Type})
 	put(tx, k, &Data{Content: content, Seq: s})
-	return nil, nil
-}
-
-// SetProfile sets a profile field; a nil Value removes it. The value is JSON.
-type SetProfile struct {
-	command
-	Field string
-	Value jsontext.Value
-}
-
-// NewSetProfile returns the command.
-func NewSetProfile(user ids.UserID, field string, value jsontext.Value) *SetProfile {
-	return &SetProfile{command{user}, field, value}
-}
-
-var _ partition.Command = (*SetProfile)(nil)
-
-// Name implements partition.Command.
-func (c *SetProfile) Name() string { return "set_profile" }
-
-// Prepare implements partition.Command.
-func (c *SetProfile) Prepare(ctx context.Context, p *partition.Prep) error {
-	return p.Pin(ctx, c.at(p).account())
-}
-
-// Apply implements partition.Command.
-func (c *SetProfile) Apply(tx *partition.Tx) (any, error) {
-	p := c.in(tx)
-	if get[Account](tx, p.account()) == nil {
-		return nil, merr.NotFoundErr("No such user")
-	}
-	if c.Value == nil {
-		tx.Delete(p.profile(c.Field))
-	} else {
-		tx.Put(p.profile(c.Field), c.Value, nil)
-	}
 	return nil, nil
 }
 

@@ -28,18 +28,27 @@ func NewReader(st storage.Store, count int) *Reader { return &Reader{st, count} 
 func (r *Reader) Place(user ids.UserID) Place { return PlaceOf(user, r.count) }
 
 func one[T any](ctx context.Context, r *Reader, k storage.Key) (*T, error) {
+	row, err := r.row(ctx, k)
+	if err != nil || row == nil {
+		return nil, err
+	}
+	v := new(T)
+	if err := decode(row, v); err != nil {
+		return nil, fmt.Errorf("row of table %d: %w", k.Table, err)
+	}
+	return v, nil
+}
+
+// row reads one row. A name that is too long for a key names nothing.
+func (r *Reader) row(ctx context.Context, k storage.Key) ([]byte, error) {
+	if k.Check() != nil {
+		return nil, nil
+	}
 	rows, err := r.st.Get(ctx, k)
 	if err != nil {
 		return nil, fmt.Errorf("read table %d: %w", k.Table, err)
 	}
-	if rows[0] == nil {
-		return nil, nil
-	}
-	v := new(T)
-	if err := decode(rows[0], v); err != nil {
-		return nil, fmt.Errorf("row of table %d: %w", k.Table, err)
-	}
-	return v, nil
+	return rows[0], nil
 }
 
 // scan reads a stretch of one of the user's tables to its end.
@@ -110,6 +119,75 @@ func (r *Reader) Profile(ctx context.Context, user ids.UserID) (map[string]jsont
 	return out, err
 }
 
+// ProfileField returns one profile field as JSON, nil if there is none.
+func (r *Reader) ProfileField(ctx context.Context, user ids.UserID, field string) (jsontext.Value, error) {
+	return r.row(ctx, r.Place(user).profile(field))
+}
+
+// Names is what a user is called.
+type Names struct {
+	User ids.UserID
+	// DisplayName and AvatarURL are "" where there is none.
+	DisplayName, AvatarURL string
+}
+
+// usersPage is how many users one read of Users takes.
+const usersPage = 1000
+
+// Users lists the users of one partition behind a user ID ("" to begin), in
+// order, with their names. There are no more when it returns none.
+func (r *Reader) Users(ctx context.Context, p ids.Partition, after ids.UserID) ([]Names, error) {
+	from := ""
+	if after != "" {
+		from = string(after) + "\x00"
+	}
+	rows, err := r.st.Scan(ctx, storage.Range{Partition: p, Table: tables.Users, From: from, Limit: usersPage})
+	if err != nil || len(rows) == 0 {
+		return nil, wrap("scan users", err)
+	}
+	out := make([]Names, len(rows))
+	keys := make([]storage.Key, 0, 2*len(rows))
+	for i, row := range rows {
+		out[i].User = ids.UserID(row.Sort)
+		place := Place{p, out[i].User}
+		keys = append(keys, place.profile(FieldDisplayName), place.profile(FieldAvatarURL))
+	}
+	values, err := r.st.Get(ctx, keys...)
+	if err != nil {
+		return nil, wrap("read names", err)
+	}
+	for i := range out {
+		out[i].DisplayName, out[i].AvatarURL = text(values[2*i]), text(values[2*i+1])
+	}
+	return out, nil
+}
+
+// Names returns what a user is called, nil if there is no such user.
+func (r *Reader) Names(ctx context.Context, user ids.UserID) (*Names, error) {
+	p := r.Place(user)
+	rows, err := r.st.Get(ctx, p.account(), p.profile(FieldDisplayName), p.profile(FieldAvatarURL))
+	if err != nil || rows[0] == nil {
+		return nil, wrap("read names", err)
+	}
+	return &Names{User: user, DisplayName: text(rows[1]), AvatarURL: text(rows[2])}, nil
+}
+
+func wrap(what string, err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", what, err)
+	}
+	return err
+}
+
+// text reads a JSON string; whatever else is stored is "".
+func text(row []byte) string {
+	var s string
+	if row == nil || decode(row, &s) != nil {
+		return ""
+	}
+	return s
+}
+
 // Membership returns one room of a user's list.
 func (r *Reader) Membership(ctx context.Context, user ids.UserID, room ids.RoomID) (*Membership, error) {
 	return one[Membership](ctx, r, r.Place(user).membership(room))
@@ -175,11 +253,7 @@ func (r *Reader) dataRange(ctx context.Context, user ids.UserID, from, to string
 
 // Filter returns a stored filter.
 func (r *Reader) Filter(ctx context.Context, user ids.UserID, id string) (jsontext.Value, error) {
-	rows, err := r.st.Get(ctx, r.Place(user).key(tables.Filter, id))
-	if err != nil {
-		return nil, fmt.Errorf("read filter: %w", err)
-	}
-	return rows[0], nil
+	return r.row(ctx, r.Place(user).key(tables.Filter, id))
 }
 
 // Changes returns what changed for a user above after and up to upTo.

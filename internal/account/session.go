@@ -71,11 +71,13 @@ func (c *Register) Apply(tx *partition.Tx) (any, error) {
 	}
 	a := c.Account
 	a.CreatedTS = tx.Now
+	if c.DisplayName != "" {
+		name := encode(c.DisplayName)
+		a.ProfileBytes = fieldBytes(FieldDisplayName, name)
+		tx.Put(p.profile(FieldDisplayName), name, nil)
+	}
 	put(tx, p.account(), &a)
 	tx.Put(storage.Key{Partition: p.Partition, Table: tables.Users, Sort: string(p.User)}, []byte{}, nil)
-	if c.DisplayName != "" {
-		tx.Put(p.profile("displayname"), encode(c.DisplayName), nil)
-	}
 	if c.Session != nil {
 		c.Session.start(tx, p)
 	}

@@ -51,6 +51,8 @@ const (
 	CannotLeaveNoticeRoom  Code = "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM"
 	ResourceLimitExceeded  Code = "M_RESOURCE_LIMIT_EXCEEDED"
 	UnknownPos             Code = "M_UNKNOWN_POS"
+	ProfileTooLarge        Code = "M_PROFILE_TOO_LARGE"
+	KeyTooLarge            Code = "M_KEY_TOO_LARGE"
 )
 
 // Error is an answer to a client. Status is an HTTP status; Extra are further

@@ -1,0 +1,171 @@
+// Package discovery serves what a client asks to learn about the server: which
+// versions and features it has, where it is, what the caller may do. spec:
+// client-server §API Versions, §Well-known URIs, §Capabilities negotiation.
+//
+// Answers depend on the configuration alone, never on what the request says
+// about the host.
+package discovery
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+)
+
+// Deps are what the module tells.
+type Deps struct {
+	// Server is the server name, Version the program's version.
+	Server, Version string
+	// BaseURL is where clients reach the server, "" if that is not known.
+	BaseURL      string
+	Registration config.RegistrationMode
+	TestMode     bool
+	// Support says whom users can turn to, nil if nobody was named.
+	Support *Support
+}
+
+// Support is who answers questions about the server. It has at least one contact
+// or a page. spec: client-server §GET /.well-known/matrix/support.
+type Support struct {
+	Contacts []Contact `json:"contacts,omitempty"`
+	Page     string    `json:"support_page,omitempty"`
+}
+
+// Contact is one who can be asked; MatrixID or Email is set.
+type Contact struct {
+	MatrixID string `json:"matrix_id,omitempty"`
+	Email    string `json:"email_address,omitempty"`
+	// Role is m.role.admin or m.role.security.
+	Role string `json:"role"`
+}
+
+// versions are the versions of the specification that the server has.
+//
+// A version is named when what clients switch on by it works; that a server lacks
+// an endpoint they learn from 404 M_UNRECOGNIZED. Clients take a version for a
+// promise of all before it, so the list has no gaps:
+//
+//   - r0.5.0 to r0.6.1: paths of r0 are answered; lazy loading of members;
+//   - v1.1: the paths of v3;
+//   - v1.2: registration tokens, restricted rooms, is_guest;
+//   - v1.3: refresh tokens, knock_restricted, /messages without from.
+//
+// v1.4 is not named: clients then leave threads and counting their unread messages
+// to the server. What later versions brought and this server has is in features.
+func versions() []string { return []string{"r0.5.0", "r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3"} }
+
+// features are the names by which clients find single features that belong to
+// versions which are not named yet.
+func features() map[string]bool {
+	return map[string]bool{
+		// Read receipts that only their sender sees (v1.4).
+		"org.matrix.msc2285.stable": true,
+		// Push rules that look at m.mentions (v1.7).
+		"org.matrix.msc3952_intentional_mentions": true,
+		// Profile fields of any name (v1.16), under the stable and the old path.
+		"uk.tcpip.msc4133":        true,
+		"uk.tcpip.msc4133.stable": true,
+	}
+}
+
+// Module holds the answers, which are made once.
+type Module struct {
+	versions, client, support, capabilities, info jsontext.Value
+}
+
+// New returns the module. It fails if d.Support is no answer.
+func New(d Deps) (*Module, error) {
+	if d.Support != nil && len(d.Support.Contacts) == 0 && d.Support.Page == "" {
+		return nil, errors.New("discovery: support names nobody")
+	}
+	m := &Module{}
+	var support, client any
+	if d.Support != nil {
+		support = d.Support
+	}
+	if d.BaseURL != "" {
+		client = map[string]any{"m.homeserver": map[string]string{"base_url": strings.TrimSuffix(d.BaseURL, "/")}}
+	}
+	for _, a := range []struct {
+		to *jsontext.Value
+		v  any
+	}{
+		{&m.versions, map[string]any{"versions": versions(), "unstable_features": features()}},
+		{&m.client, client},
+		{&m.support, support},
+		{&m.capabilities, map[string]any{"capabilities": capabilities()}},
+		{&m.info, map[string]any{
+			"server_name": d.Server, "version": d.Version, "registration": d.Registration, "test_mode": d.TestMode,
+		}},
+	} {
+		if a.v == nil {
+			continue
+		}
+		var err error
+		if *a.to, err = json.Marshal(a.v, json.Deterministic(true)); err != nil {
+			return nil, fmt.Errorf("discovery: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// capabilities: spec client-server §Capabilities negotiation.
+func capabilities() map[string]any {
+	type enabled struct {
+		Enabled bool `json:"enabled"`
+	}
+	available := make(map[string]string)
+	for _, v := range event.Supported() {
+		available[v] = "stable"
+	}
+	return map[string]any{
+		"m.room_versions":   map[string]any{"default": event.DefaultVersion, "available": available},
+		"m.change_password": enabled{true},
+		"m.profile_fields":  enabled{true},
+		"m.set_displayname": enabled{true},
+		"m.set_avatar_url":  enabled{true},
+		"m.3pid_changes":    enabled{false},
+		"m.get_login_token": enabled{false},
+	}
+}
+
+// Routes are the routes of the module.
+func (m *Module) Routes() []api.Route {
+	const v3 = "/_matrix/client/v3"
+	return []api.Route{
+		open("getVersions", "/_matrix/client/versions", fixed(m.versions)),
+		open("getWellknown", "/.well-known/matrix/client", fixed(m.client)),
+		open("getWellknownSupport", "/.well-known/matrix/support", fixed(m.support)),
+		open("", "/_hubbub/v1/info", fixed(m.info)),
+		own("getCapabilities", v3+"/capabilities", fixed(m.capabilities)),
+		// There are no application services that could bridge to other networks.
+		own("getProtocols", v3+"/thirdparty/protocols", fixed(api.Empty)),
+		// Clients that get no TURN server go on without one; an error they repeat.
+		own("getTurnServer", v3+"/voip/turnServer", fixed(api.Empty)),
+	}
+}
+
+func open(op, path string, h api.Handler) api.Route {
+	return api.Route{Method: http.MethodGet, Path: path, Op: op, Auth: api.AuthNone, Rate: api.RateNone, Handle: h}
+}
+
+func own(op, path string, h api.Handler) api.Route {
+	return api.Route{Method: http.MethodGet, Path: path, Op: op, Auth: api.AuthUser, Rate: api.RateNone, Guest: true, Handle: h}
+}
+
+// fixed answers always the same, and 404 M_NOT_FOUND if that is nothing.
+func fixed(v jsontext.Value) api.Handler {
+	if v == nil {
+		return func(*api.Request) (any, error) { return nil, merr.NotFoundErr("There is nothing about that") }
+	}
+	return func(*api.Request) (any, error) { return v, nil }
+}
