@@ -75,8 +75,8 @@ function lastShown(room: Room, me: string): ReturnType<typeof toEntry> {
 }
 
 /**
- * What is unread after the last event that was read or written from here. The server's counts come only with complete
- * sync frames; pushed messages are counted by the push rules. Where the last read event is not loaded, the larger holds.
+ * What is unread after the last event that was read or written by this person, by the push rules: a pushed message need
+ * not bring the server's counts with it. Where the last read event is not loaded, the larger of both counts holds.
  */
 function countUnread(client: MatrixClient, room: Room, me: string): { unread: number; mentions: number } {
     const readUpTo = room.getEventReadUpTo(me);
