@@ -141,11 +141,23 @@ func (s *session) send(l *live, frame []byte) {
 	if !s.mu.live {
 		return // woken by whoever ended that
 	}
-	if !s.sink.Send(frame) {
-		s.mu.full, s.mu.dirty, s.mu.live = true, true, false
+	if s.sink.Send(frame) {
+		s.req.Since.At[l.p] = l.rec.Seq
 		return
 	}
-	s.req.Since.At[l.p] = l.rec.Seq
+	s.mu.full, s.mu.dirty, s.mu.live = true, true, false
+}
+
+// offer gives a frame to the sink. The lock is held around it, because Drained may
+// come before the refusal has been noted.
+func (s *session) offer(frame []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sink.Send(frame) {
+		return true
+	}
+	s.mu.full, s.mu.dirty, s.mu.live = true, true, false
+	return false
 }
 
 // skip moves a live session past a record that it does not want.
@@ -239,10 +251,7 @@ func (s *session) push() error {
 		b := append(make([]byte, 0, len(r.join)+1024), `{"op":"sync","next_batch":"`...)
 		b = append(append(b, r.next.Token()...), '"')
 		b = append(r.appendBody(b), '}')
-		if !s.sink.Send(b) {
-			s.mu.Lock()
-			s.mu.full, s.mu.dirty = true, true
-			s.mu.Unlock()
+		if !s.offer(b) {
 			return nil
 		}
 	}
