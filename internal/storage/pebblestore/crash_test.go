@@ -39,7 +39,7 @@ func mustClose(t *testing.T, s *pebblestore.Store) {
 // TestCrash takes images of the disk while commits run, each with an arbitrary
 // part of what was not synced, and opens them.
 func TestCrash(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := seeded(t, seed)
 			fs := vfs.NewCrashableMem()
@@ -55,7 +55,7 @@ func TestCrash(t *testing.T) {
 			wg.Go(func() {
 				defer close(stop)
 				next := int64(0)
-				for range 12 {
+				for range 8 {
 					for next += r.Int64N(60); w.parts[0].acked.Load() < next; {
 						if err := s.Err(); err != nil {
 							t.Error(err)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
 
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/storage"
@@ -39,6 +40,7 @@ func opener(dir func(testing.TB) string, fs func() vfs.FS) func(testing.TB) stor
 }
 
 func TestConformance(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent()) // failed stores of other tests leave theirs
 	t.Run("Disk", func(t *testing.T) {
 		storagetest.Run(t, opener(testing.TB.TempDir, func() vfs.FS { return nil }))
 	})

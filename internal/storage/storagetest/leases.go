@@ -177,12 +177,21 @@ func testConcurrentAcquire(t *testing.T, h *harness) {
 func testFencedWhileCommitting(t *testing.T, h *harness) {
 	k := key(1, 1, "e", "owner")
 	var wg sync.WaitGroup
-	defer wg.Wait()
+	stop := make(chan struct{}) // for a store that never fences
+	defer func() {
+		close(stop)
+		wg.Wait()
+	}()
 	for round := range 15 {
 		l := h.acquire(1, ids.NodeID(fmt.Sprintf("n%d", round)))
 		for range 4 { // each still at work when the next node takes over
 			wg.Go(func() {
 				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
 					var b storage.Batch
 					b.Put(k, fmt.Appendf(nil, "%d", l.Epoch))
 					err := h.Store.Commit(ctx(), 1, l.Epoch, &b)
