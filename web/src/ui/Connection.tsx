@@ -33,5 +33,5 @@ function Countdown({ until }: { until: number | undefined }): JSX.Element | null
     }, []);
     if (until === undefined) return null;
     const seconds = Math.ceil((until - now) / 1000);
-    return <>{seconds > 0 ? `Next attempt in ${seconds} s.` : "Trying…"}</>;
+    return <>{seconds > 0 ? `Next attempt in ${seconds}\u00a0s.` : "Trying…"}</>;
 }

@@ -76,6 +76,7 @@ export function Field(props: {
                     autocomplete={props.autoComplete ?? "off"}
                     autocapitalize="none"
                     spellcheck={false}
+                    autofocus={props.autoFocus ?? false /* where a dialog looks when it opens */}
                     required={props.required ?? false}
                     placeholder={props.placeholder ?? ""}
                     aria-describedby={props.hint ? `${id}-hint` : undefined}
