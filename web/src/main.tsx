@@ -5,7 +5,11 @@ import { browserOptions, watchLife } from "./platform/browser.ts";
 import { applyTheme, loadTheme } from "./platform/theme.ts";
 import { Root } from "./ui/Root.tsx";
 import { watchRoute } from "./ui/route.ts";
-import "./ui/styles.css";
+import "./ui/styles/base.css";
+import "./ui/styles/parts.css";
+import "./ui/styles/welcome.css";
+import "./ui/styles/shell.css";
+import "./ui/styles/room.css";
 
 applyTheme(loadTheme());
 watchRoute();
