@@ -113,14 +113,14 @@ func (w *workload) run(stop <-chan struct{}) error {
 				errs[i] = w.commit(context.Background(), p)
 			}
 		})
-		readers.Go(func() {
-			for !closed(ended) {
-				if w.read(p) != nil {
-					return
-				}
-			}
-		})
 	}
+	readers.Go(func() {
+		for i := 0; !closed(ended); i++ {
+			if w.read(w.parts[i%len(w.parts)]) != nil {
+				return
+			}
+		}
+	})
 	writers.Wait()
 	close(ended)
 	readers.Wait()
