@@ -22,7 +22,7 @@ BIN := bin/hubbub
 WEB_DEPS := web/node_modules/.package-lock.json
 WEB_BUNDLE := web/dist/index.html
 WEB_SOURCES := $(shell find web \( -path web/node_modules -o -path web/dist -o -path web/test \) -prune -o -type f ! -name '*.go' -print)
-GO_DIRS := cmd internal web/embed.go
+GO_DIRS := cmd internal test web/embed.go
 
 # CI runs the same tests under the race detector and in random order, never twice.
 GO_TEST := $(GO) test -timeout 15m
@@ -98,7 +98,7 @@ gen: ## write the generated files anew
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZ_SECONDS
-	@for dir in $$(grep -rlE --include='*_test.go' '^func Fuzz' cmd internal | xargs -r dirname | sort -u); do \
+	@for dir in $$(grep -rlE --include='*_test.go' '^func Fuzz' cmd internal test | xargs -r dirname | sort -u); do \
 		for target in $$($(GO) test -list '^Fuzz' "./$$dir" | grep '^Fuzz'); do \
 			echo "fuzz $$dir $$target"; \
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_SECONDS)s "./$$dir"; \
@@ -111,7 +111,7 @@ bench: build ## measure a server under load (ARGS="--help")
 
 # named runs the tests whose names begin with $(1), and refuses to run none.
 define named
-	@dirs="$$(grep -rlE --include='*_test.go' '^func $(1)' cmd internal | xargs -r dirname | sort -u | sed 's|^|./|')"; \
+	@dirs="$$(grep -rlE --include='*_test.go' '^func $(1)' cmd internal test | xargs -r dirname | sort -u | sed 's|^|./|')"; \
 		[ -n "$$dirs" ] || { echo "no test begins with $(1)" >&2; exit 1; }; \
 		$(2) $(GO) test -count=1 -timeout 0 -v -run '^$(1)' $$dirs
 endef

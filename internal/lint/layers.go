@@ -81,7 +81,7 @@ func beside() []besideRule {
 		},
 		{
 			"internal/wsclient", slices.Concat(l0, wire),
-			[]string{"internal/bench"},
+			[]string{"internal/bench", "test"},
 			"it is the other side of the wire and shares nothing with the server but the frames",
 		},
 		{
@@ -94,6 +94,13 @@ func beside() []besideRule {
 			[]string{"internal"},
 			[]string{"cmd"},
 			"a simulation runs the server; the server does not know of it",
+		},
+		{
+			// Below test/: whole servers, seen from outside.
+			"test",
+			[]string{"internal/app", "internal/config", "internal/wsclient", "internal/lint/skip"},
+			nil,
+			"it tests the server as its clients see it, and must not depend on how it is made",
 		},
 		{
 			"internal/lint", nil, nil,

@@ -248,11 +248,16 @@ func (o *Owner) runBatch(first *task) error {
 		}
 		break
 	}
+	if ackEarly {
+		o.answer(nil)
+	}
 	err := o.commit()
 	if err == nil {
 		o.publish()
 	}
-	o.answer(err)
+	if !ackEarly {
+		o.answer(err)
+	}
 	o.resetBatch()
 	return err
 }

@@ -1,0 +1,5 @@
+//go:build mutant_ack_early
+
+package partition
+
+const ackEarly = true

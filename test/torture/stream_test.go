@@ -1,0 +1,250 @@
+package torture
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/wsclient"
+)
+
+// syncBody is the part of a sync response that streams look at.
+type syncBody struct {
+	NextBatch   string    `json:"next_batch"`
+	AccountData eventList `json:"account_data"`
+	Rooms       struct {
+		Join, Leave map[string]roomBody
+		Invite      map[string]json.RawMessage
+	} `json:"rooms"`
+}
+
+type eventList struct {
+	Events []json.RawMessage `json:"events"`
+}
+
+type roomBody struct {
+	Timeline struct {
+		eventList
+		Limited   bool   `json:"limited"`
+		PrevBatch string `json:"prev_batch"`
+	} `json:"timeline"`
+	State       eventList `json:"state"`
+	AccountData eventList `json:"account_data"`
+	Ephemeral   eventList `json:"ephemeral"`
+}
+
+// streamer follows sync with one device.
+type streamer struct {
+	d *device
+	s *Stream
+	// last is the last event seen in each room.
+	last map[string]string
+
+	mu struct {
+		sync.Mutex
+		marks map[string]bool // of the fences that were seen, see run.fence
+	}
+	since string
+	// Of sockets: the marks after since, and what has come and is not applied.
+	frames chan []byte
+}
+
+func newStreamer(d *device, transport string) *streamer {
+	st := &streamer{d: d, s: &Stream{User: d.user, Device: d.name, Transport: transport}, last: map[string]string{}}
+	st.mu.marks = map[string]bool{}
+	d.run.rec.Stream(st.s)
+	return st
+}
+
+func (st *streamer) saw(mark string) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.mu.marks[mark]
+}
+
+// longPoll follows /sync until the context ends.
+func (st *streamer) longPoll(ctx context.Context) {
+	for ctx.Err() == nil {
+		q := url.Values{"timeout": {"2000"}}
+		if st.since != "" {
+			q.Set("since", st.since)
+		}
+		a := st.d.call(ctx, "GET", api+"/sync?"+q.Encode(), nil)
+		switch {
+		case a.ok():
+			st.take(ctx, a.body)
+		case a.unknown():
+			st.d.run.srv.awaitUp(ctx)
+		default:
+			st.d.run.rec.Note("C5 %s: /sync was answered %d %s", st.d.user, a.status, a.body)
+			return
+		}
+	}
+}
+
+// socket follows sync frames until the context ends, with a new connection,
+// resumed by since and marks, after each that broke.
+func (st *streamer) socket(ctx context.Context) {
+	var since string
+	var marks map[string]string
+	for ctx.Err() == nil {
+		broken := make(chan error, 1)
+		c, err := wsclient.Dial(ctx, st.d.run.srv.url(), wsclient.Options{
+			Token: st.d.token, Sync: true, Since: since, Marks: marks,
+			OnFrame:      func(f []byte) { st.take(ctx, f) },
+			OnDisconnect: func(err error) { broken <- err },
+		})
+		if err != nil {
+			st.judge(err)
+			st.d.run.srv.awaitUp(ctx)
+			continue
+		}
+		// Now and then the client itself drops the connection.
+		drop := time.After(time.Duration(st.d.rng.IntN(4000)) * time.Millisecond)
+		select {
+		case err := <-broken:
+			st.judge(err)
+		case <-drop:
+			c.Abort()
+		case <-ctx.Done():
+		}
+		_ = c.Close()
+		since, marks = c.Position()
+	}
+}
+
+// judge notes ends of connections that no crash explains.
+func (st *streamer) judge(err error) {
+	ce, ok := err.(*wsclient.CloseError)
+	if ok && ce.Code != 4503 {
+		st.d.run.rec.Note("C5 %s: the socket was closed: %v", st.d.user, ce)
+	}
+}
+
+// take applies a response or a frame. What the context cuts off is not applied.
+func (st *streamer) take(ctx context.Context, raw []byte) {
+	var b syncBody
+	if err := json.Unmarshal(raw, &b); err != nil {
+		st.d.run.rec.Note("C5 %s: malformed sync: %v: %s", st.d.user, err, raw)
+		return
+	}
+	parts := []Part{}
+	if data := counted("", b.AccountData.Events, st.d.user); len(data) > 0 {
+		parts = append(parts, Part{Data: data})
+	}
+	for section, rooms := range map[string]map[string]roomBody{"join": b.Rooms.Join, "leave": b.Rooms.Leave} {
+		for id, r := range rooms {
+			p := Part{
+				Room: id, Section: section, Limited: r.Timeline.Limited,
+				Events: parseEvents(r.Timeline.Events), State: parseEvents(r.State.Events),
+				Data: counted(id, r.AccountData.Events, st.d.user),
+			}
+			if p.Limited && st.last[id] != "" {
+				fill, ok := st.fill(ctx, id, r.Timeline.PrevBatch)
+				if !ok {
+					return // the run is over
+				}
+				p.Fill = fill
+			}
+			parts = append(parts, p)
+		}
+	}
+	now := st.d.run.rec.Now()
+	for i := range parts {
+		p := &parts[i]
+		p.At = now
+		if n := len(p.Events); n > 0 {
+			st.last[p.Room] = p.Events[n-1].ID
+		}
+		for _, e := range p.Events {
+			if strings.HasPrefix(e.Mark, fencePrefix) {
+				st.mu.Lock()
+				st.mu.marks[e.Mark] = true
+				st.mu.Unlock()
+			}
+		}
+	}
+	st.s.Parts = append(st.s.Parts, parts...)
+	if b.NextBatch != "" {
+		st.since = b.NextBatch
+	}
+}
+
+// fill reads what a limited timeline left out, back to the last event that is
+// known, oldest first.
+func (st *streamer) fill(ctx context.Context, room, from string) ([]Event, bool) {
+	var out []Event
+	for ctx.Err() == nil {
+		q := url.Values{"dir": {"b"}, "limit": {"50"}, "from": {from}}
+		a := st.d.call(ctx, "GET", path("rooms", room, "messages")+"?"+q.Encode(), nil)
+		if a.unknown() {
+			st.d.run.srv.awaitUp(ctx)
+			continue
+		}
+		var page struct {
+			Chunk []json.RawMessage `json:"chunk"`
+			End   string            `json:"end"`
+		}
+		if err := json.Unmarshal(a.body, &page); err != nil || !a.ok() {
+			// Who has been kicked meanwhile reads less; the part is then of a
+			// room that is left, and judged as such.
+			st.d.run.rec.Note("C5 %s: /messages from prev_batch was answered %d %s", st.d.user, a.status, a.body)
+			return nil, false
+		}
+		for _, raw := range page.Chunk {
+			e := parseEvent(raw)
+			if e.ID == st.last[room] {
+				slices.Reverse(out)
+				return out, true
+			}
+			out = append(out, e)
+		}
+		if page.End == "" {
+			slices.Reverse(out)
+			return out, true
+		}
+		from = page.End
+	}
+	return nil, false
+}
+
+// counted finds the values that are counted in account data.
+func counted(room string, events []json.RawMessage, user string) map[string]int {
+	out := map[string]int{}
+	for _, raw := range events {
+		var e struct {
+			Type    string `json:"type"`
+			Content struct {
+				N    *int `json:"n"`
+				Tags map[string]struct {
+					Order float64 `json:"order"`
+				} `json:"tags"`
+			} `json:"content"`
+		}
+		if json.Unmarshal(raw, &e) != nil {
+			continue
+		}
+		if e.Content.N != nil && strings.HasPrefix(e.Type, dataPrefix) {
+			out[dataKey(user, room, e.Type)] = *e.Content.N
+		}
+		for tag, v := range e.Content.Tags {
+			out[dataKey(user, room, tag)] = int(math.Round(v.Order * tagScale))
+		}
+	}
+	return out
+}
+
+// The names of counted data, and how a tag's order counts.
+const (
+	dataPrefix  = "test.data."
+	tagScale    = 1e6
+	fencePrefix = "fence-"
+)
+
+func dataKey(user, room, typ string) string { return fmt.Sprintf("%s/%s/%s", user, room, typ) }

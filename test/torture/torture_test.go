@@ -1,0 +1,111 @@
+package torture
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+)
+
+// The environment of a run: how often to kill, with which seed, where to keep
+// the histories of runs that failed.
+const (
+	killsEnv = "HUBBUB_TEST_KILLS"
+	seedEnv  = "HUBBUB_TEST_SEED"
+	keepEnv  = "HUBBUB_TEST_KEEP"
+)
+
+// killsPerRun are the kills on one data directory; more kills are more runs.
+const killsPerRun = 50
+
+func number(t *testing.T, env string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(env)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", env, err)
+	}
+	return n
+}
+
+// TestTortureKills kills the server at random moments and checks what it promised.
+func TestTortureKills(t *testing.T) {
+	kills := uint64(8)
+	if os.Getenv("CI") == "true" {
+		kills = killsPerRun
+	}
+	kills = number(t, killsEnv, kills)
+	seed := number(t, seedEnv, rand.Uint64())
+	binary := build(t, "")
+	for n := 0; kills > 0; n++ {
+		now := min(kills, killsPerRun)
+		kills -= now
+		run := seed + uint64(n)
+		t.Logf("seed %d, %d kills; again: %s=%d %s=%d go test -run TestTortureKills ./test/torture", run, now, seedEnv, run, killsEnv, now)
+		h := torture(t, binary, run, int(now))
+		report(t, h)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// report checks a history and says what it holds.
+func report(t *testing.T, h *History) {
+	t.Helper()
+	ok, unknown, refused, repeated := 0, 0, 0, 0
+	kinds := map[Kind]int{}
+	for _, op := range h.Ops {
+		switch op.Outcome {
+		case OK:
+			ok++
+			kinds[op.Kind]++
+		case Unknown:
+			unknown++
+		default:
+			refused++
+		}
+		repeated += max(0, len(op.Answers)-1)
+	}
+	parts, limited := 0, 0
+	for _, s := range h.Streams {
+		parts += len(s.Parts)
+		for _, p := range s.Parts {
+			if p.Limited {
+				limited++
+			}
+		}
+	}
+	t.Logf("%d kills, %d operations acknowledged, %d without an answer, %d refused, %d repeated; %v", h.Kills, ok, unknown, refused, repeated, kinds)
+	t.Logf("%d rooms, %d streams with %d parts, %d of them limited", len(h.Final.Rooms), len(h.Streams), parts, limited)
+	for _, b := range Check(h) {
+		t.Error(b)
+	}
+	if t.Failed() {
+		keep(t, h)
+	}
+}
+
+// keep writes a history to where it can be looked at.
+func keep(t *testing.T, h *History) {
+	t.Helper()
+	dir := os.Getenv(keepEnv)
+	if dir == "" {
+		return
+	}
+	b, err := json.Marshal(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, fmt.Sprintf("history-%d.json", h.Seed))
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("history kept in %s", file)
+}

@@ -1,0 +1,303 @@
+package torture
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// The size of a run.
+const (
+	staticUsers  = 4 // stay in the base rooms
+	dynamicUsers = 4 // come and go, are invited and kicked
+	baseRooms    = 3
+	maxRooms     = 40
+	password     = "a password for tests"
+	// thinkTime is the most a client waits between two operations: so long that
+	// the server, not the number of events, sets the pace of a run.
+	thinkTime = 80 * time.Millisecond
+)
+
+// worker is a client that writes.
+type worker struct {
+	*device
+	static bool
+	n      int // counts what it writes
+	sent   []*sent
+	own    []string // event IDs of its messages, to redact
+}
+
+// sent is a request that was acknowledged and may be sent again.
+type sent struct {
+	op   *Op
+	path string
+	body any
+}
+
+// board is what workers tell each other: rooms and events that are there.
+type board struct {
+	mu struct {
+		sync.Mutex
+		base, more []string
+		events     map[string][]string
+	}
+}
+
+func (b *board) addRoom(base bool, id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if base {
+		b.mu.base = append(b.mu.base, id)
+	} else {
+		b.mu.more = append(b.mu.more, id)
+	}
+}
+
+func (b *board) crowded() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.mu.more) >= maxRooms
+}
+
+// room picks a room, a base room mostly.
+func (b *board) room(rng *rand.Rand, baseOnly bool) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !baseOnly && len(b.mu.more) > 0 && rng.IntN(8) == 0 {
+		return b.mu.more[rng.IntN(len(b.mu.more))]
+	}
+	return b.mu.base[rng.IntN(len(b.mu.base))]
+}
+
+func (b *board) addEvent(room, id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := append(b.mu.events[room], id)
+	if len(list) > 50 {
+		list = list[1:]
+	}
+	b.mu.events[room] = list
+}
+
+func (b *board) event(rng *rand.Rand, room string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := b.mu.events[room]
+	if len(list) == 0 {
+		return ""
+	}
+	return list[rng.IntN(len(list))]
+}
+
+// work writes until stop is closed, and then finishes what it began.
+func (w *worker) work(stop <-chan struct{}) {
+	type choice struct {
+		weight int
+		do     func()
+	}
+	choices := []choice{
+		{50, w.send}, {8, w.state}, {6, w.redact}, {5, w.resend}, {8, w.membership}, {2, w.create},
+		{6, w.data}, {3, w.tag}, {3, w.profile}, {8, w.receipt}, {3, w.session}, {4, w.readBack},
+	}
+	total := 0
+	for _, c := range choices {
+		total += c.weight
+	}
+	for {
+		select {
+		case <-stop:
+			return
+		case <-w.run.ctx.Done():
+			return
+		case <-time.After(time.Duration(w.rng.Int64N(int64(thinkTime)))):
+		}
+		pick := w.rng.IntN(total)
+		for _, c := range choices {
+			if pick -= c.weight; pick < 0 {
+				c.do()
+				break
+			}
+		}
+	}
+}
+
+func (w *worker) begin(op Op) *Op {
+	op.User, op.Device = w.user, w.name
+	return w.run.rec.Begin(op)
+}
+
+func (w *worker) send() {
+	room := w.run.board.room(w.rng, false)
+	w.n++
+	op := w.begin(Op{Kind: Send, Room: room, Type: "m.room.message", Txn: fmt.Sprintf("t%d", w.n)})
+	body := map[string]any{"msgtype": "m.text", "body": op.Mark, "mark": op.Mark}
+	p := path("rooms", room, "send", op.Type, op.Txn)
+	if w.insist(op, "PUT", p, body).ok() {
+		w.sent = append(w.sent, &sent{op, p, body})
+		w.own = append(w.own, room, op.EventID)
+		w.run.board.addEvent(room, op.EventID)
+	}
+}
+
+// resend repeats a request that was acknowledged, maybe before a crash.
+func (w *worker) resend() {
+	if len(w.sent) == 0 {
+		return
+	}
+	s := w.sent[w.rng.IntN(len(w.sent))]
+	a := w.call(w.run.ctx, "PUT", s.path, s.body)
+	switch {
+	case a.ok():
+		w.finish(s.op, a)
+	case !a.unknown():
+		w.run.rec.Note("C3 %s was acknowledged, and its repetition was answered %d %s", name(s.op), a.status, a.body)
+	default:
+		w.run.srv.awaitUp(w.run.ctx)
+	}
+}
+
+func (w *worker) state() {
+	room := w.run.board.room(w.rng, true)
+	op := w.begin(Op{Kind: State, Room: room, Type: "test.state", Key: fmt.Sprintf("k%d", w.rng.IntN(5))})
+	w.once(op, "PUT", path("rooms", room, "state", op.Type, op.Key), map[string]any{"mark": op.Mark})
+}
+
+func (w *worker) redact() {
+	if len(w.own) == 0 {
+		return
+	}
+	i := 2 * w.rng.IntN(len(w.own)/2)
+	room, target := w.own[i], w.own[i+1]
+	w.n++
+	op := w.begin(Op{Kind: Redact, Room: room, Type: "m.room.redaction", Target: target, Txn: fmt.Sprintf("r%d", w.n)})
+	p := path("rooms", room, "redact", target, op.Txn)
+	body := map[string]any{"reason": op.Mark}
+	if w.insist(op, "PUT", p, body).ok() {
+		w.sent = append(w.sent, &sent{op, p, body})
+	}
+}
+
+// membership lets dynamic users come and go, and the creator of the base rooms
+// kick and invite them.
+func (w *worker) membership() {
+	room := w.run.board.room(w.rng, true)
+	switch {
+	case !w.static && w.rng.IntN(3) > 0:
+		op := w.begin(Op{Kind: Join, Room: room})
+		w.once(op, "POST", path("rooms", room, "join"), map[string]any{"reason": op.Mark})
+	case !w.static:
+		op := w.begin(Op{Kind: Leave, Room: room})
+		w.once(op, "POST", path("rooms", room, "leave"), map[string]any{"reason": op.Mark})
+	case w.user == w.run.users[0]:
+		kind := []Kind{Kick, Invite}[w.rng.IntN(2)]
+		target := w.run.users[staticUsers+w.rng.IntN(dynamicUsers)]
+		op := w.begin(Op{Kind: kind, Room: room, Target: target})
+		w.once(op, "POST", path("rooms", room, string(kind)), map[string]any{"reason": op.Mark, "user_id": target})
+	}
+}
+
+// create makes a room to which a dynamic user is invited.
+func (w *worker) create() {
+	if w.run.board.crowded() {
+		return
+	}
+	if id := w.makeRoom(w.run.users[staticUsers+w.rng.IntN(dynamicUsers)]); id != "" {
+		w.run.board.addRoom(false, id)
+	}
+}
+
+func (w *worker) makeRoom(invite ...string) string {
+	op := w.begin(Op{Kind: Create})
+	a := w.once(op, "POST", path("createRoom"), map[string]any{
+		"preset": "public_chat", "name": op.Mark, "topic": "torture", "invite": invite,
+		"creation_content": map[string]any{"mark": op.Mark},
+	})
+	op.Room = a.str("room_id")
+	return op.Room
+}
+
+// data writes the next value of account data, of the user or of a room.
+func (w *worker) data() {
+	room, where := "", path("user", w.user)
+	if w.rng.IntN(2) == 0 {
+		room = w.run.board.room(w.rng, true)
+		where = path("user", w.user, "rooms", room)
+	}
+	typ := dataPrefix + w.name
+	w.n++
+	op := w.begin(Op{Kind: Data, Room: room, Key: dataKey(w.user, room, typ), N: w.n})
+	w.once(op, "PUT", where+"/account_data/"+typ, map[string]any{"n": w.n})
+}
+
+func (w *worker) tag() {
+	room, tag := w.run.board.room(w.rng, true), "u.tag"+w.name
+	w.n++
+	op := w.begin(Op{Kind: Data, Room: room, Key: dataKey(w.user, room, tag), N: w.n})
+	w.once(op, "PUT", path("user", w.user, "rooms", room, "tags", tag), map[string]any{"order": float64(w.n) / tagScale})
+}
+
+// profile sets the display name; one device of each user does.
+func (w *worker) profile() {
+	if w.name != firstDevice {
+		return
+	}
+	w.n++
+	op := w.begin(Op{Kind: Data, Key: dataKey(w.user, "", profileKey), N: w.n})
+	w.once(op, "PUT", path("profile", w.user, "displayname"), map[string]any{"displayname": fmt.Sprintf("n%d", w.n)})
+}
+
+const (
+	firstDevice = "D0"
+	profileKey  = "profile"
+)
+
+func (w *worker) receipt() {
+	room := w.run.board.room(w.rng, true)
+	target := w.run.board.event(w.rng, room)
+	if target == "" {
+		return
+	}
+	op := w.begin(Op{Kind: Receipt, Room: room, Target: target})
+	w.once(op, "POST", path("rooms", room, "receipt", "m.read", target), map[string]any{})
+}
+
+// session registers an account, logs in on a further device, or logs such a
+// device out.
+func (w *worker) session() {
+	anonymous := w.run.newDevice("", "", "", w.rng.Uint64())
+	defer anonymous.close()
+	if w.rng.IntN(2) == 0 {
+		w.run.register(anonymous, fmt.Sprintf("x%s-%d", w.mxLocal(), w.rng.Uint32()))
+		return
+	}
+	w.n++
+	op := w.begin(Op{Kind: Login})
+	op.Device = fmt.Sprintf("L%s-%d", w.name, w.n)
+	a := anonymous.once(op, "POST", path("login"), loginBody(w.user, op.Device))
+	op.Token = a.str("access_token")
+	if !a.ok() || w.rng.IntN(2) == 0 {
+		return
+	}
+	anonymous.token = op.Token
+	out := w.begin(Op{Kind: Logout})
+	out.Device = op.Device
+	anonymous.once(out, "POST", path("logout"), map[string]any{})
+}
+
+func (w *worker) mxLocal() string { return local(w.user) + w.name }
+
+// readBack asks for what the worker has just written.
+func (w *worker) readBack() {
+	if len(w.sent) == 0 {
+		return
+	}
+	s := w.sent[len(w.sent)-1]
+	a := w.call(w.run.ctx, "GET", path("rooms", s.op.Room, "event", s.op.EventID), nil)
+	if !a.ok() && !a.unknown() && (w.static || a.status != 404 && a.status != 403) {
+		w.run.rec.Note("C1 %s was acknowledged, and reading it was answered %d %s", name(s.op), a.status, a.body)
+	}
+	if a.unknown() {
+		w.run.srv.awaitUp(w.run.ctx)
+	}
+}
