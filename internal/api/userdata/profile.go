@@ -125,18 +125,11 @@ func (m *Module) changeProfile(r *api.Request, key string, value jsontext.Value)
 }
 
 func (m *Module) updateRooms(ctx context.Context, user ids.UserID) error {
-	var names [2]*string
-	for i, field := range [...]string{account.FieldDisplayName, account.FieldAvatarURL} {
-		value, err := m.Accounts.ProfileField(ctx, user, field)
-		if err != nil {
-			return err
-		}
-		var text string
-		if value != nil && json.Unmarshal(value, &text) == nil {
-			names[i] = &text
-		}
+	n, err := m.Accounts.Names(ctx, user)
+	if err != nil || n == nil {
+		return err
 	}
-	return m.Rooms.UpdateProfile(ctx, user, names[0], names[1])
+	return m.Rooms.UpdateProfile(ctx, user, n.DisplayName, n.AvatarURL)
 }
 
 // checkKey checks the name of a profile field: one that the specification knows,

@@ -33,9 +33,9 @@ const (
 // Rooms carries a user's new names into the rooms.
 type Rooms interface {
 	// UpdateProfile makes the member events of the user in all rooms they are
-	// joined to say what the profile says; nil stands for no such field. It
+	// joined to say what the profile says; "" stands for no such field. It
 	// changes nothing where that is so already.
-	UpdateProfile(ctx context.Context, user ids.UserID, displayName, avatarURL *string) error
+	UpdateProfile(ctx context.Context, user ids.UserID, displayName, avatarURL string) error
 }
 
 // RoomState reads the state of rooms. *room.Reader is one.
