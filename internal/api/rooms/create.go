@@ -1,0 +1,354 @@
+package rooms
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/roomstate"
+)
+
+const (
+	// maxInvites bounds the invites of a new room: each is an effect on another
+	// user that the creator waits for.
+	maxInvites = 500
+	// createAttempts bounds how often the time of a room is moved on because the
+	// same creator made the same room in the same millisecond.
+	createAttempts = 16
+	// undoTimeout bounds giving an alias back after the room was not made.
+	undoTimeout = 10 * time.Second
+)
+
+// createRequest is the body of POST /createRoom.
+type createRequest struct {
+	Visibility      string           `json:"visibility"`
+	AliasName       *string          `json:"room_alias_name"`
+	Name            *string          `json:"name"`
+	Topic           *string          `json:"topic"`
+	Invite          []string         `json:"invite"`
+	Invite3PID      []jsontext.Value `json:"invite_3pid"`
+	RoomVersion     *string          `json:"room_version"`
+	CreationContent jsontext.Value   `json:"creation_content"`
+	InitialState    []initialState   `json:"initial_state"`
+	Preset          string           `json:"preset"`
+	IsDirect        bool             `json:"is_direct"`
+	PowerLevels     jsontext.Value   `json:"power_level_content_override"`
+}
+
+type initialState struct {
+	Type     string         `json:"type"`
+	StateKey string         `json:"state_key"`
+	Content  jsontext.Value `json:"content"`
+}
+
+// plan is a room to be made.
+type plan struct {
+	creator ids.UserID
+	version event.Version
+	public  bool
+	alias   ids.RoomAlias // "" for none
+	first   roomstate.Initial
+	// join and invites are the contents of the member events.
+	join    []byte
+	invites []invitation
+	// given is initial_state without the power levels, which are in first.
+	given       []roomstate.Draft
+	name, topic *string
+}
+
+type invitation struct {
+	user    ids.UserID
+	content []byte
+}
+
+// createRoom: spec client-server §POST /createRoom.
+func (m *Module) createRoom(r *api.Request) (any, error) {
+	var req createRequest
+	if err := api.DecodeBody(r, &req); err != nil {
+		return nil, err
+	}
+	p, err := m.plan(r, &req)
+	if err != nil {
+		return nil, err
+	}
+	ts := m.Clock.Now().UnixMilli()
+	for attempt := range int64(createAttempts) {
+		var id ids.RoomID
+		if id, err = m.create(r.Context, p, ts+attempt); err == nil {
+			return roomAnswer{id}, nil
+		}
+		if !errors.Is(err, errSameRoom) {
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+// plan checks a request and completes what it leaves to the server.
+func (m *Module) plan(r *api.Request, req *createRequest) (*plan, error) {
+	p := &plan{creator: r.Caller.User, name: req.Name, topic: req.Topic}
+	switch req.Visibility {
+	case "public":
+		p.public = true
+	case "", "private":
+	default:
+		return nil, merr.InvalidParamErr("Unknown visibility")
+	}
+	version := event.DefaultVersion
+	if req.RoomVersion != nil {
+		version = *req.RoomVersion
+	}
+	var ok bool
+	if p.version, ok = event.Lookup(version); !ok {
+		return nil, merr.New(http.StatusBadRequest, merr.UnsupportedRoomVersion, "The room version is not supported")
+	}
+	if len(req.Invite3PID) > 0 {
+		return nil, errThirdParty()
+	}
+	var err error
+	if req.AliasName != nil {
+		if p.alias, err = m.newAlias(*req.AliasName); err != nil {
+			return nil, err
+		}
+	}
+	if p.given, err = givenState(req.InitialState, p.creator, p.alias); err != nil {
+		return nil, err
+	}
+	invited, err := invitees(req.Invite)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.preset(req, invited); err != nil {
+		return nil, err
+	}
+	return p, m.memberContents(r.Context, p, invited, req.IsDirect)
+}
+
+// memberContents makes the contents of the member events of a new room.
+func (m *Module) memberContents(ctx context.Context, p *plan, invited []ids.UserID, direct bool) (err error) {
+	if p.join, err = m.withProfile(ctx, memberContent(event.Join, ""), p.creator, true); err != nil {
+		return err
+	}
+	for _, user := range invited {
+		content := memberContent(event.Invite, "")
+		if direct {
+			content = event.SetField(nil, content, "is_direct", []byte("true"))
+		}
+		if content, err = m.withProfile(ctx, content, user, true); err != nil {
+			return err
+		}
+		p.invites = append(p.invites, invitation{user, content})
+	}
+	return nil
+}
+
+func invitees(list []string) ([]ids.UserID, error) {
+	if len(list) > maxInvites {
+		return nil, merr.InvalidParamErr("More than %d users to invite", maxInvites)
+	}
+	var out []ids.UserID
+	for _, s := range list {
+		user, err := ids.ParseUserID(s)
+		if err != nil {
+			return nil, merr.InvalidParamErr("invite has an entry that is no user ID").Because(err)
+		}
+		if !slices.Contains(out, user) {
+			out = append(out, user)
+		}
+	}
+	return out, nil
+}
+
+// newAlias returns the alias with a localpart that a client chose.
+func (m *Module) newAlias(local string) (ids.RoomAlias, error) {
+	a, err := parseAlias("#" + local + ":" + m.Server)
+	if err != nil || a.Server() != m.Server || local == "" {
+		return "", merr.InvalidParamErr("room_alias_name cannot be part of an alias").Because(err)
+	}
+	return a, nil
+}
+
+// givenState reads initial_state.
+func givenState(list []initialState, creator ids.UserID, alias ids.RoomAlias) ([]roomstate.Draft, error) {
+	var out []roomstate.Draft
+	for i := range list {
+		s := &list[i]
+		if s.Type == "" || len(s.Content) == 0 {
+			return nil, merr.BadJSONErr("An entry of initial_state lacks type or content")
+		}
+		content, err := canonical(s.Content)
+		if err != nil {
+			return nil, err
+		}
+		if err := checkState(s.Type, s.StateKey, content); err != nil {
+			if merr.Is(err, merr.Forbidden) {
+				return nil, errInitial(err)
+			}
+			return nil, err
+		}
+		switch s.Type {
+		case event.TypeMember:
+			// Members come by joining and by invites, which have checks of their own.
+			return nil, errInitial(merr.InvalidParamErr("initial_state may not have members; use invite"))
+		case event.TypeCanonicalAlias:
+			named, err := canonicalAliases(content)
+			if err != nil {
+				return nil, err
+			}
+			if slices.ContainsFunc(named, func(a ids.RoomAlias) bool { return a != alias }) {
+				return nil, merr.New(http.StatusBadRequest, merr.BadAlias, "An alias of initial_state does not lead to this room")
+			}
+		}
+		out = append(out, roomstate.Draft{Type: s.Type, StateKey: &s.StateKey, Sender: creator, Content: content})
+	}
+	return out, nil
+}
+
+// errInitial says that the first state of a room is not possible. spec:
+// client-server §POST /createRoom, M_INVALID_ROOM_STATE.
+func errInitial(err error) error {
+	return merr.New(http.StatusBadRequest, merr.InvalidRoomState, "%s", merr.From(err).Msg).Because(err)
+}
+
+// preset fills in the first state. What initial_state has replaces it.
+func (p *plan) preset(req *createRequest, invited []ids.UserID) (err error) {
+	o := roomstate.PresetOptions{Version: p.version, Creator: p.creator, Invite: invited}
+	if o.CreationContent, err = canonicalOrNil(req.CreationContent); err != nil {
+		return err
+	}
+	if o.PowerLevels, err = canonicalOrNil(req.PowerLevels); err != nil {
+		return err
+	}
+	name := req.Preset
+	if name == "" {
+		name = roomstate.DefaultPreset(p.public)
+	}
+	if p.first, err = roomstate.Preset(name, o); err != nil {
+		return err
+	}
+	p.given = slices.DeleteFunc(p.given, func(d roomstate.Draft) bool {
+		if *d.StateKey != "" {
+			return false
+		}
+		switch d.Type {
+		case event.TypePowerLevels:
+			// They have to stand before all that they allow.
+			p.first.PowerLevels = d.Content
+			return true
+		case event.TypeJoinRules:
+			p.first.JoinRules = nil
+		case event.TypeHistoryVisibility:
+			p.first.HistoryVisibility = nil
+		case event.TypeGuestAccess:
+			p.first.GuestAccess = nil
+		}
+		return false
+	})
+	return nil
+}
+
+// drafts are the first events of the room, in the order of the specification.
+func (p *plan) drafts(ts int64) []roomstate.Draft {
+	var out []roomstate.Draft
+	add := func(eventType, key string, content []byte) {
+		if content != nil {
+			out = append(out, roomstate.Draft{
+				Type: eventType, StateKey: &key, Sender: p.creator, Content: content, OriginServerTS: ts,
+			})
+		}
+	}
+	add(event.TypeCreate, "", p.first.Create)
+	add(event.TypeMember, string(p.creator), p.join)
+	add(event.TypePowerLevels, "", p.first.PowerLevels)
+	if p.alias != "" {
+		add(event.TypeCanonicalAlias, "", setString([]byte("{}"), "alias", string(p.alias)))
+	}
+	add(event.TypeJoinRules, "", p.first.JoinRules)
+	add(event.TypeHistoryVisibility, "", p.first.HistoryVisibility)
+	add(event.TypeGuestAccess, "", p.first.GuestAccess)
+	for _, d := range p.given {
+		add(d.Type, *d.StateKey, d.Content)
+	}
+	if p.name != nil {
+		add(event.TypeName, "", setString([]byte("{}"), "name", *p.name))
+	}
+	if p.topic != nil {
+		add(event.TypeTopic, "", topicContent(*p.topic))
+	}
+	for _, i := range p.invites {
+		add(event.TypeMember, string(i.user), i.content)
+	}
+	return out
+}
+
+// topicContent has the topic in both forms. spec: client-server §m.room.topic.
+func topicContent(topic string) []byte {
+	block := append(event.AppendString([]byte(`{"m.text":[{"body":`), topic), `}]}`...)
+	return setString(event.SetField(nil, []byte("{}"), "m.topic", block), "topic", topic)
+}
+
+// errSameRoom: the same creator made the same room in the same millisecond.
+var errSameRoom = errors.New("a room of this ID exists")
+
+// create makes the planned room. Its alias is taken before, so that a taken one
+// prevents the room, and given back if the room is not made.
+func (m *Module) create(ctx context.Context, p *plan, ts int64) (ids.RoomID, error) {
+	cmd := &room.Create{Version: p.version.ID, Drafts: p.drafts(ts), Public: p.public}
+	if err := cmd.Seal(ids.RoomID("!" + rand.Text() + ":" + m.Server)); err != nil {
+		return "", notInitial(err)
+	}
+	if p.alias != "" {
+		target := room.AliasTarget{Room: cmd.Room, Creator: p.creator}
+		if _, err := m.Router.Do(ctx, &room.SetAlias{Alias: p.alias, Target: target}); err != nil {
+			if merr.Is(err, merr.RoomInUse) {
+				return "", merr.New(http.StatusBadRequest, merr.RoomInUse, "The alias %s is taken", p.alias).Because(err)
+			}
+			return "", err
+		}
+	}
+	_, err := m.Router.Do(ctx, cmd)
+	if err == nil {
+		return cmd.Room, nil
+	}
+	if p.alias != "" {
+		m.giveBack(ctx, p.alias, cmd.Room, merr.Is(err, merr.RoomInUse))
+	}
+	if merr.Is(err, merr.RoomInUse) {
+		return "", errors.Join(errSameRoom, err)
+	}
+	return "", notInitial(err)
+}
+
+// notInitial turns the refusal of a first event, which is no question of rights,
+// into what it is to the creator.
+func notInitial(err error) error {
+	if merr.Is(err, merr.Forbidden) {
+		return errInitial(err)
+	}
+	return err
+}
+
+// giveBack frees the alias of a room that was not made. If the outcome was not
+// known the room may be there; then the alias stays. other: the room of this ID
+// is another's.
+func (m *Module) giveBack(ctx context.Context, a ids.RoomAlias, id ids.RoomID, other bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	head, err := m.Rooms.Head(ctx, id)
+	if err == nil && (head == nil || other) {
+		_, err = m.Router.Do(ctx, &room.DeleteAlias{Alias: a, Room: id})
+	}
+	if err != nil {
+		m.Log.WarnContext(ctx, "the alias of a room that was not made stays taken", "alias", a, "room", id, "error", err)
+	}
+}

@@ -1,0 +1,400 @@
+package rooms
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/roomstate"
+)
+
+// serverNotTrusted: an identity server that this server does not deal with, which
+// is every one. spec: client-server §Common error codes.
+const serverNotTrusted merr.Code = "M_SERVER_NOT_TRUSTED"
+
+func errThirdParty() error {
+	return merr.New(http.StatusBadRequest, serverNotTrusted, "This server does not invite by e-mail address or phone number")
+}
+
+// memberContent is the content of a membership event without a profile.
+func memberContent(to event.Membership, why string) []byte {
+	content := setString([]byte("{}"), "membership", string(to))
+	if why != "" {
+		content = setString(content, "reason", why)
+	}
+	return content
+}
+
+// completeMember completes the draft of a membership event that a client asked
+// for: it takes away what only the server may say, and fills in what the event
+// tells about its target.
+func (m *Module) completeMember(ctx context.Context, cmd *room.Send, caller api.Caller) error {
+	d := &cmd.Draft
+	to, ok := event.StringField(d.Content, "membership")
+	if !ok {
+		return merr.BadJSONErr("The membership is missing or no string")
+	}
+	target, err := ids.ParseUserID(*d.StateKey)
+	if err != nil {
+		return merr.InvalidParamErr("The state key of a membership is a user ID").Because(err)
+	}
+	// Whoever could say this would enter restricted rooms. roomstate trusts it.
+	d.Content = event.DropField(nil, d.Content, "join_authorised_via_users_server")
+	switch event.Membership(to) {
+	case event.Join:
+		if target != d.Sender {
+			return nil // the rules say no
+		}
+		if d.Content, err = m.withProfile(ctx, d.Content, target, false); err != nil {
+			return err
+		}
+		return m.completeJoin(ctx, cmd, caller)
+	case event.Knock:
+		d.Content, err = m.withProfile(ctx, d.Content, target, false)
+		return err
+	case event.Invite:
+		if err := m.mustBeIn(ctx, cmd.Room, d.Sender); err != nil {
+			return err
+		}
+		// What the invited are called is not the inviter's to say.
+		d.Content, err = m.withProfile(ctx, d.Content, target, true)
+		return err
+	case event.Leave, event.Ban:
+		return nil
+	}
+	return merr.BadJSONErr("Unknown membership")
+}
+
+// completeJoin checks what the rules of a room do not know, and names who stands
+// for the join to a restricted room.
+func (m *Module) completeJoin(ctx context.Context, cmd *room.Send, caller api.Caller) error {
+	if caller.Guest {
+		if err := m.checkGuest(ctx, cmd.Room); err != nil {
+			return err
+		}
+	}
+	who, err := m.Rooms.JoinAuthoriser(ctx, cmd.Room, cmd.Draft.Sender)
+	if err != nil {
+		return err
+	}
+	if who != "" {
+		cmd.Draft.Content = setString(cmd.Draft.Content, "join_authorised_via_users_server", string(who))
+	}
+	return nil
+}
+
+// checkGuest: spec client-server §m.room.guest_access.
+func (m *Module) checkGuest(ctx context.Context, id ids.RoomID) error {
+	s, err := m.Rooms.StateEvent(ctx, id, event.TypeGuestAccess, "")
+	if err != nil {
+		return err
+	}
+	if s != nil {
+		if access, _ := event.StringField(s.Content, "guest_access"); access == "can_join" {
+			return nil
+		}
+	}
+	return merr.New(http.StatusForbidden, merr.GuestAccessForbidden, "Guests may not join this room")
+}
+
+// withProfile adds a user's name and avatar to a membership: in place of those
+// that are there if replace. 404 M_NOT_FOUND if there is no such user, since
+// nobody could ever accept: there is no other server where they might be.
+func (m *Module) withProfile(ctx context.Context, content []byte, user ids.UserID, replace bool) ([]byte, error) {
+	acc, err := m.Accounts.Account(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	if acc == nil || acc.Deactivated {
+		return nil, merr.NotFoundErr("There is no user %s", user)
+	}
+	profile, err := m.Accounts.Profile(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range [...]string{"displayname", "avatar_url"} {
+		if _, has := event.Field(content, name); has {
+			if !replace {
+				continue
+			}
+			content = event.DropField(nil, content, name)
+		}
+		if value := text(profile[name]); value != "" {
+			content = setString(content, name, value)
+		}
+	}
+	return content, nil
+}
+
+// text is the string that a JSON value is, "" if it is none.
+func text(raw jsontext.Value) string {
+	var s string
+	if len(raw) == 0 || raw.Kind() != '"' || api.DecodeJSON(raw, &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// memberRequest is the body of the membership endpoints.
+type memberRequest struct {
+	UserID *string `json:"user_id"`
+	Reason string  `json:"reason"`
+	// Medium and Address are those of an invite by e-mail or phone.
+	Medium  *string `json:"medium"`
+	Address *string `json:"address"`
+}
+
+// changeMembership sends the membership event of one of the endpoints.
+func (m *Module) changeMembership(r *api.Request, cmd *room.Send, target ids.UserID, to event.Membership, why string) error {
+	key := string(target)
+	cmd.Unchanged = true
+	cmd.Draft = roomstate.Draft{
+		Type: event.TypeMember, StateKey: &key, Sender: r.Caller.User, Content: memberContent(to, why),
+	}
+	if err := m.completeMember(r.Context, cmd, r.Caller); err != nil {
+		return err
+	}
+	_, err := m.Router.Do(r.Context, cmd)
+	return err
+}
+
+// joinAny: spec client-server §POST /join/{roomIdOrAlias}.
+func (m *Module) joinAny(r *api.Request) (any, error) {
+	id, err := m.resolve(r, "roomIdOrAlias")
+	if err != nil {
+		return nil, err
+	}
+	return m.enter(r, id, event.Join)
+}
+
+// joinByID: spec client-server §POST /rooms/{roomId}/join.
+func (m *Module) joinByID(r *api.Request) (any, error) {
+	id, err := r.RoomID("roomId")
+	if err != nil {
+		return nil, err
+	}
+	return m.enter(r, id, event.Join)
+}
+
+// knock: spec client-server §POST /knock/{roomIdOrAlias}.
+func (m *Module) knock(r *api.Request) (any, error) {
+	id, err := m.resolve(r, "roomIdOrAlias")
+	if err != nil {
+		return nil, err
+	}
+	return m.enter(r, id, event.Knock)
+}
+
+// resolve returns the room that a parameter names by ID or alias. via and
+// server_name are not looked at: there is no other server to ask.
+func (m *Module) resolve(r *api.Request, param string) (ids.RoomID, error) {
+	name := r.Param(param)
+	if !strings.HasPrefix(name, "#") {
+		return r.RoomID(param)
+	}
+	a, err := parseAlias(name)
+	if err != nil {
+		return "", err
+	}
+	t, err := m.Rooms.Alias(r.Context, a)
+	if err != nil {
+		return "", err
+	}
+	if t == nil {
+		return "", errNoAlias(a)
+	}
+	return t.Room, nil
+}
+
+type roomAnswer struct {
+	RoomID ids.RoomID `json:"room_id"`
+}
+
+// enter joins a room or knocks at it. Whoever is in already stays as they are.
+func (m *Module) enter(r *api.Request, id ids.RoomID, to event.Membership) (any, error) {
+	var req memberRequest
+	if err := api.DecodeBody(r, &req); err != nil {
+		return nil, err
+	}
+	head, err := m.Rooms.Head(r.Context, id)
+	if err != nil {
+		return nil, err
+	}
+	if head == nil {
+		return nil, merr.NotFoundErr("There is no such room")
+	}
+	if to == event.Join && m.mustBeIn(r.Context, id, r.Caller.User) == nil {
+		return roomAnswer{id}, nil
+	}
+	if err := m.changeMembership(r, &room.Send{Room: id}, r.Caller.User, to, req.Reason); err != nil {
+		return nil, err
+	}
+	return roomAnswer{id}, nil
+}
+
+// leave: spec client-server §POST /rooms/{roomId}/leave. Leaving once more is
+// fine.
+func (m *Module) leave(r *api.Request) (any, error) {
+	id, err := r.RoomID("roomId")
+	if err != nil {
+		return nil, err
+	}
+	var req memberRequest
+	if err := api.DecodeBody(r, &req); err != nil {
+		return nil, err
+	}
+	return api.Empty, m.changeMembership(r, &room.Send{Room: id}, r.Caller.User, event.Leave, req.Reason)
+}
+
+// invite: spec client-server §POST /rooms/{roomId}/invite.
+func (m *Module) invite(r *api.Request) (any, error) {
+	return m.onUser(r, event.Invite, nil)
+}
+
+// kick: spec client-server §POST /rooms/{roomId}/kick.
+func (m *Module) kick(r *api.Request) (any, error) {
+	return m.onUser(r, event.Leave, &room.Expect{
+		OneOf: []event.Membership{event.Join, event.Invite, event.Knock},
+		Code:  merr.Forbidden, Msg: "The user is not in the room",
+	})
+}
+
+// ban: spec client-server §POST /rooms/{roomId}/ban.
+func (m *Module) ban(r *api.Request) (any, error) {
+	return m.onUser(r, event.Ban, nil)
+}
+
+// unban: spec client-server §POST /rooms/{roomId}/unban.
+func (m *Module) unban(r *api.Request) (any, error) {
+	return m.onUser(r, event.Leave, &room.Expect{
+		OneOf: []event.Membership{event.Ban}, Code: merr.BadState, Msg: "The user is not banned",
+	})
+}
+
+// onUser changes the membership of the user that the body names. That the caller
+// is in the room is asked first: others learn nothing about the target.
+func (m *Module) onUser(r *api.Request, to event.Membership, expect *room.Expect) (any, error) {
+	id, err := r.RoomID("roomId")
+	if err != nil {
+		return nil, err
+	}
+	var req memberRequest
+	if err := api.DecodeBody(r, &req); err != nil {
+		return nil, err
+	}
+	if req.UserID == nil {
+		if to == event.Invite && req.Medium != nil && req.Address != nil {
+			return nil, errThirdParty()
+		}
+		return nil, api.Missing("user_id")
+	}
+	target, err := ids.ParseUserID(*req.UserID)
+	if err != nil {
+		return nil, merr.InvalidParamErr("user_id is not a user ID").Because(err)
+	}
+	if err := m.mustBeIn(r.Context, id, r.Caller.User); err != nil {
+		return nil, err
+	}
+	return api.Empty, m.changeMembership(r, &room.Send{Room: id, Expect: expect}, target, to, req.Reason)
+}
+
+// forget: spec client-server §POST /rooms/{roomId}/forget.
+func (m *Module) forget(r *api.Request) (any, error) {
+	id, err := r.RoomID("roomId")
+	if err != nil {
+		return nil, err
+	}
+	_, err = m.Router.Do(r.Context, account.NewForget(r.Caller.User, id))
+	return api.Empty, err
+}
+
+// joinedRooms: spec client-server §GET /joined_rooms.
+func (m *Module) joinedRooms(r *api.Request) (any, error) {
+	list, err := m.Accounts.Joined(r.Context, r.Caller.User)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"joined_rooms": list}, nil
+}
+
+// members: spec client-server §GET /rooms/{roomId}/members.
+func (m *Module) members(r *api.Request) (any, error) {
+	only, err := membershipParam(r, "membership")
+	if err != nil {
+		return nil, err
+	}
+	not, err := membershipParam(r, "not_membership")
+	if err != nil {
+		return nil, err
+	}
+	v, err := m.read(r)
+	if err != nil {
+		return nil, err
+	}
+	at := v.until
+	if token := r.Query.Get("at"); token != "" {
+		s, err := m.position(v, token, "at")
+		if err != nil {
+			return nil, err
+		}
+		// Who was there when the caller could not look stays unsaid.
+		at = min(v.access.NextVisible(max(s, 1)), v.until)
+	}
+	list, err := m.Rooms.StateUpTo(r.Context, v.id, at, room.StateOptions{Type: event.TypeMember})
+	if err != nil {
+		return nil, err
+	}
+	list = slices.DeleteFunc(list, func(s *room.Stored) bool {
+		is := s.Member().Membership
+		return only != "" && is != only || not != "" && is == not
+	})
+	b := v.appendEvents([]byte(`{"chunk":`), list)
+	return jsontext.Value(append(b, '}')), nil
+}
+
+func membershipParam(r *api.Request, name string) (event.Membership, error) {
+	s, err := r.QueryEnum(name, "", "join", "invite", "knock", "leave", "ban")
+	return event.Membership(s), err
+}
+
+// joinedMembers: spec client-server §GET /rooms/{roomId}/joined_members.
+func (m *Module) joinedMembers(r *api.Request) (any, error) {
+	id, err := r.RoomID("roomId")
+	if err != nil {
+		return nil, err
+	}
+	if err := m.mustBeIn(r.Context, id, r.Caller.User); err != nil {
+		return nil, err
+	}
+	type member struct {
+		DisplayName *string `json:"display_name"`
+		AvatarURL   *string `json:"avatar_url"`
+	}
+	joined := make(map[string]member)
+	err = m.Rooms.WalkState(r.Context, id, event.TypeMember, func(s *room.Stored) bool {
+		if c := s.Member(); c.Membership == event.Join {
+			joined[*s.StateKey] = member{orNull(c.DisplayName), orNull(c.AvatarURL)}
+		}
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"joined": joined}, nil
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
