@@ -102,10 +102,10 @@ type Router interface {
 	Do(ctx context.Context, cmd Command) (any, error)
 }
 
-// Do is Router.Do with a typed result.
+// Do is Router.Do with a typed result, the zero R for a command that gives none.
 func Do[R any](ctx context.Context, r Router, cmd Command) (R, error) {
 	v, err := r.Do(ctx, cmd)
-	if err != nil {
+	if err != nil || v == nil {
 		var zero R
 		return zero, err
 	}

@@ -14,7 +14,11 @@ import (
 // that one wrote, whether or not the row was in memory.
 func TestPinsFollowUncommittedWrites(t *testing.T) {
 	k := counter(0, "k")
-	blind := &test{apply: func(tx *Tx) (any, error) { setCount(tx, k, 5); return nil, nil }}
+	blind := &test{apply: func(tx *Tx) (any, error) {
+		setCount(tx, k, 5)
+		setCount(tx, counter(0, "that nobody looks at"), 5)
+		return nil, nil
+	}}
 	for name, c := range map[string]struct {
 		write *test
 		want  int
@@ -137,6 +141,9 @@ func TestLoadFails(t *testing.T) {
 	if err := d.store.Commit(context.Background(), 0, o.Epoch(), b); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := o.Do(context.Background(), read(0, counter(0, "other"))); err != nil { // stays in memory
+		t.Fatal(err)
+	}
 	loaded, leave := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	hold := func([]storage.Key) {
@@ -146,8 +153,8 @@ func TestLoadFails(t *testing.T) {
 		})
 	}
 	d.store.afterGet.Store(&hold)
-	good := counter(0, "good")
-	first := &test{pins: []storage.Key{bad, good}}
+	good, other := counter(0, "good"), counter(0, "other")
+	first := &test{pins: []storage.Key{bad, good, other}}
 	loader := send(o, first)
 	<-loaded
 	waits := send(o, &test{pins: []storage.Key{good, bad}})
