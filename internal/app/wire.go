@@ -9,14 +9,18 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/api/discovery"
+	"github.com/hubbub-chat/hubbub/internal/api/rooms"
 	"github.com/hubbub-chat/hubbub/internal/api/session"
 	"github.com/hubbub-chat/hubbub/internal/api/syncing"
+	"github.com/hubbub-chat/hubbub/internal/api/userdata"
 	"github.com/hubbub-chat/hubbub/internal/auth"
 	"github.com/hubbub-chat/hubbub/internal/cluster"
 	"github.com/hubbub-chat/hubbub/internal/config"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway"
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/obs"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
 	"github.com/hubbub-chat/hubbub/internal/ratelimit"
@@ -56,7 +60,7 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	}
 	s.hub, err = feed.NewHub(ctx, feed.Options{
 		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Heads: s.node,
-		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(pushrules.Options{LegacyMentions: true}),
+		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(pushRules()),
 	})
 	if err != nil {
 		return fmt.Errorf("feed: %w", err)
@@ -79,7 +83,11 @@ func (s *Server) openEdge() error {
 		API: &dispatch, Auth: s.tokens, Feed: s.hub, Log: s.log, Registry: s.registry,
 		PublicBaseURL: s.URL(), DrainSpread: s.shutdownSpread(),
 	})
-	routes := append(s.routes(limiter), s.gateway.Routes()...)
+	routes, err := s.routes(limiter)
+	if err != nil {
+		return fmt.Errorf("routes: %w", err)
+	}
+	routes = append(routes, s.gateway.Routes()...)
 	d, err := api.New(routes, api.Options{
 		Auth: s.tokens, Limiter: limiter, Clock: s.clock(), Log: s.log, Metrics: s.registry,
 		TrustedProxies: s.cfg.Server.TrustedProxies,
@@ -108,7 +116,7 @@ func limits(rates map[string]config.Rate) ratelimit.Config {
 }
 
 // routes is the table of all endpoints but the socket.
-func (s *Server) routes(limiter *ratelimit.Limiter) []api.Route {
+func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 	params := auth.DefaultParams()
 	if s.cfg.Registration.CheapPasswordHashes {
 		params = auth.CheapParams()
@@ -127,9 +135,30 @@ func (s *Server) routes(limiter *ratelimit.Limiter) []api.Route {
 			}
 		},
 	})
+	inRooms := rooms.New(rooms.Deps{
+		Server: s.cfg.Server.Name, Router: s.node, Rooms: s.rooms(), Accounts: s.accounts(),
+		Typer: s.hub, Clock: s.clock(), Log: s.log,
+	})
+	ofUsers := userdata.New(userdata.Deps{
+		Server: s.cfg.Server.Name, Partitions: s.store.partitions, Router: s.node, Accounts: s.accounts(),
+		State: s.rooms(), Rooms: inRooms, Rules: pushrules.NewDefaults(pushRules()), RuleOptions: pushRules(),
+	})
+	about, err := discovery.New(discovery.Deps{
+		Server: s.cfg.Server.Name, Version: obs.ReadBuild().Version, BaseURL: s.URL(),
+		Registration: s.cfg.Registration.Mode, TestMode: s.cfg.Server.TestMode,
+	})
+	if err != nil {
+		return nil, err
+	}
 	var all []api.Route
 	all = append(all, sessions.Routes()...)
 	all = append(all, syncing.Routes(s.hub)...)
-	return all
+	all = append(all, inRooms.Routes()...)
+	all = append(all, ofUsers.Routes()...)
+	all = append(all, about.Routes()...)
+	return all, nil
 }
 
+// pushRules are the predefined push rules of every account: with those that look
+// for names in the text, which old clients, bridges and bots rely on.
+func pushRules() pushrules.Options { return pushrules.Options{LegacyMentions: true} }
