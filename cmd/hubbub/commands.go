@@ -9,6 +9,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/hubbub-chat/hubbub/internal/app"
+	"github.com/hubbub-chat/hubbub/internal/bench"
 	"github.com/hubbub-chat/hubbub/internal/config"
 	"github.com/hubbub-chat/hubbub/internal/obs"
 )
@@ -37,6 +38,7 @@ func commands() []command {
 	return []command{
 		serveCommand(),
 		fsckCommand(),
+		tool("bench", "Measure a server under load.", bench.Main),
 		configCommand(),
 		versionCommand(),
 	}

@@ -163,7 +163,7 @@ func confined() map[string][]string {
 		"github.com/cockroachdb/pebble": {"internal/storage/pebblestore"},
 		"github.com/nats-io":            {"internal/bus/natsbus"},
 		"github.com/gobwas/ws":          {"internal/gateway", "internal/wsclient", "internal/bench"},
-		"github.com/alecthomas/kong":    {"cmd"},
+		"github.com/alecthomas/kong":    {"cmd", "internal/bench"},
 		"github.com/BurntSushi/toml":    {"internal/config"},
 	}
 }

@@ -1,0 +1,187 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// ErrArgs is wrapped by errors about the arguments.
+var ErrArgs = errors.New("arguments of bench")
+
+// commonArgs are for every scenario.
+type commonArgs struct {
+	Duration time.Duration `default:"10s" help:"How long to measure, in each phase."`
+	Warmup   time.Duration `default:"3s" help:"How long to load before measuring."`
+	JSON     string        `name:"json" placeholder:"FILE" help:"Write everything that was found to a file."`
+	Profile  string        `placeholder:"DIR" help:"Write profiles of the server to a directory. It costs some of the speed. A server at --url needs --server.pprof."`
+}
+
+// targetArgs say which server is measured.
+type targetArgs struct {
+	URL         string   `name:"url" placeholder:"URL" help:"Measure a server that runs already. It needs --test-mode. Without it one is started for each scenario and removed afterwards."`
+	MetricsURL  string   `placeholder:"URL" help:"Where the server at --url has its metrics, such as http://127.0.0.1:9008."`
+	PID         int      `name:"pid" placeholder:"PID" help:"The process of the server at --url. Without it CPU time and memory come from its metrics."`
+	AllowRemote bool     `help:"Allow --url to name another machine. Never load a server that is not yours."`
+	Serve       string   `placeholder:"PROGRAM" help:"The program whose serve command is started; this one if not given."`
+	ServeArgs   []string `name:"serve-arg" sep:"none" placeholder:"ARG" help:"A further argument for serve. Repeatable."`
+	Data        string   `placeholder:"DIR" help:"Where servers that are started keep their data while they run: a disk that is worth measuring."`
+}
+
+// roomArgs are for scenarios with rooms.
+type roomArgs struct {
+	Rooms   int `default:"64" help:"Number of rooms."`
+	Members int `default:"10" help:"Members of each room. No user is in two."`
+	Senders int `default:"64" help:"How many send at the same time; they are spread over the rooms."`
+	Size    int `default:"100" help:"Size of a message's content in bytes."`
+}
+
+type args struct {
+	commonArgs
+	targetArgs
+
+	All      struct{}     `cmd:"" default:"1" help:"Every scenario with the parameters of the goals."`
+	Send     sendArgs     `cmd:"" help:"Durable sends a second, with their CPU time and latency."`
+	Deliver  deliverArgs  `cmd:"" help:"Latency from send to receive over WebSocket, at a fixed rate."`
+	Fanout   fanoutArgs   `cmd:"" help:"One big room: CPU time for each delivery over WebSocket."`
+	Idle     idleArgs     `cmd:"" help:"Idle WebSocket sessions: memory for each."`
+	Longpoll longpollArgs `cmd:"" help:"Delivery over long polls of /sync."`
+}
+
+type sendArgs struct {
+	roomArgs
+	Receivers int    `default:"0" help:"How many members of each room receive over WebSocket meanwhile."`
+	Transport string `default:"http" enum:"http,ws" help:"http: requests, one connection for each sender. ws: calls over WebSocket."`
+}
+
+type deliverArgs struct {
+	roomArgs
+	Rate float64 `placeholder:"N" help:"Messages a second. Without it, half of what the server was found to take."`
+}
+
+type fanoutArgs struct {
+	Members int     `default:"500" help:"Members of the room; all receive."`
+	Senders int     `default:"8" help:"How many of them send."`
+	Size    int     `default:"100" help:"Size of a message's content in bytes."`
+	Window  int     `default:"32" help:"Messages that may be under way when it is driven to saturation."`
+	Rate    float64 `placeholder:"N" help:"Messages a second in the second phase. Without it, half of what the server was found to take."`
+}
+
+type idleArgs struct {
+	Sessions int           `default:"15000" help:"Number of sessions, of a user each."`
+	Members  int           `default:"10" help:"Members of the rooms that the users are in; 0 for no rooms."`
+	Dialers  int           `default:"64" help:"How many connect at the same time."`
+	Settle   time.Duration `default:"45s" help:"How long to wait before memory is read: beyond a collection of garbage and a heartbeat."`
+}
+
+type longpollArgs struct {
+	roomArgs
+	Rate float64 `default:"200" help:"Messages a second."`
+}
+
+// parseArgs returns the arguments and the scenarios they ask for, none if it was
+// only help.
+func parseArgs(words []string, stdout, stderr io.Writer) (*args, []scenario, error) {
+	a := new(args)
+	ended := false
+	parser, err := kong.New(
+		a, kong.Name("hubbub bench"), kong.Writers(stdout, stderr), kong.Exit(func(int) { ended = true }),
+		kong.Description("Measure a server under load. It checks that each acknowledged message reaches each member once and in one order; if not, it fails."),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+	)
+	if err != nil {
+		return nil, nil, fmt.Errorf("table of arguments: %w", err)
+	}
+	parsed, err := parser.Parse(words)
+	switch {
+	case ended:
+		return a, nil, nil
+	case err != nil:
+		return nil, nil, fmt.Errorf("%w: %w", ErrArgs, err)
+	}
+	run, err := a.scenarios(parsed.Command())
+	if err == nil {
+		err = a.check()
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrArgs, err)
+	}
+	return a, run, nil
+}
+
+func (a *args) check() error {
+	switch {
+	case a.Duration <= 0 || a.Warmup < 0:
+		return errors.New("--duration must be positive and --warmup not negative")
+	case a.URL == "" && (a.PID != 0 || a.MetricsURL != "" || a.AllowRemote):
+		return errors.New("--pid, --metrics-url and --allow-remote belong to --url")
+	case a.URL != "" && (a.Serve != "" || len(a.ServeArgs) > 0):
+		return errors.New("--serve and --serve-arg start a server, --url names one that runs")
+	case a.Profile != "" && a.URL != "" && a.MetricsURL == "":
+		return errors.New("--profile needs --metrics-url")
+	}
+	return nil
+}
+
+// scenarios are what a command asks for.
+func (a *args) scenarios(command string) ([]scenario, error) {
+	switch command {
+	case "send":
+		return a.Send.scenarios()
+	case "deliver":
+		return a.Deliver.scenarios()
+	case "fanout":
+		return a.Fanout.scenarios()
+	case "idle":
+		return a.Idle.scenarios()
+	case "longpoll":
+		return a.Longpoll.scenarios()
+	}
+	return goals()
+}
+
+// goals are the scenarios with the parameters that goals were set for, and their
+// neighbours.
+func goals() ([]scenario, error) {
+	var all []scenario
+	var errs []error
+	add := func(s []scenario, err error) { all, errs = append(all, s...), append(errs, err) }
+	usual := roomArgs{Rooms: 64, Members: 10, Senders: 64, Size: 100}
+	for _, transport := range []string{"http", "ws"} {
+		for _, senders := range []int{64, 256} {
+			r := usual
+			r.Senders = senders
+			add((&sendArgs{roomArgs: r, Transport: transport}).scenarios())
+		}
+	}
+	add((&sendArgs{roomArgs: usual, Transport: "ws", Receivers: usual.Members}).scenarios())
+	add((&deliverArgs{roomArgs: usual}).scenarios())
+	add((&fanoutArgs{Members: 500, Senders: 8, Size: 100, Window: 32}).scenarios())
+	add((&longpollArgs{roomArgs: usual, Rate: 200}).scenarios())
+	add((&idleArgs{Sessions: 15000, Members: 10, Dialers: 64, Settle: 45 * time.Second}).scenarios())
+	return all, errors.Join(errs...)
+}
+
+func (r *roomArgs) check() error {
+	switch {
+	case r.Rooms < 1 || r.Members < 1 || r.Senders < 1:
+		return errors.New("--rooms, --members and --senders must be positive")
+	case r.Senders > r.Rooms*r.Members:
+		return fmt.Errorf("--senders: %d rooms with %d members have %s users only", r.Rooms, r.Members, strconv.Itoa(r.Rooms*r.Members))
+	}
+	return checkSize(r.Size)
+}
+
+// maxSize leaves room for the rest of an event of 64 KiB.
+const maxSize = 60 << 10
+
+func checkSize(n int) error {
+	if n < 0 || n > maxSize {
+		return fmt.Errorf("--size must be 0 to %d", maxSize)
+	}
+	return nil
+}

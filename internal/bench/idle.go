@@ -1,0 +1,172 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+
+	"github.com/hubbub-chat/hubbub/internal/wsclient"
+)
+
+// portsPerAddress is how many connections leave one loopback address: fewer
+// than the ephemeral ports that Linux has.
+const portsPerAddress = 20_000
+
+func (a *idleArgs) scenarios() ([]scenario, error) {
+	switch {
+	case a.Sessions < 1 || a.Dialers < 1 || a.Members < 0 || a.Settle < 0:
+		return nil, errors.New("--sessions and --dialers must be positive, --members and --settle not negative")
+	case a.Members > 0 && a.Sessions%a.Members != 0:
+		return nil, fmt.Errorf("--sessions must be a multiple of the %d --members of a room", a.Members)
+	}
+	return one("idle", a.run), nil
+}
+
+// run makes the users, starts the server anew, if it is a child, so that its
+// memory has nothing but what sessions need, and opens the sessions.
+func (a *idleArgs) run(ctx context.Context, e *env, srv *server, r *Result) error {
+	r.Parameters = map[string]any{"sessions": a.Sessions, "members": a.Members, "dialers": a.Dialers, "settle": a.Settle.String()}
+	users, err := a.users(ctx, e, srv)
+	if err != nil {
+		return err
+	}
+	if srv.child != nil {
+		if err := srv.restart(ctx); err != nil {
+			return err
+		}
+	}
+	e.progress("settling for %v", a.Settle)
+	if err := sleep(ctx, a.Settle); err != nil {
+		return err
+	}
+	before := takeSample(ctx, srv)
+	if before.noRSS != nil {
+		return before.noRSS
+	}
+	s := &idleSessions{errs: new(errorCount)}
+	defer s.close()
+	e.progress("connecting %d sessions", a.Sessions)
+	err = s.open(ctx, srv, users, a.Dialers)
+	if err != nil {
+		return err
+	}
+	connected := takeSample(ctx, srv)
+	e.progress("settling for %v", a.Settle)
+	if err := sleep(ctx, a.Settle); err != nil {
+		return err
+	}
+	after := takeSample(ctx, srv)
+	r.Errors = s.errs.all()
+	a.figures(r, before, connected, after)
+	if n := s.lost.Load(); n > 0 {
+		return fmt.Errorf("%d of %d sessions were lost: %v", n, a.Sessions, r.Errors)
+	}
+	return after.noRSS
+}
+
+// users are in rooms of their own.
+func (a *idleArgs) users(ctx context.Context, e *env, srv *server) ([]user, error) {
+	c := newCaller(srv.url)
+	defer c.http.CloseIdleConnections()
+	e.progress("%d users", a.Sessions)
+	users, err := c.register(ctx, e.runName(), a.Sessions)
+	if err != nil || a.Members == 0 {
+		return users, err
+	}
+	e.progress("%d rooms", a.Sessions/a.Members)
+	_, err = c.createRooms(ctx, users, a.Members)
+	return users, err
+}
+
+func (a *idleArgs) figures(r *Result, before, connected, after sample) {
+	n := float64(a.Sessions)
+	goal := a.Sessions == goalIdleSessions
+	const kib, mib = 1 << 10, 1 << 20
+	r.add("RSS per session", float64(after.rss-before.rss)/kib/n, "KiB").atMost(goal, goalIdleSessionRSS)
+	r.add("RSS before", float64(before.rss)/mib, "MiB")
+	r.add("RSS when connected", float64(connected.rss)/mib, "MiB")
+	r.add("RSS after", float64(after.rss)/mib, "MiB")
+	for _, m := range []struct{ name, metric string }{
+		{"Go heap in use per session", "go_memstats_heap_inuse_bytes"},
+		{"Go heap objects per session", "go_memstats_heap_alloc_bytes"},
+		{"Go stacks per session", "go_memstats_stack_inuse_bytes"},
+	} {
+		if after.metrics != nil {
+			r.add(m.name, (after.metrics[m.metric]-before.metrics[m.metric])/kib/n, "KiB")
+		}
+	}
+	if after.metrics != nil {
+		r.add("goroutines per session", (after.metrics["go_goroutines"]-before.metrics["go_goroutines"])/n, "")
+	}
+	opening := between(before, connected)
+	r.add("sessions opened", n/opening.elapsed.Seconds(), "/s")
+	r.add("server CPU per opening", opening.cpuEach(int64(a.Sessions)), "µs")
+	idle := between(connected, after)
+	r.add("server CPU while idle", idle.cores(idle.cpu), "cores")
+}
+
+// idleSessions are sockets that wait.
+type idleSessions struct {
+	clients []*wsclient.Client
+	dialer  wsclient.Dialer
+	errs    *errorCount
+	lost    atomic.Int64
+	closing atomic.Bool
+}
+
+// open connects a session for each user and waits for its initial response.
+func (s *idleSessions) open(ctx context.Context, srv *server, users []user, dialers int) error {
+	s.clients = make([]*wsclient.Client, len(users))
+	return parallel(ctx, len(users), dialers, func(ctx context.Context, i int) error {
+		ready := make(chan struct{}, 1)
+		c, err := s.dialer.Dial(ctx, srv.url, wsclient.Options{
+			Token: users[i].token, Sync: true, NoPosition: true,
+			NetDial: dialFrom(i / portsPerAddress),
+			OnFrame: func([]byte) {
+				select {
+				case ready <- struct{}{}:
+				default:
+				}
+			},
+			OnDisconnect: func(err error) {
+				if !s.closing.Load() {
+					s.lost.Add(1)
+					s.errs.add(errorKind(err))
+				}
+			},
+		})
+		if err != nil {
+			return fmt.Errorf("session %d: %w", i, err)
+		}
+		s.clients[i] = c
+		select {
+		case <-ready:
+			return nil
+		case <-c.Done():
+			return fmt.Errorf("session %d: %w", i, c.Err())
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+}
+
+// dialFrom dials from the nth loopback address, nil for the usual one.
+func dialFrom(n int) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	if n == 0 {
+		return nil
+	}
+	d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(n))}}
+	return d.DialContext
+}
+
+func (s *idleSessions) close() {
+	s.closing.Store(true)
+	_ = parallel(context.Background(), len(s.clients), dialWorkers, func(_ context.Context, i int) error {
+		if s.clients[i] != nil {
+			_ = s.clients[i].Close()
+		}
+		return nil
+	})
+}

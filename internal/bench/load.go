@@ -1,0 +1,344 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/wsclient"
+)
+
+const (
+	// socketsPerSender spreads the calls of a sender: the server allows 200 frames
+	// a second on a socket.
+	socketsPerSender = 4
+	// errorPause keeps a sender whose requests fail from failing all the time.
+	errorPause = 10 * time.Millisecond
+	// dialWorkers open sockets at the same time.
+	dialWorkers = 64
+	// historyWorkers read histories at the same time.
+	historyWorkers = 8
+	// drainQuiet is how long nothing must have come before what is missing counts
+	// as lost.
+	drainQuiet = 5 * time.Second
+)
+
+// shape is what a load looks like.
+type shape struct {
+	rooms, members int // members of each room
+	receivers      int // how many of them receive over a socket
+	senders        int
+	overWS         bool // send over WebSocket calls, not HTTP
+	size           int  // of a message's content, in bytes
+}
+
+// load is one server with users, rooms, senders and receivers.
+type load struct {
+	shape
+	env    *env
+	srv    *server
+	caller *caller
+	check  *checker
+	now    since
+	run    string // distinguishes users and transactions of this run
+
+	rooms   []room
+	logs    []*roomLog
+	senders []*sender
+	sockets []*wsclient.Client
+	dialer  wsclient.Dialer
+	closing atomic.Bool
+
+	phase   atomic.Int32
+	acked   atomic.Int64
+	waiting [phases]Histogram // for acknowledgements
+	errs    errorCount
+}
+
+// newLoad makes users and rooms on a server, connects the receivers and prepares
+// the senders. close ends it.
+func newLoad(ctx context.Context, e *env, srv *server, s shape) (*load, error) {
+	l := &load{shape: s, env: e, srv: srv, caller: newCaller(srv.url), check: newChecker(), now: sinceStart(), run: e.runName()}
+	e.progress("%d users, %d rooms", s.rooms*s.members, s.rooms)
+	users, err := l.caller.register(ctx, l.run, s.rooms*s.members)
+	if err != nil {
+		return l, err
+	}
+	if l.rooms, err = l.caller.createRooms(ctx, users, s.members); err != nil {
+		return l, err
+	}
+	for _, r := range l.rooms {
+		l.logs = append(l.logs, l.check.room(r.id))
+	}
+	if err := l.connectReceivers(ctx); err != nil {
+		return l, err
+	}
+	for i := range s.senders {
+		if err := l.addSender(ctx, i); err != nil {
+			return l, err
+		}
+	}
+	return l, nil
+}
+
+func (l *load) connectReceivers(ctx context.Context) error {
+	n := l.shape.rooms * l.receivers
+	if n == 0 {
+		return nil
+	}
+	l.env.progress("%d receivers", n)
+	l.sockets = make([]*wsclient.Client, n)
+	err := parallel(ctx, n, dialWorkers, func(ctx context.Context, i int) error {
+		at := i % len(l.rooms)
+		c, err := l.connect(ctx, l.rooms[at].users[i/len(l.rooms)], l.logs[at])
+		l.sockets[i] = c
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("connect receivers: %w", err)
+	}
+	return nil
+}
+
+// connect opens the socket of a member and waits for its initial response.
+func (l *load) connect(ctx context.Context, u user, log *roomLog) (*wsclient.Client, error) {
+	m := l.check.member(u.id, log)
+	ready := make(chan struct{})
+	first := sync.OnceFunc(func() { close(ready) })
+	c, err := l.dialer.Dial(ctx, l.srv.url, wsclient.Options{
+		Token: u.token, Sync: true, NoPosition: true,
+		OnFrame: func(b []byte) {
+			m.take(b, l.now())
+			first()
+		},
+		OnDisconnect: func(err error) {
+			if !l.closing.Load() {
+				m.gone.Store(true)
+				l.errs.add(fmt.Sprintf("receiver disconnected: %v", err))
+			}
+			first()
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-ready:
+		return c, nil
+	case <-ctx.Done():
+		return c, ctx.Err()
+	}
+}
+
+// sender sends as one user to one room.
+type sender struct {
+	l      *load
+	ledger *ledger
+	log    *roomLog
+	target string // up to the transaction ID
+
+	http    *httpConn
+	sockets []*wsclient.Client
+	turn    atomic.Uint32
+}
+
+// addSender prepares the sender with a number: senders are spread over rooms
+// first, then over the members of each.
+func (l *load) addSender(ctx context.Context, n int) error {
+	at := n % len(l.rooms)
+	r := l.rooms[at]
+	u := r.users[n/len(l.rooms)%len(r.users)]
+	s := &sender{
+		l: l, ledger: l.check.ledger(), log: l.logs[at],
+		target: "/_matrix/client/v3/rooms/" + url.PathEscape(string(r.id)) + "/send/m.room.message/" + l.run + strconv.Itoa(n) + "-",
+	}
+	l.senders = append(l.senders, s)
+	if !l.overWS {
+		var err error
+		s.http, err = newHTTPConn(l.srv.url, u.token)
+		return err
+	}
+	for range socketsPerSender {
+		c, err := l.dialer.Dial(ctx, l.srv.url, wsclient.Options{Token: u.token, Reconnect: true, OnDisconnect: func(err error) {
+			if !l.closing.Load() {
+				l.errs.add(fmt.Sprintf("sender disconnected: %v", err))
+			}
+		}})
+		if err != nil {
+			return fmt.Errorf("connect sender: %w", err)
+		}
+		s.sockets = append(s.sockets, c)
+	}
+	return nil
+}
+
+// send sends one message that was due at a time of the run's clock and reports
+// whether it was acknowledged. Over HTTP one message at a time, over WebSocket
+// from any number of goroutines.
+func (s *sender) send(ctx context.Context, due int64, p phase) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerPatience)
+	defer cancel()
+	n := s.ledger.begin(s.log)
+	content := marker{sender: s.ledger.sender, number: n, due: due, phase: p}.appendBody(make([]byte, 0, s.l.size+128), s.l.size)
+	status, answer, err := s.put(ctx, s.target+strconv.Itoa(n), content)
+	switch {
+	case err != nil:
+		s.l.errs.add("send: " + errorKind(err))
+	case status == 200:
+		id, _ := nextEventID(answer)
+		s.ledger.end(n, outcomeAcked, ids.EventID(id))
+		s.l.acked.Add(1)
+		if p != phaseWarm {
+			s.l.waiting[p].Record(time.Duration(s.l.now() - due))
+		}
+		return true
+	default:
+		if status < 500 {
+			s.ledger.end(n, outcomeRefused, "")
+		}
+		s.l.errs.add("send: " + statusText(status, answer))
+	}
+	return false
+}
+
+func (s *sender) put(ctx context.Context, target string, content []byte) (status int, answer []byte, err error) {
+	if s.http != nil {
+		return s.http.do(ctx, "PUT", target, content)
+	}
+	r, err := s.sockets[int(s.turn.Add(1))%len(s.sockets)].Call(ctx, "PUT", target, content)
+	return r.Status, r.Body, err
+}
+
+// drain waits until everything that was acknowledged was delivered, or nothing
+// came for a while.
+func (l *load) drain(ctx context.Context) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	want := l.acked.Load() * int64(l.receivers)
+	last, at := int64(-1), time.Now()
+	for {
+		got := l.check.delivered() + l.check.skipped()
+		if got >= want {
+			return nil
+		}
+		if got != last {
+			last, at = got, time.Now()
+		}
+		if time.Since(at) > drainQuiet {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// finish waits for the last deliveries, reads the rooms' histories, draws the
+// balance and puts it into the result.
+func (l *load) finish(ctx context.Context, r *Result) error {
+	l.env.progress("checking")
+	if err := l.drain(ctx); err != nil {
+		return err
+	}
+	l.disconnect()
+	var mu sync.Mutex
+	histories := make(map[ids.RoomID]history)
+	err := parallel(ctx, len(l.rooms), historyWorkers, func(ctx context.Context, i int) error {
+		h, err := l.caller.history(ctx, l.rooms[i])
+		mu.Lock()
+		defer mu.Unlock()
+		histories[l.rooms[i].id] = h
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	l.check.finish(histories)
+	r.Errors = l.errs.all()
+	r.Faults, r.FaultTexts = l.check.faults()
+	r.Checked = Checked{
+		Acked: l.check.count(outcomeAcked), Refused: l.check.count(outcomeRefused), Unknown: l.check.count(outcomeUnknown),
+		Delivered: l.check.delivered(), Skipped: l.check.skipped(),
+	}
+	return nil
+}
+
+// disconnect closes all sockets. Nobody sends any more.
+func (l *load) disconnect() {
+	l.closing.Store(true)
+	all := l.sockets
+	for _, s := range l.senders {
+		all = append(all, s.sockets...)
+		if s.http != nil {
+			s.http.close()
+		}
+	}
+	l.sockets, l.senders = nil, nil
+	_ = parallel(context.Background(), len(all), dialWorkers, func(_ context.Context, i int) error {
+		if all[i] != nil {
+			_ = all[i].Close()
+		}
+		return nil
+	})
+}
+
+// close lets go of everything but the server.
+func (l *load) close() {
+	l.disconnect()
+	l.caller.http.CloseIdleConnections()
+}
+
+// errorCount counts errors by kind.
+type errorCount struct {
+	mu struct {
+		sync.Mutex
+		n map[string]int64
+	}
+}
+
+// maxErrorKinds bounds how many kinds are told apart.
+const maxErrorKinds = 50
+
+func (e *errorCount) add(kind string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.mu.n == nil {
+		e.mu.n = make(map[string]int64)
+	}
+	if _, known := e.mu.n[kind]; !known && len(e.mu.n) >= maxErrorKinds {
+		kind = "other"
+	}
+	e.mu.n[kind]++
+}
+
+func (e *errorCount) all() map[string]int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.mu.n)
+}
+
+// errorKind is an error without what differs each time, such as addresses.
+func errorKind(err error) string {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no answer in time"
+	case errors.Is(err, context.Canceled):
+		return "interrupted"
+	}
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err.Error()
+		}
+		err = inner
+	}
+}
