@@ -52,7 +52,7 @@ function summarize(client: MatrixClient, room: Room, kind: "invite" | "join", di
     const inviterName = inviter === undefined ? undefined : (room.getMember(inviter)?.name ?? localpart(inviter));
     return {
         id: room.roomId,
-        name: room.name,
+        name: inviterName !== undefined && !hasName(room) ? inviterName : room.name,
         kind,
         direct: isDirect,
         preview: last ? previewOf(last, isDirect) : kind === "invite" ? `${inviterName ?? "Somebody"} invites you` : "",
@@ -61,6 +61,12 @@ function summarize(client: MatrixClient, room: Room, kind: "invite" | "join", di
         inviter: inviterName,
         members: room.getJoinedMemberCount(),
     };
+}
+
+/** An invitation says little of the room; without a name the SDK would call it empty. */
+function hasName(room: Room): boolean {
+    const name: unknown = room.currentState.getStateEvents(EventType.RoomName, "")?.getContent().name;
+    return typeof name === "string" && name !== "";
 }
 
 function lastShown(room: Room, me: string): ReturnType<typeof toEntry> {

@@ -117,7 +117,7 @@ function Invitation({ chat, room }: { chat: Chat; room: RoomSummary }): JSX.Elem
             <Avatar id={room.id} name={room.name} />
             <div class="room-text">
                 <span class="room-name">{room.name}</span>
-                <span class="room-preview">{room.direct ? `${room.inviter ?? "Somebody"} wants to talk to you` : room.preview}</span>
+                <span class="room-preview">{room.direct ? "Wants to talk to you" : room.preview}</span>
                 <div class="invitation-actions">
                     <button type="button" class="button primary small" disabled={busy} onClick={() => void answer(true)}>
                         Accept

@@ -270,7 +270,7 @@ export class FakeServer {
             const own = this.memberOf(room, user);
             const membership = own?.content.membership;
             if (membership === "invite" && own.n > since) {
-                const shown = this.stateOf(room).filter((e) => ["m.room.name", "m.room.create", "m.room.join_rules"].includes(e.type) || e === own || e.state_key === own.sender);
+                const shown = this.stateOf(room).filter((e) => ["m.room.name", "m.room.create", "m.room.join_rules"].includes(e.type) || e === own);
                 out.rooms.invite[room.id] = { invite_state: { events: shown.map(({ type, content, sender, state_key }) => ({ type, content, sender, state_key })) } };
             } else if (membership === "leave" && own.n > since && since > 0) {
                 out.rooms.leave[room.id] = { timeline: { events: [bare(own)] } };

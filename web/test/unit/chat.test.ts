@@ -119,7 +119,7 @@ describe("two people", () => {
         const [ada, bob] = [await join("ada"), await join("bob")];
         const first = await chatOf(ada).createDirect("@bob");
         const invitation = await until(() => chatOf(bob).rooms.value.find((r) => r.kind === "invite"), "the invitation");
-        expect(invitation).toMatchObject({ direct: true, inviter: "ada" });
+        expect(invitation).toMatchObject({ direct: true, inviter: "ada", name: "ada" });
         await chatOf(bob).accept(first);
         await until(() => chatOf(ada).rooms.value[0]?.direct && chatOf(bob).rooms.value[0]?.direct, "both to know");
         expect(await chatOf(ada).createDirect("bob")).toBe(first);
