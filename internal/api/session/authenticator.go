@@ -39,6 +39,9 @@ type Authenticator struct {
 		sync.Mutex
 		closed bool
 		proven map[string]proven // by token hash
+		// forgets counts the calls of Forget. What was read of a token before
+		// one may be what the call was about, and is not remembered.
+		forgets uint64
 	}
 }
 
@@ -66,6 +69,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, c api.Credentials) (ap
 	hash, now := auth.Hash(c.Token), a.clock.Now()
 	a.mu.Lock()
 	p, ok := a.mu.proven[hash]
+	forgets := a.mu.forgets
 	a.mu.Unlock()
 	if ok && now.Before(p.until) {
 		return p.caller, expired(p.expires, now)
@@ -77,6 +81,9 @@ func (a *Authenticator) Authenticate(ctx context.Context, c api.Credentials) (ap
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.mu.forgets != forgets {
+		return p.caller, nil
+	}
 	if len(a.mu.proven) >= maxProven {
 		clear(a.mu.proven)
 	}
@@ -153,6 +160,7 @@ func (a *Authenticator) noteSeen(ctx context.Context, user ids.UserID, device id
 func (a *Authenticator) Forget(user ids.UserID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.mu.forgets++
 	for hash, p := range a.mu.proven {
 		if p.caller.User == user {
 			delete(a.mu.proven, hash)

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -158,6 +159,8 @@ func (m *Module) deactivate(r *api.Request) (any, error) {
 	if err := m.prove(r, "POST /account/deactivate", req.Auth); err != nil {
 		return nil, err
 	}
+	// Whether the client waits or not: it has no token to ask again with.
+	r.Context = context.WithoutCancel(r.Context)
 	user := r.Caller.User
 	cmd := account.NewEndAll(user, "")
 	cmd.Deactivate = true

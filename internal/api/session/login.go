@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -52,61 +53,78 @@ func (m *Module) login(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	user, newHash, err := m.proveOwner(r.Context, id, *req.Password)
-	if err != nil {
-		return nil, err
+	answer, err := m.logIn(r, id, &req)
+	if errors.Is(err, account.ErrPasswordChanged) {
+		// Maybe its hash alone: another login brought that up to date.
+		answer, err = m.logIn(r, id, &req)
 	}
-	s, t := m.start(r, user, req.DeviceID, req.DisplayName, req.RefreshToken)
-	if _, err := m.Router.Do(r.Context, account.NewLogin(user, s, newHash)); err != nil {
-		return nil, err
-	}
-	m.revoke(user, nil) // a device that logs in again has new tokens
-	return m.answer(user, s, t), nil
+	return answer, err
 }
 
-// proveOwner checks a password. newHash is not "" if it should be stored.
-func (m *Module) proveOwner(ctx context.Context, id auth.Identifier, password string) (user ids.UserID, newHash string, err error) {
-	user, ok, err := m.VerifyPassword(ctx, id, password)
+// logIn checks the password and starts the session.
+func (m *Module) logIn(r *api.Request, id auth.Identifier, req *loginRequest) (any, error) {
+	user, hash, err := m.checkPassword(r.Context, id, *req.Password)
 	if err != nil {
-		return "", "", err
+		return nil, err
 	}
-	if !ok {
-		return "", "", wrongPassword()
+	if hash == "" {
+		return nil, wrongPassword()
 	}
-	acc, err := m.Accounts.Account(ctx, user)
-	if err != nil || acc == nil || !m.Hasher.NeedsRehash(acc.PasswordHash) {
-		return user, "", err
+	newHash := ""
+	if m.Hasher.NeedsRehash(hash) {
+		if newHash, err = m.Hasher.Hash(r.Context, *req.Password); err != nil {
+			return nil, err
+		}
 	}
-	newHash, err = m.Hasher.Hash(ctx, password)
-	return user, newHash, err
+	s, t := m.start(r, user, req.DeviceID, req.DisplayName, req.RefreshToken)
+	cmd := account.NewLogin(user, s, newHash)
+	cmd.Proof = hash
+	if _, err := m.Router.Do(r.Context, cmd); err != nil {
+		return nil, err
+	}
+	if req.DeviceID != "" {
+		m.revoke(user, []ids.DeviceID{s.Device}) // if the device was there, its tokens have ended
+	}
+	return m.answer(user, s, t), nil
 }
 
 var _ auth.PasswordVerifier = (*Module)(nil)
 
-// VerifyPassword implements auth.PasswordVerifier. Guesses are limited for each
-// account, whether it exists or not.
+// VerifyPassword implements auth.PasswordVerifier.
 func (m *Module) VerifyPassword(ctx context.Context, id auth.Identifier, password string) (ids.UserID, bool, error) {
+	user, hash, err := m.checkPassword(ctx, id, password)
+	return user, hash != "", err
+}
+
+// checkPassword returns the hash that the password was found right against, "" if
+// it is wrong. Wrong guesses are limited for each account, whether it exists or
+// not.
+func (m *Module) checkPassword(ctx context.Context, id auth.Identifier, password string) (ids.UserID, string, error) {
 	if id.User == "" {
-		return "", false, m.Hasher.VerifyMissing(ctx, password)
+		return "", "", m.Hasher.VerifyMissing(ctx, password)
 	}
 	if ok, wait := m.Limiter.Allow(ratelimit.LoginAccount, string(id.User), m.Clock.Now()); !ok {
-		return "", false, merr.LimitedErr(wait)
+		return "", "", merr.LimitedErr(wait)
 	}
 	acc, err := m.Accounts.Account(ctx, id.User)
 	if err != nil {
-		return "", false, err
+		return "", "", err
 	}
 	if acc == nil || acc.PasswordHash == "" {
 		if err := m.Hasher.VerifyMissing(ctx, password); err != nil {
-			return "", false, err
+			return "", "", err
 		}
 		if acc != nil && acc.Deactivated {
-			return "", false, merr.New(http.StatusForbidden, merr.UserDeactivated, "This account has been deactivated")
+			return "", "", merr.New(http.StatusForbidden, merr.UserDeactivated, "This account has been deactivated")
 		}
-		return "", false, nil
+		return "", "", nil
 	}
 	ok, err := m.Hasher.Verify(ctx, password, acc.PasswordHash)
-	return id.User, ok, err
+	if err != nil || !ok {
+		return "", "", err
+	}
+	m.Limiter.Refund(ratelimit.LoginAccount, string(id.User))
+	return id.User, acc.PasswordHash, nil
 }
 
 // logout: spec client-server §POST /logout.

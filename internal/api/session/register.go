@@ -25,6 +25,8 @@ type registerRequest struct {
 	InhibitLogin bool           `json:"inhibit_login"`
 	RefreshToken bool           `json:"refresh_token"`
 	Type         string         `json:"type"`
+	// profileName is the first display name, "" for the name of the user.
+	profileName string
 }
 
 // register: spec client-server §POST /register.
@@ -118,12 +120,16 @@ func (m *Module) create(r *api.Request, user ids.UserID, req *registerRequest, t
 }
 
 func (m *Module) makeAccount(r *api.Request, user ids.UserID, a account.Account, req *registerRequest) (any, error) {
+	name := req.profileName
+	if name == "" {
+		name = user.Localpart()
+	}
 	if req.InhibitLogin {
-		_, err := m.Router.Do(r.Context, account.NewRegister(user, a, user.Localpart(), nil))
+		_, err := m.Router.Do(r.Context, account.NewRegister(user, a, name, nil))
 		return sessionAnswer{UserID: user, HomeServer: m.Server}, err
 	}
 	s, t := m.start(r, user, req.DeviceID, req.DisplayName, req.RefreshToken)
-	if _, err := m.Router.Do(r.Context, account.NewRegister(user, a, user.Localpart(), &s)); err != nil {
+	if _, err := m.Router.Do(r.Context, account.NewRegister(user, a, name, &s)); err != nil {
 		return nil, err
 	}
 	return m.answer(user, s, t), nil
@@ -193,8 +199,14 @@ func (m *Module) sharedRegister(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if req.Username == "" {
+	switch {
+	case req.Username == "":
 		return nil, api.Missing("username")
+	case req.Password == "":
+		return nil, api.Missing("password")
+	}
+	if err := checkDevice("", req.DisplayName); err != nil {
+		return nil, err
 	}
 	user, err := m.newUser(r.Context, &req.Username)
 	if err != nil {
@@ -204,5 +216,5 @@ func (m *Module) sharedRegister(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.makeAccount(r, user, account.Account{PasswordHash: hash, Admin: req.Admin}, &registerRequest{})
+	return m.makeAccount(r, user, account.Account{PasswordHash: hash, Admin: req.Admin}, &registerRequest{profileName: req.DisplayName})
 }

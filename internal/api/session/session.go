@@ -19,7 +19,6 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/ratelimit"
-	"github.com/hubbub-chat/hubbub/internal/room"
 )
 
 const (
@@ -36,7 +35,11 @@ const (
 // Limiter bounds guesses per account.
 type Limiter interface {
 	Allow(class ratelimit.Class, key string, now time.Time) (ok bool, retryAfter time.Duration)
+	// Refund takes back an Allow: the guess was right.
+	Refund(class ratelimit.Class, key string)
 }
+
+var _ Limiter = (*ratelimit.Limiter)(nil)
 
 // Revoked is told which devices of a user have lost their tokens.
 type Revoked func(user ids.UserID, devices []ids.DeviceID)
@@ -47,7 +50,6 @@ type Deps struct {
 	Mode     config.RegistrationMode
 	Router   partition.Router
 	Accounts *account.Reader
-	Rooms    *room.Reader
 	Hasher   *auth.Hasher
 	Policy   *auth.Policy
 	Secrets  *auth.Secrets
@@ -86,7 +88,7 @@ func (m *Module) Routes() []api.Route {
 		{Method: post, Path: v3 + "/login", Op: "login", Auth: api.AuthNone, Rate: api.RateLogin, Handle: m.login},
 		{Method: post, Path: v3 + "/logout", Op: "logout", Auth: api.AuthUser, Rate: api.RateNone, Guest: true, Handle: m.logout},
 		{Method: post, Path: v3 + "/logout/all", Op: "logout_all", Auth: api.AuthUser, Rate: api.RateNone, Handle: m.logoutAll},
-		{Method: post, Path: v3 + "/refresh", Op: "refresh", Auth: api.AuthNone, Rate: api.RateLogin, Handle: m.refresh},
+		{Method: post, Path: v3 + "/refresh", Op: "refresh", Auth: api.AuthNone, Rate: api.RateWrite, Handle: m.refresh},
 		{Method: post, Path: v3 + "/register", Op: "register", Auth: api.AuthNone, Rate: api.RateRegister, Handle: m.register},
 		{Method: get, Path: v3 + "/register/available", Op: "checkUsernameAvailability", Auth: api.AuthNone, Rate: api.RateRegister, Handle: m.available},
 		{Method: get, Path: "/_matrix/client/v1/register/m.login.registration_token/validity", Op: "registrationTokenValidity", Auth: api.AuthNone, Rate: api.RateRegister, Handle: m.tokenValidity},
