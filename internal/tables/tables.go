@@ -49,6 +49,11 @@ const (
 	RoomAlias storage.Table = 25
 	// Relation lists the events that relate to an event.
 	Relation storage.Table = 26
+	// DeviceList holds, by member, the position of the last change of their
+	// devices or keys.
+	DeviceList storage.Table = 27
+	// DeviceListLog lists these changes in order: sort is the Seq.
+	DeviceListLog storage.Table = 28
 )
 
 // Tables of a user; the entity is the user ID.
@@ -75,6 +80,29 @@ const (
 	UserTxn storage.Table = 73
 	// RegToken holds a registration token; the entity is the token.
 	RegToken storage.Table = 74
+	// DeviceKeys holds the identity keys of devices.
+	DeviceKeys storage.Table = 75
+	// OneTimeKey holds one-time keys in the order of their upload: sort is
+	// device, NUL, algorithm, NUL, number.
+	OneTimeKey storage.Table = 76
+	// OneTimeKeyID leads from device, NUL, key ID to what was uploaded under it,
+	// also when it has been claimed.
+	OneTimeKeyID storage.Table = 77
+	// ClaimedKey lists the IDs of a device's claimed keys in order.
+	ClaimedKey storage.Table = 78
+	// KeyState is one row for each device: counts and fallback keys.
+	KeyState storage.Table = 79
+	// CrossSigning is one row: the user's cross-signing keys.
+	CrossSigning storage.Table = 80
+	// DeviceListState is one row: what the announcement of new keys rests on.
+	DeviceListState storage.Table = 81
+	// KeySignature holds the signatures that the user made of keys: sort is the
+	// owner of the key, NUL, key ID.
+	KeySignature storage.Table = 82
+	// Backup is one row: the versions of the user's key backup.
+	Backup storage.Table = 83
+	// BackupKey holds the keys of backups: sort is version, room, session.
+	BackupKey storage.Table = 84
 )
 
 // SeqSort encodes a Seq so that its order is the order of the sort keys.
