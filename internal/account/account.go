@@ -28,16 +28,16 @@ type Account struct {
 	PasswordHash string `json:"password_hash,omitempty"`
 	// CreatedTS is in ms since 1970.
 	CreatedTS   int64 `json:"created_ts"`
-	Admin       bool  `json:"admin,omitempty"`
-	Guest       bool  `json:"guest,omitempty"`
-	Deactivated bool  `json:"deactivated,omitempty"`
-	Locked      bool  `json:"locked,omitempty"`
+	Admin       bool  `json:"admin,omitzero"`
+	Guest       bool  `json:"guest,omitzero"`
+	Deactivated bool  `json:"deactivated,omitzero"`
+	Locked      bool  `json:"locked,omitzero"`
 	// Logins counts the sessions ever begun, so that a command that ends all
 	// devices notices one that it did not find.
-	Logins uint64 `json:"logins,omitempty"`
+	Logins uint64 `json:"logins,omitzero"`
 	// ProfileBytes is what the profile takes, so that its bound is kept without
 	// reading all of it.
-	ProfileBytes int `json:"profile_bytes,omitempty"`
+	ProfileBytes int `json:"profile_bytes,omitzero"`
 }
 
 // Device is one session of a user. spec: client-server §Device Management.
@@ -45,7 +45,7 @@ type Device struct {
 	DisplayName string `json:"display_name,omitempty"`
 	LastSeenIP  string `json:"last_seen_ip,omitempty"`
 	// LastSeenTS is in ms since 1970.
-	LastSeenTS int64  `json:"last_seen_ts,omitempty"`
+	LastSeenTS int64  `json:"last_seen_ts,omitzero"`
 	UserAgent  string `json:"user_agent,omitempty"`
 	// Tokens are the hashes of the device's tokens.
 	Tokens []string `json:"tokens,omitempty"`
@@ -58,9 +58,9 @@ type Device struct {
 type Token struct {
 	Device ids.DeviceID `json:"device"`
 	// Refresh tells a refresh token from an access token.
-	Refresh bool `json:"refresh,omitempty"`
+	Refresh bool `json:"refresh,omitzero"`
 	// ExpiresTS is in ms since 1970, 0 for never.
-	ExpiresTS int64 `json:"expires_ts,omitempty"`
+	ExpiresTS int64 `json:"expires_ts,omitzero"`
 	// Replaces are the hashes of the tokens that end when this one is first used.
 	Replaces []string `json:"replaces,omitempty"`
 	// Pair is the hash of the token issued together with this one.
@@ -81,13 +81,13 @@ type Membership struct {
 	Seq     ids.Seq `json:"seq"`
 	// Joined is the position of the member event that began the present stay,
 	// before any change of name; 0 if the user is not in the room.
-	Joined  ids.Seq     `json:"joined,omitempty"`
+	Joined  ids.Seq     `json:"joined,omitzero"`
 	EventID ids.EventID `json:"event_id"`
 	Sender  ids.UserID  `json:"sender"`
-	Direct  bool        `json:"direct,omitempty"`
+	Direct  bool        `json:"direct,omitzero"`
 	// Stripped is the stripped state of an invite or a knock, a JSON array.
 	Stripped  jsontext.Value `json:"stripped,omitempty"`
-	Forgotten bool           `json:"forgotten,omitempty"`
+	Forgotten bool           `json:"forgotten,omitzero"`
 }
 
 // ChangeKind says what a row of the Stream is about.
@@ -114,8 +114,8 @@ type Change struct {
 	// Membership, Prev, RoomSeq and Joined are those of the Membership row.
 	Membership event.Membership `json:"m,omitempty"`
 	Prev       event.Membership `json:"p,omitempty"`
-	RoomSeq    ids.Seq          `json:"q,omitempty"`
-	Joined     ids.Seq          `json:"j,omitempty"`
+	RoomSeq    ids.Seq          `json:"q,omitzero"`
+	Joined     ids.Seq          `json:"j,omitzero"`
 	// Devices are the devices that ended.
 	Devices []ids.DeviceID `json:"d,omitempty"`
 }

@@ -16,13 +16,13 @@ import (
 // so that its uses are counted by one writer.
 type RegToken struct {
 	// UsesAllowed is how many accounts it is good for, 0 for any number.
-	UsesAllowed int `json:"uses_allowed,omitempty"`
+	UsesAllowed int `json:"uses_allowed,omitzero"`
 	Completed   int `json:"completed"`
 	// ExpiresTS is in ms since 1970, 0 for never.
-	ExpiresTS int64 `json:"expires_ts,omitempty"`
+	ExpiresTS int64 `json:"expires_ts,omitzero"`
 	// Admin makes the account a server administrator: the sign-up link of a new
 	// server.
-	Admin bool `json:"admin,omitempty"`
+	Admin bool `json:"admin,omitzero"`
 }
 
 func (t *RegToken) valid(now int64) bool {

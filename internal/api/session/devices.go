@@ -23,7 +23,7 @@ type deviceAnswer struct {
 	DeviceID    ids.DeviceID `json:"device_id"`
 	DisplayName string       `json:"display_name,omitempty"`
 	LastSeenIP  string       `json:"last_seen_ip,omitempty"`
-	LastSeenTS  int64        `json:"last_seen_ts,omitempty"`
+	LastSeenTS  int64        `json:"last_seen_ts,omitzero"`
 }
 
 func answerDevice(id ids.DeviceID, d *account.Device) deviceAnswer {

@@ -36,6 +36,12 @@ func TestLoginIdentifiers(t *testing.T) {
 			works(t, n)
 		})
 	}
+	// A client takes expires_in_ms for the truth, also if it is 0.
+	for _, name := range []string{"expires_in_ms", "refresh_token"} {
+		if v, ok := c.Must(t, "POST", v3+"/login", loginBody("alice", apptest.Password))[name]; ok {
+			t.Errorf("a login without refresh token has %s: %v", name, v)
+		}
+	}
 	if flows := c.Must(t, "GET", v3+"/login", nil)["flows"].([]any); len(flows) != 1 || apptest.At(flows[0], "type") != "m.login.password" {
 		t.Errorf("flows %v", flows)
 	}

@@ -138,7 +138,7 @@ type sessionAnswer struct {
 	HomeServer   string       `json:"home_server"`
 	AccessToken  string       `json:"access_token,omitempty"`
 	RefreshToken string       `json:"refresh_token,omitempty"`
-	ExpiresInMS  int64        `json:"expires_in_ms,omitempty"`
+	ExpiresInMS  int64        `json:"expires_in_ms,omitzero"`
 	DeviceID     ids.DeviceID `json:"device_id,omitempty"`
 }
 
