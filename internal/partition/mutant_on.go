@@ -2,4 +2,6 @@
 
 package partition
 
-const ackEarly = true
+import "time"
+
+const ackEarly = 10 * time.Millisecond

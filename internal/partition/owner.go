@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
@@ -248,14 +249,15 @@ func (o *Owner) runBatch(first *task) error {
 		}
 		break
 	}
-	if ackEarly {
+	if ackEarly > 0 {
 		o.answer(nil)
+		time.Sleep(ackEarly)
 	}
 	err := o.commit()
 	if err == nil {
 		o.publish()
 	}
-	if !ackEarly {
+	if ackEarly == 0 {
 		o.answer(err)
 	}
 	o.resetBatch()

@@ -6,9 +6,6 @@ import (
 	"slices"
 )
 
-// maxBreaches is how many breaches Check reports: the first say what is wrong.
-const maxBreaches = 100
-
 // checker judges one history.
 type checker struct {
 	h *History
@@ -67,9 +64,7 @@ func Check(h *History) []string {
 }
 
 func (c *checker) breach(format string, args ...any) {
-	if len(c.breaches) < maxBreaches {
-		c.breaches = append(c.breaches, fmt.Sprintf(format, args...))
-	}
+	c.breaches = append(c.breaches, fmt.Sprintf(format, args...))
 }
 
 func name(op *Op) string {

@@ -156,19 +156,20 @@ func (c *checker) receipts() {
 
 // tokens is C7 for sessions.
 func (c *checker) tokens() {
-	ended, maybe := map[string]bool{}, map[string]bool{}
+	type device struct{ user, name string }
+	ended, maybe := map[device]bool{}, map[device]bool{}
 	for _, op := range c.h.Ops {
-		if op.Kind == Logout && op.Outcome != Fail {
-			ended[op.Device] = ended[op.Device] || op.Outcome == OK
-			maybe[op.Device] = true
+		if d := (device{op.User, op.Device}); op.Kind == Logout && op.Outcome != Fail {
+			ended[d] = ended[d] || op.Outcome == OK
+			maybe[d] = true
 		}
 	}
 	for _, t := range c.h.Final.Tokens {
 		op := c.h.Ops[t.Op]
 		switch {
-		case !t.Works && !maybe[op.Device]:
+		case !t.Works && !maybe[device{op.User, op.Device}]:
 			c.breach("C1 the token of %s, device %s, does not work", name(op), op.Device)
-		case t.Works && ended[op.Device]:
+		case t.Works && ended[device{op.User, op.Device}]:
 			c.breach("C1 the token of %s, device %s, works after a logout", name(op), op.Device)
 		}
 	}

@@ -63,6 +63,7 @@ func (c *checker) advance(s *Stream, r *roomOrder, cur *cursor, p *Part) bool {
 			c.breach("C5 %s %s in %s was told of what is not there: %s", s.Transport, s.User, r.id, e.Body)
 			return false
 		case cur.at < 0 || at == cur.at+1:
+		case at > cur.at && c.declines(s, r, cur, p):
 		case at <= cur.at && !overlap:
 			c.breach("C5 %s %s in %s: %s at %d again, after %d", s.Transport, s.User, r.id, e.ID, at, cur.at)
 			return false
@@ -100,6 +101,12 @@ func (c *checker) rejoins(s *Stream, r *roomOrder, cur *cursor, p *Part) bool {
 		}
 	}
 	return false
+}
+
+// declines reports whether a part tells of the end of an invite: what happened
+// before it is none of the invited's business.
+func (c *checker) declines(s *Stream, r *roomOrder, cur *cursor, p *Part) bool {
+	return p.Section == "leave" && membershipAt(r, s.User, cur.at) != "join"
 }
 
 // endsWithLeave: who left is told nothing that came after.

@@ -124,16 +124,19 @@ func (r *run) login(of *device, dev string, seed uint64) *device {
 	return r.newDevice(of.user, dev, op.Token, seed)
 }
 
-// torture runs the workload while the server is killed.
-func torture(t *testing.T, binary string, seed uint64, kills int) *History {
+// torture runs the workload while the server is killed. The first server is of
+// the first binary, those after a kill of the second.
+func torture(t *testing.T, first, later string, seed uint64, kills int) *History {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	r := &run{t: t, seed: seed, srv: newServer(t, binary), rec: NewRecorder(seed), ctx: ctx}
+	r := &run{t: t, seed: seed, srv: newServer(t, first), rec: NewRecorder(seed), ctx: ctx}
 	r.board.mu.events = map[string][]string{}
 	if err := r.boot(); err != nil {
 		t.Fatalf("%v\n%s", err, r.srv.tail())
 	}
 	r.populate()
+	r.srv.binary = later
 	following, endFollowing := context.WithCancel(ctx)
 	defer endFollowing()
 	for _, st := range r.streamers {

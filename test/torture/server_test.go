@@ -174,6 +174,9 @@ func (s *server) complaints() []string {
 	}
 	var out []string
 	for _, line := range strings.Split(string(text), "\n") {
+		if strings.Contains(line, "context canceled") {
+			continue // a client that hung up
+		}
 		if strings.Contains(line, "level=ERROR") || strings.Contains(line, "panic") || strings.Contains(line, "DATA RACE") {
 			out = append(out, line)
 		}

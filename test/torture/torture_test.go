@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -48,13 +49,16 @@ func TestTortureKills(t *testing.T) {
 		kills -= now
 		run := seed + uint64(n)
 		t.Logf("seed %d, %d kills; again: %s=%d %s=%d go test -run TestTortureKills ./test/torture", run, now, seedEnv, run, killsEnv, now)
-		h := torture(t, binary, run, int(now))
+		h := torture(t, binary, binary, run, int(now))
 		report(t, h)
 		if t.Failed() {
 			return
 		}
 	}
 }
+
+// maxShown is how many breaches are shown: the first say what is wrong.
+const maxShown = 100
 
 // report checks a history and says what it holds.
 func report(t *testing.T, h *History) {
@@ -84,7 +88,8 @@ func report(t *testing.T, h *History) {
 	}
 	t.Logf("%d kills, %d operations acknowledged, %d without an answer, %d refused, %d repeated; %v", h.Kills, ok, unknown, refused, repeated, kinds)
 	t.Logf("%d rooms, %d streams with %d parts, %d of them limited", len(h.Final.Rooms), len(h.Streams), parts, limited)
-	for _, b := range Check(h) {
+	breaches := Check(h)
+	for _, b := range breaches[:min(len(breaches), maxShown)] {
 		t.Error(b)
 	}
 	if t.Failed() {
@@ -108,4 +113,25 @@ func keep(t *testing.T, h *History) {
 		t.Fatal(err)
 	}
 	t.Logf("history kept in %s", file)
+}
+
+// mutantKills are enough for a server that answers too early to lose something.
+const mutantKills = 8
+
+// TestTortureFindsEarlyAnswers runs against a server that answers before it
+// commits. What it loses must be found, and found as lost.
+func TestTortureFindsEarlyAnswers(t *testing.T) {
+	seed := number(t, seedEnv, rand.Uint64())
+	h := torture(t, build(t, ""), build(t, "mutant_ack_early"), seed, mutantKills)
+	breaches := Check(h)
+	lost := 0
+	for _, b := range breaches {
+		if strings.HasPrefix(b, "C1 op") && strings.HasSuffix(b, "is not there") {
+			lost++
+		}
+	}
+	t.Logf("%d kills, %d breaches, %d acknowledged events lost", h.Kills, len(breaches), lost)
+	if lost == 0 {
+		t.Errorf("seed %d: no lost event was found; breaches: %q", seed, breaches[:min(len(breaches), maxShown)])
+	}
 }

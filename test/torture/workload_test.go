@@ -3,6 +3,7 @@ package torture
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 )
@@ -97,8 +98,18 @@ func (w *worker) work(stop <-chan struct{}) {
 		do     func()
 	}
 	choices := []choice{
-		{50, w.send}, {8, w.state}, {6, w.redact}, {5, w.resend}, {8, w.membership}, {2, w.create},
-		{6, w.data}, {3, w.tag}, {3, w.profile}, {8, w.receipt}, {3, w.session}, {4, w.readBack},
+		{50, w.send},
+		{8, w.state},
+		{6, w.redact},
+		{5, w.resend},
+		{8, w.membership},
+		{2, w.create},
+		{6, w.data},
+		{3, w.tag},
+		{3, w.profile},
+		{8, w.receipt},
+		{3, w.session},
+		{4, w.readBack},
 	}
 	total := 0
 	for _, c := range choices {
@@ -211,7 +222,8 @@ func (w *worker) makeRoom(invite ...string) string {
 	op := w.begin(Op{Kind: Create})
 	a := w.once(op, "POST", path("createRoom"), map[string]any{
 		"preset": "public_chat", "name": op.Mark, "topic": "torture", "invite": invite,
-		"creation_content": map[string]any{"mark": op.Mark},
+		"creation_content":             map[string]any{"mark": op.Mark},
+		"power_level_content_override": map[string]any{"state_default": 0, "invite": 0},
 	})
 	op.Room = a.str("room_id")
 	return op.Room
@@ -285,7 +297,7 @@ func (w *worker) session() {
 	anonymous.once(out, "POST", path("logout"), map[string]any{})
 }
 
-func (w *worker) mxLocal() string { return local(w.user) + w.name }
+func (w *worker) mxLocal() string { return strings.ToLower(local(w.user) + w.name) }
 
 // readBack asks for what the worker has just written.
 func (w *worker) readBack() {
