@@ -95,8 +95,9 @@ func (v view) head() *Head {
 	return h
 }
 
-// pinDraft pins all that append needs for a draft.
-func pinDraft(ctx context.Context, p *partition.Prep, pl Place, d roomstate.Draft) error {
+// pinDraft pins all that append needs for a draft, and the row of a transaction
+// if there is one.
+func pinDraft(ctx context.Context, p *partition.Prep, pl Place, d roomstate.Draft, txn Txn) error {
 	var scratch [10]roomstate.StateKey
 	keys := make([]storage.Key, 0, 20)
 	keys = append(keys, pl.head())
@@ -110,6 +111,9 @@ func pinDraft(ctx context.Context, p *partition.Prep, pl Place, d roomstate.Draf
 		for _, t := range strippedTypes {
 			keys = append(keys, pl.state(t, ""))
 		}
+	}
+	if txn.ID != "" {
+		keys = append(keys, txn.key(pl, d.Sender))
 	}
 	return p.Pin(ctx, keys...)
 }
@@ -144,9 +148,9 @@ func writeEvent(v view, head *Head, ev *event.Event, txn Txn) (*Stored, error) {
 		}
 	}
 	row := s.encode()
-	hash, _ := eventHash(s.ID)
+	index, _ := v.p.eventIndex(s.ID)
 	v.tx.PutNew(v.p.timeline(s.Seq), row)
-	v.tx.Put(v.p.eventIndex(hash), []byte(tables.SeqSort(s.Seq)), nil)
+	v.tx.Put(index, []byte(tables.SeqSort(s.Seq)), nil)
 	next := *head
 	next.Advance(&s.Event)
 	next.Last = s.Seq
@@ -252,14 +256,7 @@ func (c *Send) Partition(count int) ids.Partition { return ids.PartitionOf(strin
 
 // Prepare implements partition.Command.
 func (c *Send) Prepare(ctx context.Context, p *partition.Prep) error {
-	pl := Place{p.Partition(), c.Room}
-	if err := pinDraft(ctx, p, pl, c.Draft); err != nil {
-		return err
-	}
-	if c.Txn.ID == "" {
-		return nil
-	}
-	return p.Pin(ctx, c.Txn.key(pl, c.Draft.Sender))
+	return pinDraft(ctx, p, Place{p.Partition(), c.Room}, c.Draft, c.Txn)
 }
 
 // Apply implements partition.Command.

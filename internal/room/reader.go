@@ -109,11 +109,11 @@ func (r *Reader) get(ctx context.Context, room ids.RoomID, keys []storage.Key) (
 
 // Event returns an event of a room by its ID.
 func (r *Reader) Event(ctx context.Context, room ids.RoomID, id ids.EventID) (*Stored, error) {
-	hash, ok := eventHash(id)
+	index, ok := r.Place(room).eventIndex(id)
 	if !ok {
 		return nil, nil
 	}
-	rows, err := r.st.Get(ctx, r.Place(room).eventIndex(hash))
+	rows, err := r.st.Get(ctx, index)
 	if err != nil {
 		return nil, fmt.Errorf("find event: %w", err)
 	}

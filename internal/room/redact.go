@@ -44,13 +44,8 @@ func (c *Redact) Partition(count int) ids.Partition { return ids.PartitionOf(str
 // Prepare implements partition.Command.
 func (c *Redact) Prepare(ctx context.Context, p *partition.Prep) error {
 	pl := Place{p.Partition(), c.Room}
-	if err := pinDraft(ctx, p, pl, c.Draft); err != nil {
+	if err := pinDraft(ctx, p, pl, c.Draft, c.Txn); err != nil {
 		return err
-	}
-	if c.Txn.ID != "" {
-		if err := p.Pin(ctx, c.Txn.key(pl, c.Draft.Sender)); err != nil {
-			return err
-		}
 	}
 	r := NewReader(p.Store(), p.Count())
 	target, err := r.Event(ctx, c.Room, c.Target)

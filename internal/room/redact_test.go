@@ -68,6 +68,12 @@ func TestRedactionTakesContentAway(t *testing.T) {
 				if by.Redacts != target.ID || !strings.Contains(string(by.AppendClient(nil, Viewer{})), `"redacts":"`+string(target.ID)) {
 					t.Errorf("redaction: %+v", by)
 				}
+				if _, err := w.redact(room, alice, target.ID); err != nil {
+					t.Fatalf("redact %s again: %v", text, err)
+				}
+				if again := w.event(room, target.ID); !strings.Contains(string(again.RedactedBy), string(id)) {
+					t.Errorf("the second redaction took the place of the first: %s", again.RedactedBy)
+				}
 				w.checkRoom(room)
 			}
 			if m := w.event(room, member.ID).Member(); m.Membership != event.Join {

@@ -29,6 +29,7 @@ import (
 // Tables are the rows of rooms that commands pin.
 func Tables() map[storage.Table]partition.TableSpec {
 	return map[storage.Table]partition.TableSpec{
+		tables.DeviceList: {},
 		tables.RoomHead: {Keep: true, Decode: func(k storage.Key, v []byte) (any, error) {
 			return decodeHead(ids.RoomID(k.Entity), v)
 		}},
@@ -71,17 +72,22 @@ func (p Place) state(eventType, stateKey string) storage.Key {
 
 func (p Place) timeline(s ids.Seq) storage.Key { return p.key(tables.Timeline, tables.SeqSort(s)) }
 
-func (p Place) eventIndex(hash []byte) storage.Key { return p.key(tables.EventIndex, string(hash)) }
+// eventIndex reports false for an ID that no event of this server can have.
+func (p Place) eventIndex(id ids.EventID) (storage.Key, bool) {
+	var scratch [hashSize]byte
+	hash, ok := appendHash(scratch[:0], id)
+	return p.key(tables.EventIndex, string(hash)), ok
+}
 
 func stateSort(eventType, stateKey string) string { return partition.JoinSort(eventType, stateKey) }
 
-// eventHash returns the bytes an event ID stands for.
-func eventHash(id ids.EventID) ([]byte, bool) {
+// appendHash appends the bytes an event ID stands for.
+func appendHash(dst []byte, id ids.EventID) ([]byte, bool) {
 	if len(id) != 44 {
-		return nil, false
+		return dst, false
 	}
-	h, err := base64.RawURLEncoding.DecodeString(string(id[1:]))
-	return h, err == nil
+	dst, err := base64.RawURLEncoding.AppendDecode(dst, []byte(id[1:]))
+	return dst, err == nil
 }
 
 // Head is a room's first row: the end of its chain, and what is counted.
@@ -90,8 +96,8 @@ type Head struct {
 	// Creator is the sender of the create event.
 	Creator ids.UserID
 	// Last is the position of the last event, LastReceipt of the last change
-	// of a receipt.
-	Last, LastReceipt ids.Seq
+	// of a receipt, LastDevices of the last change of a member's devices.
+	Last, LastReceipt, LastDevices ids.Seq
 	// Joined and Invited count the members.
 	Joined, Invited int
 	// Public: the room is in the directory.
@@ -113,7 +119,7 @@ func (h *Head) encode() []byte {
 	if h.Public {
 		public = 1
 	}
-	return append(b, public)
+	return binary.AppendUvarint(append(b, public), uint64(h.LastDevices))
 }
 
 func decodeHead(room ids.RoomID, b []byte) (*Head, error) {
@@ -131,6 +137,9 @@ func decodeHead(room ids.RoomID, b []byte) (*Head, error) {
 	h.Last, h.LastReceipt = ids.Seq(r.uvarint()), ids.Seq(r.uvarint())
 	h.Joined, h.Invited = int(r.uvarint()), int(r.uvarint())
 	h.Public = r.byte() == 1
+	if r.s != "" { // a row written before this was kept ends here
+		h.LastDevices = ids.Seq(r.uvarint())
+	}
 	if r.err != nil || !ok {
 		return nil, fmt.Errorf("room head: %w", errRow)
 	}

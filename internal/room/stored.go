@@ -49,24 +49,27 @@ const (
 	flagPrev
 )
 
-const hashSize = 32
+const (
+	hashSize    = 32
+	scratchSize = 1024
+)
 
 // newStored makes the row's content for an event that was just built.
 func newStored(ev *event.Event, seq ids.Seq) (*Stored, error) {
 	s := &Stored{Seq: seq}
 	copyEvent(&s.Event, ev)
-	b := make([]byte, 0, hashSize*(len(ev.PrevEvents)+len(ev.AuthEvents)))
+	var scratch [scratchSize]byte // most events fit, and become one string each
+	b := scratch[:0]
 	for _, list := range [][]ids.EventID{ev.PrevEvents, ev.AuthEvents} {
 		for _, id := range list {
-			h, ok := eventHash(id)
-			if !ok {
+			var ok bool
+			if b, ok = appendHash(b, id); !ok {
 				return nil, fmt.Errorf("link to %q: %w", id, errRow)
 			}
-			b = append(b, h...)
 		}
 	}
 	s.links = string(b)
-	s.json = string(s.appendJSON(make([]byte, 0, len(ev.Content)+320)))
+	s.json = string(s.appendJSON(scratch[:0]))
 	return s, nil
 }
 

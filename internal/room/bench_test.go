@@ -1,0 +1,89 @@
+package room
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/storage/memstore"
+	"github.com/hubbub-chat/hubbub/internal/storage/pebblestore"
+)
+
+// BenchmarkSend sends messages of some 250 bytes into 10 rooms, from the command
+// to the answer after the commit.
+func BenchmarkSend(b *testing.B) {
+	stores := map[string]func(b *testing.B) storage.Store{
+		"memory": func(*testing.B) storage.Store { return memstore.New(clock.Real{}) },
+		"pebble": func(b *testing.B) storage.Store {
+			s, err := pebblestore.Open(b.TempDir(), pebblestore.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			return s
+		},
+	}
+	for _, name := range []string{"memory", "pebble"} {
+		for _, senders := range []int{1, 64, 256} {
+			b.Run(fmt.Sprintf("%s/senders=%d", name, senders), func(b *testing.B) {
+				st := stores[name](b)
+				b.Cleanup(func() {
+					if err := st.Close(); err != nil {
+						b.Errorf("close: %v", err)
+					}
+				})
+				benchSend(b, st, senders)
+			})
+		}
+	}
+}
+
+func benchSend(b *testing.B, st storage.Store, senders int) {
+	w := newWorld(b, st)
+	defer w.close()
+	rooms := make([]ids.RoomID, 10)
+	for i := range rooms {
+		rooms[i] = w.create("12")
+	}
+	content := canonical(b, fmt.Sprintf(`{"body":%q,"msgtype":"m.text"}`, strings.Repeat("hello ", 8)))
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpuTime(b)
+	var wg sync.WaitGroup
+	for g := range senders {
+		wg.Go(func() {
+			for {
+				n := left.Add(-1)
+				if n < 0 {
+					return
+				}
+				s := &Send{Room: rooms[g%len(rooms)], Txn: Txn{"DEVICE", "send/m.room.message", fmt.Sprint(n)}}
+				s.Draft.Type, s.Draft.Sender, s.Draft.Content = event.TypeMessage, alice, content
+				if _, err := w.node.Do(ctx, s); err != nil {
+					b.Errorf("send: %v", err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
