@@ -23,8 +23,9 @@ const (
 	// user that the creator waits for.
 	maxInvites = 500
 	// createAttempts bounds how often the time of a room is moved on because the
-	// same creator made the same room in the same millisecond.
-	createAttempts = 16
+	// same creator made the same room in the same millisecond: as many as a burst
+	// of one user has rooms.
+	createAttempts = 100
 	// undoTimeout bounds giving an alias back after the room was not made.
 	undoTimeout = 10 * time.Second
 )
