@@ -113,9 +113,6 @@ func (n *Node) begin(ctx context.Context, p ids.Partition) error {
 
 // takeLocked acquires a partition that this node does not run, and runs it.
 func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
-	if err := n.ctx.Err(); err != nil {
-		return err // closed
-	}
 	lease, err := n.acquireLocked(ctx, p)
 	if err != nil {
 		return err
@@ -197,15 +194,12 @@ func (n *Node) replace(p ids.Partition, epoch ids.Epoch) {
 	defer n.wg.Done()
 	n.slots[p].Lock()
 	defer n.slots[p].Unlock()
-	if o := n.owned(p); o != nil && o.lease.Epoch == epoch {
-		n.replaceLocked(n.ctx, p, o)
+	if o := n.owned(p); o == nil || o.lease.Epoch != epoch {
+		return
 	}
-}
-
-func (n *Node) replaceLocked(ctx context.Context, p ids.Partition, o *owned) {
 	n.dropLocked(p)
-	n.slots[p].spent = o.lease.Epoch
-	n.retakeLocked(ctx, p)
+	n.slots[p].spent = epoch
+	n.retakeLocked(n.ctx, p)
 }
 
 // retakeLocked takes a partition if it is to be had, and otherwise leaves it to
@@ -249,10 +243,6 @@ func (n *Node) renew(ctx context.Context, p ids.Partition) {
 		n.retakeLocked(ctx, p)
 		return
 	}
-	if o.ended() {
-		n.replaceLocked(ctx, p, o)
-		return
-	}
 	lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
 	switch {
 	case errors.Is(err, storage.ErrHeld):
@@ -267,16 +257,6 @@ func (n *Node) renew(ctx context.Context, p ids.Partition) {
 		// no longer commit.
 		n.dropLocked(p)
 		n.retakeLocked(ctx, p)
-	}
-}
-
-// ended reports whether the owner has stopped by itself.
-func (o *owned) ended() bool {
-	select {
-	case <-o.owner.Done():
-		return true
-	default:
-		return false
 	}
 }
 
