@@ -10,7 +10,9 @@
 package account
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -100,6 +102,14 @@ const (
 	// ChangeSessions: tokens or devices ended. Feeds and caches look at it; a
 	// sync shows nothing of it.
 	ChangeSessions ChangeKind = "s"
+	// ChangeDevices: the devices or keys of User, as the owner of the stream may
+	// see them, changed where no room tells of it.
+	ChangeDevices ChangeKind = "d"
+	// ChangeKeyCounts: the one-time or fallback keys of a device changed.
+	ChangeKeyCounts ChangeKind = "k"
+	// ChangeToDevice: devices were sent a message. It is in the log only: the
+	// inbox says the rest.
+	ChangeToDevice ChangeKind = "t"
 )
 
 // Change is a row of a user's Stream.
@@ -116,8 +126,10 @@ type Change struct {
 	Prev       event.Membership `json:"p,omitempty"`
 	RoomSeq    ids.Seq          `json:"q,omitzero"`
 	Joined     ids.Seq          `json:"j,omitzero"`
-	// Devices are the devices that ended.
+	// Devices are the devices that ended, or whose keys or inbox changed.
 	Devices []ids.DeviceID `json:"d,omitempty"`
+	// User is whose devices changed.
+	User ids.UserID `json:"u,omitempty"`
 }
 
 // DecodeChange reads a Stream row, or the Data of a RecordUser.
@@ -158,7 +170,7 @@ func (p Place) data(r ids.RoomID, t string) storage.Key {
 
 // Tables are the rows of users that commands pin.
 func Tables() map[storage.Table]partition.TableSpec {
-	return map[storage.Table]partition.TableSpec{
+	all := map[storage.Table]partition.TableSpec{
 		tables.Account:     {Keep: true, Decode: decoder[Account]},
 		tables.Device:      {Keep: true, Decode: decoder[Device]},
 		tables.Token:       {Decode: decoder[Token]},
@@ -168,7 +180,11 @@ func Tables() map[storage.Table]partition.TableSpec {
 		tables.UserTxn:     {},
 		tables.RegToken:    {Decode: decoder[RegToken]},
 	}
+	maps.Copy(all, keyTables())
+	return all
 }
+
+var errRow = errors.New("account: malformed row")
 
 func decoder[T any](_ storage.Key, row []byte) (any, error) {
 	v := new(T)

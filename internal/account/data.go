@@ -162,7 +162,10 @@ func (c *Forget) Apply(tx *partition.Tx) (any, error) {
 
 // Effects are the effects that users receive.
 func Effects() map[string]partition.EffectHandler {
-	return map[string]partition.EffectHandler{room.EffectMembership: membershipEffects{}}
+	return map[string]partition.EffectHandler{
+		room.EffectMembership: membershipEffects{},
+		EffectToDevice:        toDeviceEffects{},
+	}
 }
 
 type membershipEffects struct{}
@@ -181,7 +184,8 @@ func (membershipEffects) Prepare(ctx context.Context, p *partition.Prep, e parti
 	if err != nil {
 		return nil // Apply says so, and the effects behind it go on
 	}
-	return p.Pin(ctx, Place{p.Partition(), c.User}.membership(c.Room))
+	pl := Place{p.Partition(), c.User}
+	return p.Pin(ctx, pl.membership(c.Room), pl.deviceList())
 }
 
 // Apply implements partition.EffectHandler.
@@ -210,5 +214,8 @@ func (membershipEffects) Apply(tx *partition.Tx, e partition.Effect) error {
 		Room: c.Room, Membership: c.Membership, Prev: prev, RoomSeq: c.Seq, Seq: s, Joined: joined,
 		EventID: c.EventID, Sender: c.Sender, Direct: c.Direct, Stripped: c.Stripped,
 	})
+	if c.Membership == event.Join && prev != event.Join {
+		return joinedRoom(tx, p, c.Room)
+	}
 	return nil
 }

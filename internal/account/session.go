@@ -141,6 +141,7 @@ type Login struct {
 	Proof string
 
 	drop []ids.DeviceID // devices over MaxDevices
+	tell announcement   // of their end
 }
 
 // NewLogin returns the command.
@@ -168,10 +169,10 @@ func (c *Login) Prepare(ctx context.Context, p *partition.Prep) error {
 		}
 	}
 	keys := []storage.Key{c.at(p).account(), c.at(p).device(c.Session.Device)}
-	for _, d := range c.drop {
-		keys = append(keys, c.at(p).device(d))
+	if err := p.Pin(ctx, append(keys, c.at(p).ending(c.drop)...)...); err != nil || len(c.drop) == 0 {
+		return err
 	}
-	return p.Pin(ctx, keys...)
+	return c.tell.prepare(ctx, p, c.at(p))
 }
 
 // Apply implements partition.Command.
@@ -190,7 +191,9 @@ func (c *Login) Apply(tx *partition.Tx) (any, error) {
 		changed.PasswordHash = c.PasswordHash
 	}
 	put(tx, p.account(), &changed)
-	endDevices(tx, p, c.drop)
+	if _, err := endDevices(tx, p, c.drop, &c.tell); err != nil {
+		return nil, err
+	}
 	c.Session.start(tx, p)
 	return nil, nil
 }
@@ -207,9 +210,20 @@ func (a *Account) mayLogIn() error {
 	return nil
 }
 
-// endDevices removes devices, which are pinned, with everything that is theirs.
-func endDevices(tx *partition.Tx, p Place, devices []ids.DeviceID) []ids.DeviceID {
+// ending are the rows that endDevices looks at.
+func (p Place) ending(devices []ids.DeviceID) []storage.Key {
+	keys := make([]storage.Key, 0, 3*len(devices))
+	for _, d := range devices {
+		keys = append(keys, p.device(d), p.deviceKeys(d), p.keyState(d))
+	}
+	return keys
+}
+
+// endDevices removes devices with everything that is theirs. The rows of ending
+// are pinned, and tell is prepared unless there are no devices.
+func endDevices(tx *partition.Tx, p Place, devices []ids.DeviceID, tell *announcement) ([]ids.DeviceID, error) {
 	var ended []ids.DeviceID
+	seen := false
 	for _, id := range devices {
 		d := get[Device](tx, p.device(id))
 		if d == nil {
@@ -217,14 +231,16 @@ func endDevices(tx *partition.Tx, p Place, devices []ids.DeviceID) []ids.DeviceI
 		}
 		d.deleteTokens(tx, p)
 		tx.Delete(p.device(id))
-		inbox := p.key(tables.Inbox, partition.JoinSort(string(id), ""))
-		tx.DeletePrefix(inbox)
+		seen = endKeys(tx, p, id) || seen
 		ended = append(ended, id)
 	}
 	if len(ended) > 0 {
 		emit(tx, p, Change{Kind: ChangeSessions, Devices: ended})
 	}
-	return ended
+	if seen {
+		return ended, tell.apply(tx, p)
+	}
+	return ended, nil
 }
 
 // EndDevices logs devices out: all but Keep if All is set, else those listed.
@@ -244,6 +260,7 @@ type EndDevices struct {
 	// logins.
 	found  []ids.DeviceID
 	logins uint64
+	tell   announcement
 }
 
 // NewEndDevices returns the command to log out the devices listed.
@@ -281,11 +298,10 @@ func (c *EndDevices) Prepare(ctx context.Context, p *partition.Prep) error {
 			}
 		}
 	}
-	keys := []storage.Key{c.at(p).account()}
-	for _, d := range c.found {
-		keys = append(keys, c.at(p).device(d))
+	if err := p.Pin(ctx, append(c.at(p).ending(c.found), c.at(p).account())...); err != nil || len(c.found) == 0 {
+		return err
 	}
-	return p.Pin(ctx, keys...)
+	return c.tell.prepare(ctx, p, c.at(p))
 }
 
 // Apply implements partition.Command.
@@ -308,7 +324,17 @@ func (c *EndDevices) Apply(tx *partition.Tx) (any, error) {
 		}
 		put(tx, p.account(), &changed)
 	}
-	return endDevices(tx, p, c.found), nil
+	if c.Deactivate {
+		endIdentity(tx, p)
+	}
+	return endDevices(tx, p, c.found, &c.tell)
+}
+
+// endIdentity removes what a user leaves behind beside their devices.
+func endIdentity(tx *partition.Tx, p Place) {
+	tx.Delete(p.crossSigning())
+	tx.DeletePrefix(p.key(tables.KeySignature, ""))
+	endBackups(tx, p)
 }
 
 func (a *Account) logins() uint64 {
@@ -325,6 +351,8 @@ type UpdateDevice struct {
 	DisplayName *string
 	// Seen, if not nil, is where and when the device was last seen.
 	Seen *Seen
+
+	tell announcement // of the name, which goes with the keys
 }
 
 // Seen is a trace of a device.
@@ -336,7 +364,7 @@ type Seen struct {
 
 // NewUpdateDevice returns the command.
 func NewUpdateDevice(user ids.UserID, d ids.DeviceID, name *string, seen *Seen) *UpdateDevice {
-	return &UpdateDevice{command{user}, d, name, seen}
+	return &UpdateDevice{command: command{user}, Device: d, DisplayName: name, Seen: seen}
 }
 
 var _ partition.Command = (*UpdateDevice)(nil)
@@ -346,19 +374,29 @@ func (c *UpdateDevice) Name() string { return "update_device" }
 
 // Prepare implements partition.Command.
 func (c *UpdateDevice) Prepare(ctx context.Context, p *partition.Prep) error {
-	return p.Pin(ctx, c.at(p).device(c.Device))
+	pl := c.at(p)
+	if err := p.Pin(ctx, pl.device(c.Device), pl.deviceKeys(c.Device)); err != nil || c.DisplayName == nil {
+		return err
+	}
+	return c.tell.prepare(ctx, p, pl)
 }
 
 // Apply implements partition.Command.
 func (c *UpdateDevice) Apply(tx *partition.Tx) (any, error) {
-	k := c.in(tx).device(c.Device)
+	p := c.in(tx)
+	k := p.device(c.Device)
 	d := get[Device](tx, k)
 	if d == nil {
 		return nil, merr.NotFoundErr("No such device")
 	}
 	changed := *d
-	if c.DisplayName != nil {
+	if c.DisplayName != nil && *c.DisplayName != d.DisplayName {
 		changed.DisplayName = *c.DisplayName
+		if tx.Get(p.deviceKeys(c.Device)).Value != nil {
+			if err := c.tell.apply(tx, p); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if c.Seen != nil {
 		changed.LastSeenIP, changed.UserAgent, changed.LastSeenTS = c.Seen.IP, c.Seen.UserAgent, c.Seen.TS

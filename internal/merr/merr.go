@@ -53,6 +53,7 @@ const (
 	UnknownPos             Code = "M_UNKNOWN_POS"
 	ProfileTooLarge        Code = "M_PROFILE_TOO_LARGE"
 	KeyTooLarge            Code = "M_KEY_TOO_LARGE"
+	InvalidSignature       Code = "M_INVALID_SIGNATURE"
 )
 
 // Error is an answer to a client. Status is an HTTP status; Extra are further
