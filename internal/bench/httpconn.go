@@ -20,6 +20,9 @@ import (
 // answerPatience bounds the wait for one answer, long polls included.
 const answerPatience = 60 * time.Second
 
+// maxAnswer bounds the body of one answer: an initial sync is tens of megabytes.
+const maxAnswer = 256 << 20
+
 var errAnswer = errors.New("not an answer of HTTP/1.1")
 
 // httpConn is one connection for requests one after another. It does what
@@ -124,7 +127,7 @@ func (c *httpConn) exchange(method, target string, body []byte) (status int, ans
 	}
 	c.body = c.body[:0]
 	if h.length < 0 {
-		c.body, err = io.ReadAll(httputil.NewChunkedReader(c.in))
+		c.body, err = io.ReadAll(io.LimitReader(httputil.NewChunkedReader(c.in), maxAnswer))
 		if err == nil {
 			_, err = c.in.ReadSlice('\n') // the empty line behind the last chunk
 		}
@@ -171,7 +174,7 @@ func (c *httpConn) readHead() (head, error) {
 		value = strings.TrimSpace(value)
 		switch {
 		case strings.EqualFold(name, "Content-Length"):
-			if h.length, err = strconv.ParseInt(value, 10, 64); err != nil || h.length < 0 {
+			if h.length, err = strconv.ParseInt(value, 10, 64); err != nil || h.length < 0 || h.length > maxAnswer {
 				return h, errAnswer
 			}
 		case strings.EqualFold(name, "Transfer-Encoding") && strings.EqualFold(value, "chunked"):

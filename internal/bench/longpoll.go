@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -12,7 +13,7 @@ func (a *longpollArgs) scenarios() ([]scenario, error) {
 		return nil, err
 	}
 	if a.Rate <= 0 {
-		return nil, errNegativeRate
+		return nil, errors.New("--rate must be positive")
 	}
 	return one("longpoll", a.run), nil
 }

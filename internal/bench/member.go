@@ -14,6 +14,7 @@ type member struct {
 	c     *checker
 	name  ids.UserID
 	log   *roomLog
+	key   []byte // the room's name as a member of a JSON object
 	tally *tally
 	begun bool // the initial response has come
 
@@ -29,7 +30,7 @@ type member struct {
 func (c *checker) member(name ids.UserID, r *roomLog) *member {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m := &member{c: c, name: name, log: r, tally: &c.tallies[len(c.mu.members)%tallyShards]}
+	m := &member{c: c, name: name, log: r, key: []byte(`"` + string(r.id) + `":`), tally: &c.tallies[len(c.mu.members)%tallyShards]}
 	c.mu.members = append(c.mu.members, m)
 	return m
 }
@@ -61,7 +62,8 @@ func (m *member) take(b []byte, now int64) {
 // takeExpected takes a frame in if its events are the next ones of the room's
 // order, which is so for everyone but the first to see them. Nothing is parsed:
 // it looks for event IDs only.
-func (m *member) takeExpected(b []byte, now int64) bool {
+func (m *member) takeExpected(frame []byte, now int64) bool {
+	b := frame
 	if len(m.runs) > 0 || bytes.Contains(b, []byte(limitedTrue)) {
 		return false
 	}
@@ -78,6 +80,9 @@ func (m *member) takeExpected(b []byte, now int64) bool {
 			return false
 		}
 		at++
+	}
+	if at > m.at && !bytes.Contains(frame, m.key) {
+		return false
 	}
 	for i := m.at; i < at; i++ {
 		m.count(&m.order[i].received, now)
