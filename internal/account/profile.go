@@ -72,7 +72,7 @@ func (c *SetProfile) Apply(tx *partition.Tx) (any, error) {
 		return nil, nil
 	}
 	changed.ProfileBytes += fieldBytes(c.Field, c.Value)
-	if changed.ProfileBytes >= MaxProfileBytes {
+	if changed.ProfileBytes+1 >= MaxProfileBytes { // two braces, and no comma after the last field
 		return nil, merr.New(http.StatusBadRequest, merr.ProfileTooLarge, "A profile has to stay below %d bytes", MaxProfileBytes)
 	}
 	tx.Put(k, c.Value, nil)

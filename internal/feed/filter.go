@@ -22,14 +22,17 @@ const (
 	MaxTimeline = 100
 	// maxFilterList bounds each list of a filter: it is walked for every event.
 	maxFilterList = 1000
+	// maxEventFields bounds event_fields: each may cost reading the content of
+	// every event once.
+	maxEventFields = 100
 	// MaxFilter bounds a filter's JSON in bytes.
 	MaxFilter = 64 << 10
 )
 
 // Filter is a sync filter. spec: client-server §Filtering.
 type Filter struct {
-	EventFields []string    `json:"event_fields,omitempty"`
-	EventFormat string      `json:"event_format,omitempty"`
+	EventFields []string    `json:"event_fields,omitzero"`
+	EventFormat string      `json:"event_format,omitzero"`
 	Presence    EventFilter `json:"presence,omitzero"`
 	AccountData EventFilter `json:"account_data,omitzero"`
 	Room        RoomFilter  `json:"room,omitzero"`
@@ -37,9 +40,9 @@ type Filter struct {
 
 // RoomFilter is the part of a filter about rooms.
 type RoomFilter struct {
-	Rooms        *[]ids.RoomID `json:"rooms,omitempty"`
-	NotRooms     []ids.RoomID  `json:"not_rooms,omitempty"`
-	IncludeLeave bool          `json:"include_leave,omitempty"`
+	Rooms        *[]ids.RoomID `json:"rooms,omitzero"`
+	NotRooms     []ids.RoomID  `json:"not_rooms,omitzero"`
+	IncludeLeave bool          `json:"include_leave,omitzero"`
 	State        EventFilter   `json:"state,omitzero"`
 	Timeline     EventFilter   `json:"timeline,omitzero"`
 	Ephemeral    EventFilter   `json:"ephemeral,omitzero"`
@@ -49,17 +52,17 @@ type RoomFilter struct {
 // EventFilter selects events; the members about rooms count for events of rooms
 // only. A nil list lets all through, an empty one none.
 type EventFilter struct {
-	Limit               *int          `json:"limit,omitempty"`
-	Types               *[]string     `json:"types,omitempty"`
-	NotTypes            []string      `json:"not_types,omitempty"`
-	Senders             *[]ids.UserID `json:"senders,omitempty"`
-	NotSenders          []ids.UserID  `json:"not_senders,omitempty"`
-	Rooms               *[]ids.RoomID `json:"rooms,omitempty"`
-	NotRooms            []ids.RoomID  `json:"not_rooms,omitempty"`
-	ContainsURL         *bool         `json:"contains_url,omitempty"`
-	LazyLoad            bool          `json:"lazy_load_members,omitempty"`
-	Redundant           bool          `json:"include_redundant_members,omitempty"`
-	ThreadNotifications bool          `json:"unread_thread_notifications,omitempty"`
+	Limit               *int          `json:"limit,omitzero"`
+	Types               *[]string     `json:"types,omitzero"`
+	NotTypes            []string      `json:"not_types,omitzero"`
+	Senders             *[]ids.UserID `json:"senders,omitzero"`
+	NotSenders          []ids.UserID  `json:"not_senders,omitzero"`
+	Rooms               *[]ids.RoomID `json:"rooms,omitzero"`
+	NotRooms            []ids.RoomID  `json:"not_rooms,omitzero"`
+	ContainsURL         *bool         `json:"contains_url,omitzero"`
+	LazyLoad            bool          `json:"lazy_load_members,omitzero"`
+	Redundant           bool          `json:"include_redundant_members,omitzero"`
+	ThreadNotifications bool          `json:"unread_thread_notifications,omitzero"`
 }
 
 // ParseFilter reads the JSON of a filter. The error is M_BAD_JSON.
@@ -97,6 +100,9 @@ func jsonReason(err error) string {
 func (f *Filter) check() error {
 	if f.EventFormat != "" && f.EventFormat != "client" && f.EventFormat != "federation" {
 		return merr.BadJSONErr("Unknown event_format %q", f.EventFormat)
+	}
+	if len(f.EventFields) > maxEventFields {
+		return merr.InvalidParamErr("event_fields has more than %d entries", maxEventFields)
 	}
 	if f.Room.Rooms != nil && len(*f.Room.Rooms) > maxFilterList || len(f.Room.NotRooms) > maxFilterList {
 		return errFilterList()

@@ -125,7 +125,7 @@ func TestRegisterWithToken(t *testing.T) {
 	if out = c.Must(t, "GET", validity+"once", nil); out["valid"] != true {
 		t.Errorf("validity before: %v", out)
 	}
-	out = c.Must(t, "POST", v3+"/register", body("root", "once", id))
+	c.Must(t, "POST", v3+"/register", body("root", "once", id))
 	acc, err := account.NewReader(w.store, partitions).Account(t.Context(), "@root:h")
 	if err != nil || !acc.Admin {
 		t.Errorf("account %+v %v, want an administrator", acc, err)
