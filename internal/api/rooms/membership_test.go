@@ -63,7 +63,8 @@ func TestRestrictedJoin(t *testing.T) {
 		leave(t, bob, room)
 		bob.Fails(t, "POST", at(room, "join"), nil, 403, "M_FORBIDDEN")
 		invite(t, alice, room, bob)
-		bob.Join(t, room)
+		bob.Must(t, "PUT", at(room, "state", "m.room.member", bob.UserID), claim)
+		same(t, "who was invited", state(t, alice, room, "m.room.member/"+bob.UserID), object{"membership": "join", "displayname": "bob"})
 	}
 }
 

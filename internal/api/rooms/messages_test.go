@@ -55,6 +55,9 @@ func TestMessagesPages(t *testing.T) {
 	same(t, "on from there", bodies(list(t, page("dir=b&limit=2&from="+url.QueryEscape(upTo["end"].(string))), "chunk")), "[4 3]")
 	same(t, "up to a sync", bodies(list(t, page("dir=f&limit=50&to="+token), "chunk")), "[0 1 2 3 4]")
 	same(t, "end before the beginning", len(list(t, page("dir=f&from="+token+"&to="+end), "chunk")), 0)
+	away := page("dir=b&from=" + token + "&to=t999999")
+	same(t, "end behind the beginning", len(list(t, away, "chunk")), 0)
+	same(t, "on from there", bodies(list(t, page("dir=b&limit=2&from="+url.QueryEscape(away["end"].(string))), "chunk")), "[4 3]")
 	same(t, "default", len(list(t, page("dir=b"), "chunk")), 10)
 	same(t, "at least one", len(list(t, page("dir=b&limit=0"), "chunk")), 1)
 
@@ -238,6 +241,28 @@ func TestEventAndContext(t *testing.T) {
 	bob.Fails(t, "GET", at(other, "context", ids[4]), nil, 403, "M_FORBIDDEN")
 	alice.Fails(t, "GET", at(other, "context", ids[4]), nil, 404, "M_NOT_FOUND")
 	alice.Fails(t, "GET", at(room, "context", ids[4])+"?limit=x", nil, 400, "M_INVALID_PARAM")
+}
+
+// Who has left sees the room up to there, though a later ban is theirs to know of.
+func TestBannedAfterLeaving(t *testing.T) {
+	s := apptest.Start(t)
+	alice, bob := s.User(t, "alice"), s.User(t, "bob")
+	room := alice.CreateRoom(t, object{"preset": "public_chat"})
+	bob.Join(t, room)
+	leave(t, bob, room)
+	alice.Must(t, "PUT", at(room, "state", "m.room.name"), object{"name": "later"})
+	alice.Must(t, "POST", at(room, "ban"), object{"user_id": bob.UserID})
+	ban := alice.Must(t, "GET", at(room, "state", "m.room.member", bob.UserID)+"?format=event", nil)["event_id"].(string)
+	same(t, "ban", apptest.At(bob.Must(t, "GET", at(room, "event", ban), nil), "content", "membership"), "ban")
+	bob.Fails(t, "GET", at(room, "context", ban), nil, 404, "M_NOT_FOUND")
+	bob.Fails(t, "GET", at(room, "state", "m.room.name"), nil, 404, "M_NOT_FOUND")
+	for _, query := range []string{"dir=b", "dir=b&from=t999999", "dir=f&limit=100", "dir=f&limit=100&to=t999999"} {
+		for _, e := range list(t, bob.Must(t, "GET", at(room, "messages")+"?"+query, nil), "chunk") {
+			if e["event_id"] == ban || e["type"] == "m.room.name" {
+				t.Errorf("%s shows what came later: %v", query, e)
+			}
+		}
+	}
 }
 
 func TestTimestampToEvent(t *testing.T) {
