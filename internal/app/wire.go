@@ -88,6 +88,7 @@ func (s *Server) openEdge() error {
 		return fmt.Errorf("routes: %w", err)
 	}
 	routes = append(routes, s.gateway.Routes()...)
+	s.table = routes
 	d, err := api.New(routes, api.Options{
 		Auth: s.tokens, Limiter: limiter, Clock: s.clock(), Log: s.log, Metrics: s.registry,
 		TrustedProxies: s.cfg.Server.TrustedProxies,
@@ -105,13 +106,12 @@ func (s *Server) openEdge() error {
 // dispatcher. It is set before the first socket opens.
 type lateAPI struct{ *api.Dispatcher }
 
-// limits are the configured rates; the limit per account is that of logins.
+// limits are the configured rates; the limit of guesses per account is fixed.
 func limits(rates map[string]config.Rate) ratelimit.Config {
 	out := ratelimit.Defaults()
 	for class, r := range rates {
 		out[ratelimit.Class(class)] = ratelimit.Limit{PerSecond: r.PerSecond, Burst: r.Burst}
 	}
-	out[ratelimit.LoginAccount] = out[ratelimit.Login]
 	return out
 }
 

@@ -226,12 +226,12 @@ func Default() Config {
 		Limits: Limits{
 			MaxRequestBytes: 1 << 20,
 			Login:           Rate{PerSecond: 0.2, Burst: 10},
-			Registration:    Rate{PerSecond: 0.1, Burst: 5},
+			Registration:    Rate{PerSecond: 0.1, Burst: 20},
 			Send:            Rate{PerSecond: 10, Burst: 50},
 			Join:            Rate{PerSecond: 1, Burst: 20},
 			Read:            Rate{PerSecond: 20, Burst: 100},
 			Write:           Rate{PerSecond: 10, Burst: 100},
-			Sync:            Rate{PerSecond: 10, Burst: 50},
+			Sync:            Rate{PerSecond: 20, Burst: 100},
 		},
 		Log: Log{Level: LogInfo, Format: LogText},
 	}

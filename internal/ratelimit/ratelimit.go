@@ -79,7 +79,7 @@ func Defaults() Config {
 		LoginAccount: {PerSecond: 0.17, Burst: 3},
 		// A sign-up calls register twice or more (user-interactive stages) and checks
 		// the name as it is typed.
-		Registration: {PerSecond: 0.05, Burst: 5},
+		Registration: {PerSecond: 0.1, Burst: 20},
 		// Typing, receipts and messages of a busy person stay under two a second; a
 		// bridge or bot that needs more is an application service.
 		Send: {PerSecond: 10, Burst: 50},
