@@ -45,6 +45,7 @@ type Server struct {
 	hub      *feed.Hub
 	tokens   *session.Authenticator
 	api      *api.Dispatcher
+	table    []api.Route
 	gateway  *gateway.Gateway
 
 	http      *http.Server
