@@ -75,7 +75,7 @@ type idleArgs struct {
 	Sessions int           `default:"15000" help:"Number of sessions, of a user each."`
 	Members  int           `default:"10" help:"Members of the rooms that the users are in; 0 for no rooms."`
 	Dialers  int           `default:"64" help:"How many connect at the same time."`
-	Settle   time.Duration `default:"45s" help:"How long to wait before memory is read: beyond a collection of garbage and a heartbeat."`
+	Settle   time.Duration `default:"150s" help:"How long to wait before memory is read; a fifth of it before the sessions are opened. Go collects an idle process's garbage every two minutes."`
 }
 
 type longpollArgs struct {
@@ -162,7 +162,7 @@ func goals() ([]scenario, error) {
 	add((&deliverArgs{roomArgs: usual}).scenarios())
 	add((&fanoutArgs{Members: 500, Senders: 8, Size: 100, Window: 32}).scenarios())
 	add((&longpollArgs{roomArgs: usual, Rate: 200}).scenarios())
-	add((&idleArgs{Sessions: 15000, Members: 10, Dialers: 64, Settle: 45 * time.Second}).scenarios())
+	add((&idleArgs{Sessions: 15000, Members: 10, Dialers: 64, Settle: 150 * time.Second}).scenarios())
 	return all, errors.Join(errs...)
 }
 

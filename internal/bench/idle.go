@@ -37,8 +37,9 @@ func (a *idleArgs) run(ctx context.Context, e *env, srv *server, r *Result) erro
 			return err
 		}
 	}
-	e.progress("settling for %v", a.Settle)
-	if err := sleep(ctx, a.Settle); err != nil {
+	// A short wait here and a long one below err on the side of too much memory
+	// for each session.
+	if err := sleep(ctx, a.Settle/5); err != nil {
 		return err
 	}
 	before := takeSample(ctx, srv)
@@ -58,6 +59,9 @@ func (a *idleArgs) run(ctx context.Context, e *env, srv *server, r *Result) erro
 		return err
 	}
 	after := takeSample(ctx, srv)
+	if e.Profile != "" {
+		e.fetchProfile(ctx, srv, r.Scenario+".heap", "heap")
+	}
 	r.Errors = s.errs.all()
 	a.figures(r, before, connected, after)
 	if n := s.lost.Load(); n > 0 {

@@ -257,15 +257,18 @@ func (e *env) profile(ctx context.Context, srv *server, name string, d time.Dura
 	seconds := max(int(d/time.Second), 1)
 	var wg sync.WaitGroup
 	for file, path := range map[string]string{"cpu": "profile", "allocs": "allocs"} {
-		wg.Go(func() {
-			b, err := srv.get(ctx, fmt.Sprintf("%s/debug/pprof/%s?seconds=%d", srv.metrics, path, seconds))
-			if err == nil {
-				err = os.WriteFile(filepath.Join(e.Profile, name+"."+file+".pb.gz"), b, 0o600)
-			}
-			if err != nil {
-				e.progress("profile %s of %s: %v", file, name, err)
-			}
-		})
+		wg.Go(func() { e.fetchProfile(ctx, srv, name+"."+file, fmt.Sprintf("%s?seconds=%d", path, seconds)) })
 	}
 	wg.Wait()
+}
+
+// fetchProfile writes one profile to a file. Without it there are still figures.
+func (e *env) fetchProfile(ctx context.Context, srv *server, name, path string) {
+	b, err := srv.get(ctx, srv.metrics+"/debug/pprof/"+path)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(e.Profile, name+".pb.gz"), b, 0o600)
+	}
+	if err != nil {
+		e.progress("profile %s: %v", name, err)
+	}
 }
