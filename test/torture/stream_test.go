@@ -51,8 +51,6 @@ type streamer struct {
 		marks map[string]bool // of the fences that were seen, see run.fence
 	}
 	since string
-	// Of sockets: the marks after since, and what has come and is not applied.
-	frames chan []byte
 }
 
 func newStreamer(d *device, transport string) *streamer {
