@@ -65,7 +65,7 @@ type deliverArgs struct {
 
 type fanoutArgs struct {
 	Members int     `default:"500" help:"Members of the room; all receive."`
-	Senders int     `default:"8" help:"How many of them send."`
+	Senders int     `default:"32" help:"How many of them send."`
 	Size    int     `default:"100" help:"Size of a message's content in bytes."`
 	Window  int     `default:"32" help:"Messages that may be under way when it is driven to saturation."`
 	Rate    float64 `placeholder:"N" help:"Messages a second in the second phase. Without it, half of what the server was found to take."`
@@ -160,7 +160,7 @@ func goals() ([]scenario, error) {
 	}
 	add((&sendArgs{roomArgs: usual, Transport: "ws", Receivers: usual.Members}).scenarios())
 	add((&deliverArgs{roomArgs: usual}).scenarios())
-	add((&fanoutArgs{Members: 500, Senders: 8, Size: 100, Window: 32}).scenarios())
+	add((&fanoutArgs{Members: 500, Senders: 32, Size: 100, Window: 32}).scenarios())
 	add((&longpollArgs{roomArgs: usual, Rate: 200}).scenarios())
 	add((&idleArgs{Sessions: 15000, Members: 10, Dialers: 64, Settle: 150 * time.Second}).scenarios())
 	return all, errors.Join(errs...)
