@@ -55,7 +55,7 @@ $(WEB_BUNDLE): $(WEB_DEPS) $(WEB_SOURCES)
 	touch $@ web/dist/.gitkeep
 
 .PHONY: test
-test: vet web-test browser go-test ## run all tests (CI=true: with the race detector, nothing skipped)
+test: vet web-test sdk browser go-test ## run all tests (CI=true: with the race detector, nothing skipped)
 
 .PHONY: vet
 vet:
@@ -69,6 +69,10 @@ go-test:
 web-test: $(WEB_DEPS)
 	cd web && npm run typecheck
 	cd web && npm test
+
+.PHONY: sdk
+sdk: build ## let two clients of matrix-js-sdk chat through the server
+	cd web && HUBBUB_TEST_BINARY="$(CURDIR)/$(BIN)" npm run sdk
 
 .PHONY: browser
 browser: build ## run the browser test alone

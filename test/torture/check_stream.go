@@ -6,8 +6,8 @@ import "maps"
 type cursor struct {
 	at    int // position of the last event, -1 before the first
 	state map[stateKey]string
-	// section is the last that the room was in.
-	section string
+	// unread is what was told last.
+	unread *Unread
 }
 
 // stream is C5.
@@ -81,7 +81,9 @@ func (c *checker) advance(s *Stream, r *roomOrder, cur *cursor, p *Part) bool {
 			cur.state[stateKey{e.Type, *e.StateKey}] = e.ID
 		}
 	}
-	cur.section = p.Section
+	if p.Unread != nil {
+		cur.unread = p.Unread
+	}
 	return c.endsWithLeave(s, r, cur, p)
 }
 
@@ -138,6 +140,9 @@ func (c *checker) caughtUp(s *Stream, rooms map[string]*cursor) {
 		default:
 			if want := foldOf(r.events); !maps.Equal(cur.state, want) {
 				c.breach("C7 %s %s in %s: state differs: %s", s.Transport, s.User, id, difference(cur.state, want))
+			}
+			if want, ok := c.h.Final.Rooms[id].Unread[s.User]; ok && (cur.unread == nil || *cur.unread != want) {
+				c.breach("C7 %s %s in %s: was told %v is unread, a first sync says %v", s.Transport, s.User, id, cur.unread, want)
 			}
 		}
 	}

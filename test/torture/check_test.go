@@ -98,6 +98,7 @@ func (b *builder) finish() {
 		Walks:    []Walk{{"@a:x", "f", all()}, {"@b:x", "b", all()}},
 		States:   map[string][]Event{"@a:x": state, "@b:x": slices.Clone(state)},
 		Receipts: map[string]string{"@a:x": b.events[10].ID},
+		Unread:   map[string]Unread{"@a:x": {2, 1}},
 	}
 	b.h.Final.Data["d"] = 2
 	for _, op := range b.h.Ops {
@@ -114,7 +115,9 @@ func (b *builder) finish() {
 	first.State = slices.Clone(b.events[:9])
 	gap := part("join", 14, 17)
 	gap.Limited, gap.Fill = true, slices.Clone(b.events[11:14])
-	a.Parts = []Part{first, {Data: map[string]int{"d": 1}}, gap, {Data: map[string]int{"d": 2}}, part("join", 17, n)}
+	end := part("join", 17, n)
+	end.Unread = &Unread{2, 1}
+	a.Parts = []Part{first, {Data: map[string]int{"d": 1}}, gap, {Data: map[string]int{"d": 2}}, end}
 	// @b:x left at n-3 and came back at n-2, and is told the room anew.
 	second := &Stream{User: "@b:x", Transport: "socket", Ended: true}
 	rejoin := part("join", n-4, n)
@@ -233,6 +236,7 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 			p := &h.Streams[0].Parts[0]
 			p.State = slices.Delete(p.State, 6, 7)
 		}},
+		{"unread counts of a stream are old", "C7", func(h *History) { h.Streams[0].Parts[4].Unread.Notifications = 3 }},
 		{"half a room", "C7", func(h *History) {
 			eachWalk(h, without(5))
 		}},

@@ -107,6 +107,14 @@ type Part struct {
 	Fill, Events, State []Event
 	// Data are the counted values of account data, by type.
 	Data map[string]int
+	// Unread are the unread counts, nil if they were not told.
+	Unread *Unread
+}
+
+// Unread are a user's unread counts in a room.
+type Unread struct {
+	Notifications int `json:"notification_count"`
+	Highlights    int `json:"highlight_count"`
 }
 
 // Stream is what one device was told by sync, across reconnects.
@@ -130,6 +138,8 @@ type Room struct {
 	States map[string][]Event
 	// Receipts are the events that users have read up to.
 	Receipts map[string]string
+	// Unread is what a first sync of each user says.
+	Unread map[string]Unread
 }
 
 // Token is an access token and whether it works at the end.

@@ -309,10 +309,13 @@ func (r *run) readUser(h *History, d *device) {
 		keep(counted(id, room.AccountData.Events, d.user))
 		final := h.Final.Rooms[id]
 		if final == nil {
-			final = &Room{States: map[string][]Event{}, Receipts: map[string]string{}}
+			final = &Room{States: map[string][]Event{}, Receipts: map[string]string{}, Unread: map[string]Unread{}}
 			h.Final.Rooms[id] = final
 		}
 		r.readReceipts(final, room.Ephemeral.Events)
+		if room.Unread != nil {
+			final.Unread[d.user] = *room.Unread
+		}
 		for _, dir := range []string{"f", "b"} {
 			final.Walks = append(final.Walks, Walk{d.user, dir, r.walk(d, id, dir)})
 		}

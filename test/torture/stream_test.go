@@ -37,14 +37,16 @@ type roomBody struct {
 	State       eventList `json:"state"`
 	AccountData eventList `json:"account_data"`
 	Ephemeral   eventList `json:"ephemeral"`
+	Unread      *Unread   `json:"unread_notifications"`
 }
 
 // streamer follows sync with one device.
 type streamer struct {
 	d *device
 	s *Stream
-	// last is the last event seen in each room.
+	// last is the last event seen in each room, gone are the rooms that were left.
 	last map[string]string
+	gone map[string]bool
 
 	mu struct {
 		sync.Mutex
@@ -54,7 +56,7 @@ type streamer struct {
 }
 
 func newStreamer(d *device, transport string) *streamer {
-	st := &streamer{d: d, s: &Stream{User: d.user, Device: d.name, Transport: transport}, last: map[string]string{}}
+	st := &streamer{d: d, s: &Stream{User: d.user, Device: d.name, Transport: transport}, last: map[string]string{}, gone: map[string]bool{}}
 	st.mu.marks = map[string]bool{}
 	d.run.rec.Stream(st.s)
 	return st
@@ -141,9 +143,10 @@ func (st *streamer) take(ctx context.Context, raw []byte) {
 			p := Part{
 				Room: id, Section: section, Limited: r.Timeline.Limited,
 				Events: parseEvents(r.Timeline.Events), State: parseEvents(r.State.Events),
-				Data: counted(id, r.AccountData.Events, st.d.user),
+				Data: counted(id, r.AccountData.Events, st.d.user), Unread: r.Unread,
 			}
-			if p.Limited && st.last[id] != "" {
+			declined := section == "leave" && st.gone[id]
+			if p.Limited && st.last[id] != "" && !declined {
 				fill, ok := st.fill(ctx, id, r.Timeline.PrevBatch)
 				if !ok {
 					return // the run is over
@@ -157,6 +160,7 @@ func (st *streamer) take(ctx context.Context, raw []byte) {
 	for i := range parts {
 		p := &parts[i]
 		p.At = now
+		st.gone[p.Room] = p.Section == "leave"
 		if n := len(p.Events); n > 0 {
 			st.last[p.Room] = p.Events[n-1].ID
 		}

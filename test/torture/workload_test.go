@@ -144,10 +144,17 @@ func (w *worker) send() {
 	op := w.begin(Op{Kind: Send, Room: room, Type: "m.room.message", Txn: fmt.Sprintf("t%d", w.n)})
 	body := map[string]any{"msgtype": "m.text", "body": op.Mark, "mark": op.Mark}
 	p := path("rooms", room, "send", op.Type, op.Txn)
-	if w.insist(op, "PUT", p, body).ok() {
-		w.sent = append(w.sent, &sent{op, p, body})
+	mentions := w.rng.IntN(6) == 0
+	if mentions {
+		body["m.mentions"] = map[string]any{"user_ids": []string{w.run.users[w.rng.IntN(len(w.run.users))]}}
+	}
+	if !w.insist(op, "PUT", p, body).ok() {
+		return
+	}
+	w.sent = append(w.sent, &sent{op, p, body})
+	w.run.board.addEvent(room, op.EventID)
+	if !mentions { // redacted, it would mention nobody to those who look later
 		w.own = append(w.own, room, op.EventID)
-		w.run.board.addEvent(room, op.EventID)
 	}
 }
 
