@@ -292,10 +292,17 @@ func (o *Owner) execute(t *task) {
 	if len(tx.writes) > 0 {
 		b.inFlight = o.rows.write(tx.writes, b.inFlight)
 	}
-	for _, e := range tx.effects {
-		b.effects = append(b.effects, outItem{effect: e, task: t})
+	waiting := t
+	if _, relayed := t.cmd.(*ApplyEffects); relayed {
+		// Nobody waits for the effects of effects: relays that waited for each
+		// other, or one for itself, would never end.
+		waiting = nil
+	} else {
+		t.effects.Store(int32(len(tx.effects)))
 	}
-	t.effects.Store(int32(len(tx.effects)))
+	for _, e := range tx.effects {
+		b.effects = append(b.effects, outItem{effect: e, task: waiting})
+	}
 }
 
 // guarded runs pure code of a command. A panic is a bug of that code: the command

@@ -109,6 +109,48 @@ func TestAnswerWaitsForEffects(t *testing.T) {
 	d.checkNotes()
 }
 
+// Effects may have effects of their own, also where they came from: no relay waits
+// for another, or for itself.
+func TestEffectsOfEffects(t *testing.T) {
+	d := newDeployment(t, 2)
+	owners := []*Owner{d.start(0), d.start(1)}
+	defer d.stopAll()
+	const rounds = 100
+	var wg sync.WaitGroup
+	for origin, o := range owners {
+		for dest := range owners {
+			for back := range owners {
+				wg.Go(func() {
+					for range rounds {
+						cmd := &test{p: ids.Partition(origin), apply: func(tx *Tx) (any, error) {
+							tx.Effect(d.entityIn(ids.Partition(dest)), "echo", []byte{byte(back)})
+							return nil, nil
+						}}
+						if _, err := o.Do(context.Background(), cmd); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+		}
+	}
+	wg.Wait()
+	// Effects arrive in order: behind these notes there are no echoes under way.
+	for p, o := range owners {
+		if _, err := o.Do(context.Background(), notes(d, ids.Partition(p), 0, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := strings.Repeat("echo;", len(owners)*rounds) + "1;"
+	for p := range owners {
+		for origin := range owners {
+			if got := d.noted(ids.Partition(p), ids.Partition(origin)); got != want {
+				t.Errorf("%d has from %d %d bytes, want %d", p, origin, len(got), len(want))
+			}
+		}
+	}
+}
+
 func TestOutboxIsEmptied(t *testing.T) {
 	d := newDeployment(t, 4)
 	o := d.start(0)

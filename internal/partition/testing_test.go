@@ -146,7 +146,7 @@ func (d *deployment) start(p ids.Partition) *Owner {
 	o, err := NewOwner(context.Background(), Options{
 		Partition: p, Count: d.count, Store: d.store, Epoch: lease.Epoch, Clock: d.clock,
 		Log: slog.New(slog.DiscardHandler), Tables: specs(), CacheBytes: d.budget, Metrics: d.metrics,
-		Effects: map[string]EffectHandler{"note": noteEffect{}, "big": bigEffect{}}, Router: d,
+		Effects: map[string]EffectHandler{"note": noteEffect{}, "big": bigEffect{}, "echo": echoEffect{d}}, Router: d,
 		Publish: func(b *Published) {
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -447,3 +447,13 @@ func (noteEffect) Apply(tx *Tx, e Effect) error {
 
 // outbox is how many effects of a partition are stored as not delivered.
 func (d *deployment) outbox(p ids.Partition) int { return len(d.scan(p, tables.Outbox)) }
+
+// echoEffect is an effect that sends a note to a partition, which its payload names.
+type echoEffect struct{ d *deployment }
+
+func (echoEffect) Prepare(context.Context, *Prep, Effect) error { return nil }
+
+func (h echoEffect) Apply(tx *Tx, e Effect) error {
+	tx.Effect(h.d.entityIn(ids.Partition(e.Payload[0])), "note", []byte("echo;"))
+	return nil
+}

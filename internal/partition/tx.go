@@ -195,7 +195,8 @@ func (tx *Tx) Emit(r Record) ids.Seq {
 }
 
 // Effect sends a consequence to the partition of entity. The caller of the
-// command is answered when it has been applied.
+// command is answered when it has been applied. An effect may have effects of its
+// own, which nobody waits for.
 func (tx *Tx) Effect(entity, kind string, payload []byte) {
 	if len(tx.records) == tx.own {
 		// An effect is numbered by a record: the log, not the outbox, remembers
