@@ -215,7 +215,7 @@ func (membershipEffects) Apply(tx *partition.Tx, e partition.Effect) error {
 		EventID: c.EventID, Sender: c.Sender, Direct: c.Direct, Stripped: c.Stripped,
 	})
 	if c.Membership == event.Join && prev != event.Join {
-		return joinedRoom(tx, p, c.Room)
+		return joinedRoom(tx, p, c.Room, c.TS)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
@@ -17,7 +18,14 @@ type deviceListState struct {
 	Joins uint64 `json:"joins,omitempty"`
 	// Seq is the Stream row of the last change, 0 if there never was one.
 	Seq ids.Seq `json:"seq,omitempty"`
+	// TS is when that was, in ms since 1970.
+	TS int64 `json:"ts,omitempty"`
 }
+
+// joinWindow is by how much the clocks of two nodes may differ without a change of
+// keys being missed that happens while a join is under way. Beyond some hours, keys that
+// have not changed for long would be asked for once more by everyone in the room.
+const joinWindow = 3 * time.Hour
 
 func (p Place) deviceList() storage.Key { return p.key(tables.DeviceListState, "") }
 
@@ -77,21 +85,20 @@ func changedOwn(tx *partition.Tx, p Place) {
 	if next.Seq != 0 {
 		tx.Delete(p.stream(next.Seq))
 	}
-	next.Seq = emit(tx, p, Change{Kind: ChangeDevices, User: p.User})
+	next.Seq, next.TS = emit(tx, p, Change{Kind: ChangeDevices, User: p.User}), tx.Now
 	put(tx, p.deviceList(), &next)
 }
 
-// joinedRoom notes that the user has come into a room, and tells its members of the
-// user's keys if there are any: they may have changed since the room learnt of
-// the join.
-func joinedRoom(tx *partition.Tx, p Place, r ids.RoomID) error {
+// joinedRoom notes that the user has come into a room, by an event of that time. If
+// the user's keys may have changed since, it tells the room's members.
+func joinedRoom(tx *partition.Tx, p Place, r ids.RoomID, ts int64) error {
 	var next deviceListState
 	if st := get[deviceListState](tx, p.deviceList()); st != nil {
 		next = *st
 	}
 	next.Joins++
 	put(tx, p.deviceList(), &next)
-	if next.Seq == 0 {
+	if next.Seq == 0 || next.TS < ts-joinWindow.Milliseconds() {
 		return nil
 	}
 	return room.TellDevices(tx, p.User, []ids.RoomID{r})

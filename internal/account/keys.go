@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -92,6 +93,22 @@ func (s *KeyState) KeyCounts() map[string]int {
 	if s != nil {
 		maps.Copy(out, s.Counts)
 	}
+	return out
+}
+
+// UnusedFallbacks returns the algorithms with a fallback key that was not handed out,
+// in order.
+func (s *KeyState) UnusedFallbacks() []string {
+	if s == nil {
+		return nil
+	}
+	var out []string
+	for algorithm, k := range s.Fallback {
+		if !k.Used {
+			out = append(out, algorithm)
+		}
+	}
+	slices.Sort(out)
 	return out
 }
 

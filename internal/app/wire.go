@@ -10,6 +10,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/api/discovery"
+	"github.com/hubbub-chat/hubbub/internal/api/e2ee"
 	"github.com/hubbub-chat/hubbub/internal/api/rooms"
 	"github.com/hubbub-chat/hubbub/internal/api/session"
 	"github.com/hubbub-chat/hubbub/internal/api/syncing"
@@ -60,7 +61,7 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	}
 	s.hub, err = feed.NewHub(ctx, feed.Options{
 		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Heads: s.node,
-		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(pushRules()),
+		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(pushRules()), Router: s.node,
 	})
 	if err != nil {
 		return fmt.Errorf("feed: %w", err)
@@ -143,6 +144,10 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 		Server: s.cfg.Server.Name, Partitions: s.store.partitions, Router: s.node, Accounts: s.accounts(),
 		State: s.rooms(), Rooms: inRooms, Rules: pushrules.NewDefaults(pushRules()), RuleOptions: pushRules(),
 	})
+	encryption := e2ee.New(e2ee.Deps{
+		Server: s.cfg.Server.Name, Router: s.node, Accounts: s.accounts(), Feed: s.hub,
+		Secrets: s.store.secrets, Clock: s.clock(), Passwords: sessions,
+	})
 	about, err := discovery.New(discovery.Deps{
 		Server: s.cfg.Server.Name, Version: obs.ReadBuild().Version, BaseURL: s.URL(),
 		Registration: s.cfg.Registration.Mode, TestMode: s.cfg.Server.TestMode,
@@ -155,6 +160,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 	all = append(all, syncing.Routes(s.hub)...)
 	all = append(all, inRooms.Routes()...)
 	all = append(all, ofUsers.Routes()...)
+	all = append(all, encryption.Routes()...)
 	all = append(all, about.Routes()...)
 	return all, nil
 }

@@ -49,6 +49,8 @@ type Options struct {
 	Clock clock.Clock
 	Log   *slog.Logger
 	Rules *pushrules.Defaults
+	// Router takes acknowledgements to the users' partitions.
+	Router partition.Router
 }
 
 // Hub follows the logs of all partitions for the users that are connected to

@@ -20,10 +20,25 @@ type Position struct {
 	// Node and Typing: the notices of that node up to that number.
 	Node   uint32
 	Typing uint64
+	// Inbox is the position in the user's home partition up to which the device
+	// has had its to-device messages; 0 stands for what At says. It is a
+	// number of its own because messages can be held back while all else goes on.
+	Inbox ids.Seq
+}
+
+// inbox returns the position up to which a device of a user whose home partition
+// is p has had its messages.
+func (p *Position) inbox(home ids.Partition) ids.Seq {
+	if p.Inbox != 0 {
+		return p.Inbox
+	}
+	return p.At[home]
 }
 
 const (
-	positionFormat = 1
+	// positionFormat is what is written; formatNoInbox, without Inbox, is read too.
+	positionFormat = 2
+	formatNoInbox  = 1
 	tokenPrefix    = "s"
 	markSeparator  = "~"
 	// markBase writes the positions of marks.
@@ -49,6 +64,7 @@ func (p Position) Token() string {
 	b = append(b, positionFormat)
 	b = binary.LittleEndian.AppendUint32(b, p.Node)
 	b = binary.AppendUvarint(b, p.Typing)
+	b = binary.AppendUvarint(b, uint64(p.Inbox))
 	prev := -1
 	for i, s := range p.At {
 		if s == 0 {
@@ -73,7 +89,7 @@ func ParsePosition(token string, count int) (Position, error) {
 	}
 	token, marks, _ := strings.Cut(token[len(tokenPrefix):], markSeparator)
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(b) < 8 || b[0] != positionFormat {
+	if err != nil || len(b) < 8 || b[0] != positionFormat && b[0] != formatNoInbox {
 		return p, fmt.Errorf("malformed token: %w", ErrUnknownPosition)
 	}
 	sum := len(b) - 2
@@ -83,6 +99,9 @@ func ParsePosition(token string, count int) (Position, error) {
 	p.Node = binary.LittleEndian.Uint32(b[1:])
 	r := reader{b: b[5:sum]}
 	p.Typing = r.uvarint()
+	if b[0] != formatNoInbox {
+		p.Inbox = ids.Seq(r.uvarint())
+	}
 	at := uint64(0)
 	for first := true; len(r.b) > 0; first = false {
 		step := r.uvarint()

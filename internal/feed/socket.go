@@ -3,8 +3,10 @@ package feed
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
+	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 )
 
@@ -43,6 +45,10 @@ type session struct {
 		full    bool // the sink refused a frame; wait for Drained
 		closed  bool
 		view    *view
+		// unacked are the positions of the to-device messages that were sent and
+		// not acknowledged, maxToDevice at most; acked is the last acknowledged.
+		unacked []ids.Seq
+		acked   ids.Seq
 	}
 }
 
@@ -69,6 +75,7 @@ func (h *Hub) Open(ctx context.Context, o Open, sink Sink) (Session, error) {
 			}
 		}
 		s.req.Since = &p
+		h.acknowledged(ctx, o.User, o.Device, &p)
 	}
 	s.ctx, s.cancel = context.WithCancel(h.ctx)
 	v, err := h.acquire(ctx, o.User)
@@ -177,9 +184,43 @@ func (s *session) Drained() {
 	s.startLocked()
 }
 
-// Ack implements Session. Nothing waits for an acknowledgement yet but what the
-// client says by its next since.
-func (s *session) Ack(context.Context, string) error { return nil }
+// Ack implements Session. It makes room for more to-device messages.
+func (s *session) Ack(ctx context.Context, since string) error {
+	p, err := ParsePosition(since, s.hub.opts.Count)
+	if err != nil {
+		return err
+	}
+	if err := s.hub.acknowledge(ctx, s.req.User, s.req.Device, &p); err != nil {
+		return err
+	}
+	if s.forgetAcked(p.inbox(s.hub.homeOf(s.req.User))) {
+		s.wake()
+	}
+	return nil
+}
+
+// forgetAcked takes the messages up to a position from those that wait. It reports
+// whether there had been no room for more.
+func (s *session) forgetAcked(upTo ids.Seq) (wasFull bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wasFull = len(s.mu.unacked) >= maxToDevice
+	s.mu.acked = max(s.mu.acked, upTo)
+	s.mu.unacked = slices.DeleteFunc(s.mu.unacked, func(m ids.Seq) bool { return m <= s.mu.acked })
+	return wasFull && len(s.mu.unacked) < maxToDevice
+}
+
+// sent notes the to-device messages of a response. An acknowledgement may have
+// overtaken the note.
+func (s *session) sent(r *result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range r.e2ee.sent {
+		if m > s.mu.acked {
+			s.mu.unacked = append(s.mu.unacked, m)
+		}
+	}
+}
 
 // Close implements Session.
 func (s *session) Close() {
@@ -232,6 +273,7 @@ func (s *session) fail(err error) {
 func (s *session) push() error {
 	s.mu.Lock()
 	v := s.mu.view
+	s.req.Unacked = len(s.mu.unacked)
 	s.mu.Unlock()
 	version, _ := v.watch()
 	r, err := s.hub.build(s.ctx, v, &s.req)
@@ -254,6 +296,7 @@ func (s *session) push() error {
 		if !s.offer(b) {
 			return nil
 		}
+		s.sent(r)
 	}
 	s.req.Since, s.req.FullState = &r.next, false
 	s.settle(v, version)
@@ -266,7 +309,9 @@ func (s *session) settle(v *view, version uint64) {
 	defer v.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.live = v.mu.version == version && !v.mu.stale && !s.mu.dirty && !s.mu.closed
+	// An acknowledgement may have made room before the messages were noted as sent.
+	held := s.req.Since.inbox(v.home) < s.req.Since.At[v.home] && len(s.mu.unacked) < maxToDevice
+	s.mu.live = v.mu.version == version && !v.mu.stale && !s.mu.dirty && !s.mu.closed && !held
 	if !s.mu.live {
 		s.mu.dirty = true
 	}

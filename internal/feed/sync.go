@@ -33,6 +33,9 @@ type Request struct {
 	// Pushed: the response goes out by itself. Its timelines after the first are
 	// as long as they can be: the client does not ask for more, events come.
 	Pushed bool
+	// Unacked is how many to-device messages the client was pushed and has not
+	// acknowledged.
+	Unacked int
 }
 
 // Sync answers a sync request with the JSON of the response. It waits until
@@ -41,6 +44,9 @@ type Request struct {
 func (h *Hub) Sync(ctx context.Context, req *Request) (jsontext.Value, error) {
 	if req.Filter == nil {
 		req.Filter = &Filter{}
+	}
+	if req.Since != nil {
+		h.acknowledged(ctx, req.User, req.Device, req.Since)
 	}
 	deadline := time.NewTimer(req.Timeout)
 	defer deadline.Stop()
@@ -87,12 +93,13 @@ type result struct {
 	next                       Position
 	join, invite, knock, leave []byte
 	accountData                []byte
+	e2ee                       e2ee
 	empty                      bool
 }
 
 // json writes the response.
 func (r *result) json() []byte {
-	b := make([]byte, 0, len(r.join)+len(r.invite)+len(r.leave)+len(r.accountData)+1024)
+	b := make([]byte, 0, len(r.join)+len(r.invite)+len(r.leave)+len(r.accountData)+len(r.e2ee.toDevice)+1024)
 	b = append(b, `{"next_batch":"`...)
 	b = append(b, r.next.Token()...)
 	b = append(b, '"')
@@ -102,6 +109,7 @@ func (r *result) json() []byte {
 // appendBody writes what stands in a response beside next_batch, with a comma in
 // front of each member.
 func (r *result) appendBody(b []byte) []byte {
+	b = r.e2ee.append(b)
 	if len(r.accountData) > 0 {
 		b = append(append(append(b, `,"account_data":{"events":[`...), r.accountData...), `]}`...)
 	}
@@ -188,8 +196,11 @@ func (h *Hub) build(ctx context.Context, v *view, req *Request) (*result, error)
 	if err := s.addAccountData(); err != nil {
 		return nil, err
 	}
+	if err := s.addE2EE(ctx, changes, moved); err != nil {
+		return nil, err
+	}
 	s.out.next = s.next
-	s.out.empty = len(s.out.join)+len(s.out.invite)+len(s.out.knock)+len(s.out.leave)+len(s.out.accountData) == 0
+	s.out.empty = s.out.e2ee.empty() && len(s.out.join)+len(s.out.invite)+len(s.out.knock)+len(s.out.leave)+len(s.out.accountData) == 0
 	return &s.out, nil
 }
 
@@ -236,6 +247,9 @@ func (s *syncer) cut(ctx context.Context) error {
 			if s.req.Since != nil && s.since.At[p] > next.At[p] && used[p] {
 				return errFuture
 			}
+		}
+		if s.since.Inbox > next.At[s.v.home] {
+			return errFuture
 		}
 		next.Node, next.Typing = s.h.node, serial
 		s.next, s.rooms = next, rooms

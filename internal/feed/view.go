@@ -76,7 +76,9 @@ type userRoom struct {
 	// since is where the partition stood when the seat was taken: later changes
 	// are all known. last is the last of them, 0 if there was none.
 	since, last ids.Seq
-	counts      counts
+	// shared is the last change of who shares the room, and of their devices.
+	shared ids.Seq
+	counts counts
 }
 
 // acquire returns the view of a user, loading it if need be. The caller calls
@@ -221,7 +223,7 @@ func (v *view) setRoom(r ids.RoomID, m event.Membership, roomSeq, joined ids.Seq
 	switch {
 	case v.mu.stale:
 	case m == event.Join && ur.seat == nil:
-		ur.seat, ur.since, ur.last = s.joinLocked(v, r), s.mu.processed, 0
+		ur.seat, ur.since, ur.last, ur.shared = s.joinLocked(v, r), s.mu.processed, 0, 0
 	case m != event.Join && ur.seat != nil:
 		s.leaveLocked(ur.seat)
 		ur.seat = nil
@@ -294,6 +296,13 @@ func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
 	defer v.mu.Unlock()
 	ur := v.mu.rooms[r]
 	if ur == nil {
+		return
+	}
+	if changesSharing(rec) {
+		ur.shared = rec.Seq
+	}
+	if rec.Kind == partition.RecordDevices {
+		v.bumpLocked()
 		return
 	}
 	known := ur.counts.upTo >= max(ur.last, ur.since)
@@ -375,6 +384,7 @@ type roomState struct {
 	roomSeq, joined ids.Seq
 	p               ids.Partition
 	since, last     ids.Seq
+	shared          ids.Seq
 }
 
 // snapshot copies the rooms of a view, and the position of the user's changes
@@ -385,7 +395,7 @@ func (v *view) snapshot() (rooms []roomState, homeSeq ids.Seq, stale bool) {
 	defer v.mu.Unlock()
 	rooms = make([]roomState, 0, len(v.mu.rooms))
 	for id, r := range v.mu.rooms {
-		rooms = append(rooms, roomState{id, r.membership, r.roomSeq, r.joined, r.p, r.since, r.last})
+		rooms = append(rooms, roomState{id, r.membership, r.roomSeq, r.joined, r.p, r.since, r.last, r.shared})
 	}
 	return rooms, v.mu.homeSeq, v.mu.stale
 }

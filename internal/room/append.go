@@ -27,8 +27,10 @@ type MembershipChange struct {
 	User       ids.UserID       `json:"user"`
 	Room       ids.RoomID       `json:"room"`
 	Membership event.Membership `json:"membership"`
-	// Seq is the position of the member event in the room's partition.
+	// Seq is the position of the member event in the room's partition, TS when
+	// that was, in ms since 1970 by the clock of the room's owner.
 	Seq     ids.Seq     `json:"seq"`
+	TS      int64       `json:"ts,omitempty"`
 	EventID ids.EventID `json:"event_id"`
 	Sender  ids.UserID  `json:"sender"`
 	// Direct is is_direct of an invite.
@@ -189,7 +191,7 @@ func (h *Head) count(before, after *Stored) {
 func membershipEffect(v view, s *Stored) error {
 	m := s.Member()
 	c := MembershipChange{
-		User: ids.UserID(*s.StateKey), Room: v.p.Room, Membership: m.Membership, Seq: s.Seq,
+		User: ids.UserID(*s.StateKey), Room: v.p.Room, Membership: m.Membership, Seq: s.Seq, TS: v.tx.Now,
 		EventID: s.ID, Sender: s.Sender, Direct: m.IsDirect,
 	}
 	if m.Membership == event.Invite || m.Membership == event.Knock {

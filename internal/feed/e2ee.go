@@ -1,0 +1,152 @@
+package feed
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+)
+
+// maxToDevice is how many to-device messages one response carries, and how many a
+// socket is sent before it acknowledges some. docs/websocket.md §Acknowledgement.
+const maxToDevice = 100
+
+// e2ee is the part of a response that end-to-end encryption lives on.
+// spec: client-server §Extensions to /sync.
+type e2ee struct {
+	// toDevice are the messages, as elements of a list; sent their positions.
+	toDevice []byte
+	sent     []ids.Seq
+	// changed and left are the device lists.
+	changed, left []ids.UserID
+	// keys is the state of the device's own keys, nil if it has none; keysMoved
+	// tells that it changed.
+	keys      *account.KeyState
+	keysMoved bool
+}
+
+func (e *e2ee) empty() bool {
+	return len(e.toDevice)+len(e.changed)+len(e.left) == 0 && !e.keysMoved
+}
+
+// append writes the members of the response. The counts of keys are always
+// there: for clients, a count that is absent is zero.
+func (e *e2ee) append(b []byte) []byte {
+	if len(e.toDevice) > 0 {
+		b = append(append(append(b, `,"to_device":{"events":[`...), e.toDevice...), `]}`...)
+	}
+	if len(e.changed)+len(e.left) > 0 {
+		b = appendUsers(append(b, `,"device_lists":{"changed":`...), e.changed)
+		b = append(appendUsers(append(b, `,"left":`...), e.left), '}')
+	}
+	b = append(b, `,"device_one_time_keys_count":{`...)
+	counts := e.keys.KeyCounts()
+	for i, algorithm := range sortedKeys(counts) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(event.AppendString(b, algorithm), ':')
+		b = strconv.AppendInt(b, int64(counts[algorithm]), 10)
+	}
+	b = append(b, `},"device_unused_fallback_key_types":[`...)
+	for i, algorithm := range e.keys.UnusedFallbacks() {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = event.AppendString(b, algorithm)
+	}
+	return append(b, ']')
+}
+
+func appendUsers(b []byte, users []ids.UserID) []byte {
+	b = append(b, '[')
+	for i, u := range users {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = event.AppendString(b, u)
+	}
+	return append(b, ']')
+}
+
+// addE2EE adds what concerns encryption.
+func (s *syncer) addE2EE(ctx context.Context, changes []*account.Change, moved map[ids.RoomID]*account.Change) error {
+	if err := s.addToDevice(ctx); err != nil {
+		return err
+	}
+	out := &s.out.e2ee
+	for _, c := range changes {
+		if c.Kind == account.ChangeKeyCounts && slices.Contains(c.Devices, s.req.Device) {
+			out.keysMoved = true
+		}
+	}
+	var err error
+	if out.keys, err = s.h.accounts.KeyState(ctx, s.v.user, s.req.Device); err != nil || s.req.Since == nil {
+		return err
+	}
+	out.changed, out.left, err = s.deviceLists(ctx, changes, moved)
+	return err
+}
+
+// addToDevice adds the messages that the client has not had, and notes in next how
+// far that is. What it has had it acknowledged by its since.
+func (s *syncer) addToDevice(ctx context.Context) error {
+	after, upTo := ids.Seq(0), s.next.At[s.v.home]
+	if s.req.Since != nil {
+		after = s.since.inbox(s.v.home)
+	}
+	budget := maxToDevice - s.req.Unacked
+	if budget <= 0 {
+		s.next.Inbox = after
+		return nil
+	}
+	list, err := s.h.accounts.Inbox(ctx, s.v.user, s.req.Device, after, upTo, budget)
+	if err != nil {
+		return err
+	}
+	s.next.Inbox = upTo
+	if len(list) == budget {
+		s.next.Inbox = list[len(list)-1].Seq // there may be more
+	}
+	for _, m := range list {
+		s.out.e2ee.toDevice = appendList(s.out.e2ee.toDevice, m.Event)
+		s.out.e2ee.sent = append(s.out.e2ee.sent, m.Seq)
+	}
+	return nil
+}
+
+func (h *Hub) homeOf(user ids.UserID) ids.Partition {
+	return ids.PartitionOf(string(user), h.opts.Count)
+}
+
+// acknowledged is acknowledge where a failure does not matter: the messages stay
+// until the next time.
+func (h *Hub) acknowledged(ctx context.Context, user ids.UserID, device ids.DeviceID, p *Position) {
+	if err := h.acknowledge(ctx, user, device, p); err != nil {
+		h.opts.Log.Warn("remove acknowledged messages", "user", user, "error", err)
+	}
+}
+
+// acknowledge removes the to-device messages that a position covers: the client
+// says that it has them. A position of the future acknowledges nothing.
+func (h *Hub) acknowledge(ctx context.Context, user ids.UserID, device ids.DeviceID, p *Position) error {
+	home := h.homeOf(user)
+	upTo := p.inbox(home)
+	list, err := h.accounts.Inbox(ctx, user, device, 0, upTo, 1)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	head, err := h.opts.Heads.Head(ctx, home)
+	if err != nil {
+		return fmt.Errorf("acknowledge messages: %w", err)
+	}
+	if upTo > head || p.At[home] > head {
+		return nil
+	}
+	_, err = h.opts.Router.Do(ctx, account.NewAckInbox(user, device, upTo))
+	return err
+}
