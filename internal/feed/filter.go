@@ -160,13 +160,13 @@ func (f *RoomFilter) Room(r ids.RoomID) bool {
 	return (f.Rooms == nil || slices.Contains(*f.Rooms, r)) && !slices.Contains(f.NotRooms, r)
 }
 
-// Limit1 is the timeline limit: 0 is taken as 1, since a sync without any event
-// could not say where the gap is.
+// limit is the timeline limit. The specification wants it above 0, but bots that
+// have no use for the past ask for 0, and would act on an event they were shown.
 func (f *EventFilter) limit() int {
 	if f.Limit == nil {
 		return DefaultTimeline
 	}
-	return min(max(*f.Limit, 1), MaxTimeline)
+	return min(*f.Limit, MaxTimeline)
 }
 
 // All reports whether everything passes.
