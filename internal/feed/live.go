@@ -84,7 +84,8 @@ func (l *live) frame(c *counts) []byte {
 		}
 	}
 	if l.head == nil {
-		l.head = l.appendTimeline(l.open(), room.Viewer{})
+		// Whoever has a seat in the room is in it.
+		l.head = l.appendTimeline(l.open(), room.Viewer{Membership: event.Join})
 	}
 	b := append(make([]byte, 0, len(l.head)+80), l.head...)
 	b = append(appendCounts(b, c), `}}}}`...)
@@ -131,7 +132,7 @@ func (v *view) offerLocked(l *live, ur *userRoom, known bool) {
 		case !counted || !s.knowsLocked(v, l.stored):
 			s.wake()
 		case l.stored.Sender == v.user:
-			s.send(l, l.ownFrame(&ur.counts, room.Viewer{User: v.user, Device: s.req.Device}))
+			s.send(l, l.ownFrame(&ur.counts, room.Viewer{User: v.user, Device: s.req.Device, Membership: event.Join}))
 		default:
 			s.send(l, l.frame(&ur.counts))
 		}

@@ -343,14 +343,26 @@ func (sec *section) encodeJoined(ctx context.Context, left bool) (b []byte, any 
 	return append(b, '}'), true, nil
 }
 
-func (sec *section) viewer() room.Viewer {
-	return room.Viewer{User: sec.s.req.User, Device: sec.s.req.Device}
+// viewer is the client as the reader of an event of the timeline. spec:
+// client-server §ClientEventWithoutRoomID, unsigned.membership.
+func (sec *section) viewer(e *room.Stored) room.Viewer {
+	v := room.Viewer{User: sec.s.req.User, Device: sec.s.req.Device, Membership: event.Join}
+	switch {
+	case sec.access != nil:
+		v.Membership = sec.access.MembershipAt(e.Seq)
+	case e.Is(event.TypeMember, string(v.User)):
+		v.Membership = e.Member().Membership
+	}
+	if v.Membership == event.NoMembership {
+		v.Membership = event.Leave
+	}
+	return v
 }
 
 func (sec *section) appendTimeline(b []byte) []byte {
 	b = append(b, `"timeline":{"events":[`...)
 	for i := len(sec.events) - 1; i >= 0; i-- {
-		b = sec.s.appendEvent(b, sec.events[i], sec.viewer())
+		b = sec.s.appendEvent(b, sec.events[i], sec.viewer(sec.events[i]))
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -367,7 +379,8 @@ func (sec *section) appendState(b []byte) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = sec.s.appendEvent(b, e, sec.viewer())
+		// Without unsigned.membership, which nobody asks of the state of a room.
+		b = sec.s.appendEvent(b, e, room.Viewer{User: sec.s.req.User, Device: sec.s.req.Device})
 	}
 	return append(b, `]}`...)
 }
