@@ -25,10 +25,10 @@ func (s *syncer) addOther(ctx context.Context, r *roomState, c *account.Change) 
 	case event.Knock:
 		addRoom(&s.out.knock, r.id, strippedSection("knock_state", m.Stripped))
 	default:
-		if m.Forgotten || c == nil && !s.req.Filter.Room.IncludeLeave {
+		if c == nil && (m.Forgotten || !s.req.Filter.Room.IncludeLeave) {
 			return nil
 		}
-		return s.addLeft(ctx, r, c)
+		return s.addLeft(ctx, r, c, m.Forgotten)
 	}
 	return nil
 }
@@ -43,7 +43,14 @@ func strippedSection(name string, stripped jsontext.Value) []byte {
 }
 
 // addLeft adds a room the user has left: what happened up to then.
-func (s *syncer) addLeft(ctx context.Context, r *roomState, c *account.Change) error {
+//
+// A forgotten room has no past to show. But a client that knows it as joined or
+// invited has to hear that it ended, or would list it for ever: another of the
+// user's devices may have left and forgotten it. So it gets the leaving alone.
+func (s *syncer) addLeft(ctx context.Context, r *roomState, c *account.Change, forgotten bool) error {
+	if forgotten && (c.Prev == event.NoMembership || c.Prev == event.Leave || c.Prev == event.Ban) {
+		return nil
+	}
 	a, err := s.h.rooms.Access(ctx, r.id, s.v.user)
 	if err != nil || a == nil {
 		return err
@@ -60,10 +67,13 @@ func (s *syncer) addLeft(ctx context.Context, r *roomState, c *account.Change) e
 		// not been shown, however far the client is in other rooms.
 		sec.from = sec.to - 1
 	}
+	if forgotten {
+		sec.from = sec.to - 1
+	}
 	if err := sec.readTimeline(ctx); err != nil {
 		return err
 	}
-	if a.WasJoined() {
+	if a.WasJoined() && !forgotten {
 		if err := sec.readState(ctx); err != nil {
 			return err
 		}

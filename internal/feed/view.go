@@ -139,9 +139,7 @@ func (v *view) load(ctx context.Context) error {
 	}
 	for _, m := range list {
 		at = max(at, m.Seq)
-		if !m.Forgotten {
-			v.setRoom(m.Room, m.Membership, m.RoomSeq, m.Joined)
-		}
+		v.setRoom(m.Room, m.Membership, m.RoomSeq, m.Joined)
 	}
 	v.mu.Lock()
 	v.mu.homeSeq = at
