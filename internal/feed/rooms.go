@@ -123,6 +123,9 @@ func (s *syncer) addJoined(ctx context.Context, r *roomState, fresh bool) error 
 	if err := sec.readTimeline(ctx); err != nil {
 		return err
 	}
+	// What a client may still hold of an earlier stay does not lead up to this
+	// timeline, which can even repeat it: it has to begin afresh.
+	sec.limited = sec.limited || fresh && s.req.Since != nil
 	if err := sec.readState(ctx); err != nil {
 		return err
 	}
