@@ -187,21 +187,28 @@ func (c *EditBackup) Apply(tx *partition.Tx) (any, error) {
 // BackupKeys are keys by room and session.
 type BackupKeys map[ids.RoomID]map[string]*BackupKey
 
-// EditBackupKeys stores or deletes keys of a backup. The result is the
-// BackupVersion as it is then. M_NOT_FOUND if there is no such version; keys can be
-// stored in the current one alone, else M_WRONG_ROOM_KEYS_VERSION.
+// EditBackupKeys stores or deletes keys of a backup. The result is an
+// EditedBackup. M_NOT_FOUND if there is no such version; keys can be stored in the
+// current one alone, else M_WRONG_ROOM_KEYS_VERSION.
 type EditBackupKeys struct {
 	command
 	Version uint64
 	// Put are keys to store; where a better one is there, it stays.
 	Put BackupKeys
-	// Delete: keys are deleted, all of them, those of Room, or that of Session.
+	// Delete: keys are deleted, all of them, those of Room, or that of Session;
+	// MaxBackupKeys at a time.
 	Delete  bool
 	Room    ids.RoomID
 	Session string
 
-	count int // of the keys to delete, when the tag was etag
-	etag  uint64
+	found []storage.Key // to delete
+}
+
+// EditedBackup is a backup as it is after a change.
+type EditedBackup struct {
+	BackupVersion
+	// More: not all keys are deleted yet.
+	More bool
 }
 
 // NewPutBackupKeys returns the command to store keys.
@@ -225,9 +232,10 @@ func (c *EditBackupKeys) Prepare(ctx context.Context, p *partition.Prep) error {
 	pl := c.at(p)
 	keys := []storage.Key{pl.backup()}
 	if c.Delete {
-		if err := c.countDeleted(ctx, p); err != nil {
+		if err := c.find(ctx, p); err != nil {
 			return err
 		}
+		keys = append(keys, c.found...)
 	}
 	for r, sessions := range c.Put {
 		for session := range sessions {
@@ -240,20 +248,24 @@ func (c *EditBackupKeys) Prepare(ctx context.Context, p *partition.Prep) error {
 	return p.Pin(ctx, keys...)
 }
 
-// countDeleted counts what is to be deleted, and notes which state of the backup that
-// holds for.
-func (c *EditBackupKeys) countDeleted(ctx context.Context, p *partition.Prep) error {
-	r := NewReader(p.Store(), p.Count())
-	v, err := r.Backup(ctx, c.User, c.Version) // before the keys: a change between the two is noticed
-	if err != nil || v == nil {
-		return err
-	}
-	c.etag, c.count = v.ETag, 0
+// find lists the keys to delete. Those that are stored meanwhile came after.
+func (c *EditBackupKeys) find(ctx context.Context, p *partition.Prep) error {
+	pl := c.at(p)
 	from, to := c.stretch()
-	return r.scan(ctx, c.at(p), tables.BackupKey, from, to, func(storage.Entry) error {
-		c.count++
-		return nil
+	if len(from) > storage.MaxSort {
+		return merr.InvalidParamErr("The name of a session is too long")
+	}
+	rows, err := p.Store().Scan(ctx, storage.Range{
+		Partition: pl.Partition, Table: tables.BackupKey, Entity: string(c.User), From: from, To: to, Limit: MaxBackupKeys,
 	})
+	if err != nil {
+		return wrap("find keys to delete", err)
+	}
+	c.found = make([]storage.Key, len(rows))
+	for i, row := range rows {
+		c.found[i] = pl.key(tables.BackupKey, row.Sort)
+	}
+	return nil
 }
 
 // stretch is the range of the keys to delete.
@@ -276,13 +288,12 @@ func (c *EditBackupKeys) Apply(tx *partition.Tx) (any, error) {
 	v := &next.Versions[i]
 	changed := false
 	if c.Delete {
-		if v.ETag != c.etag {
-			return nil, partition.ErrRetry
-		}
-		if changed = c.count > 0; changed {
-			from, to := c.stretch()
-			tx.DeleteRange(p.key(tables.BackupKey, from), to)
-			v.Count -= c.count
+		for _, k := range c.found {
+			if tx.Get(k).Value != nil {
+				tx.Delete(k)
+				v.Count--
+				changed = true
+			}
 		}
 	} else {
 		if current := next.Versions[len(next.Versions)-1].Version; current != c.Version {
@@ -295,7 +306,7 @@ func (c *EditBackupKeys) Apply(tx *partition.Tx) (any, error) {
 		v.ETag++
 		put(tx, p.backup(), next)
 	}
-	return *v, nil
+	return EditedBackup{*v, len(c.found) == MaxBackupKeys}, nil
 }
 
 func (c *EditBackupKeys) put(tx *partition.Tx, p Place, v *BackupVersion) (changed bool) {

@@ -243,9 +243,12 @@ func versionOf(r *api.Request) (uint64, error) {
 }
 
 func (m *Module) edited(r *api.Request, cmd *account.EditBackupKeys) (any, error) {
-	v, err := partition.Do[account.BackupVersion](r.Context, m.Router, cmd)
-	if err != nil {
-		return nil, err
+	v := account.EditedBackup{More: true}
+	for v.More {
+		var err error
+		if v, err = partition.Do[account.EditedBackup](r.Context, m.Router, cmd); err != nil {
+			return nil, err
+		}
 	}
 	return struct {
 		Count int    `json:"count"`
