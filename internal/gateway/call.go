@@ -41,10 +41,11 @@ func (s *session) request(m *message) {
 		ctx, cancel := context.WithCancel(s.g.ctx)
 		s.mu.calls = append(s.mu.calls, openCall{id: id, cancel: cancel})
 		s.mu.Unlock()
-		go s.call(ctx, id, api.Call{
+		c := api.Call{
 			Method: m.Method, Target: m.Path, Body: m.Body,
 			Caller: caller, Addr: s.addr, UserAgent: s.userAgent,
-		})
+		}
+		s.g.workers.do(func() { s.call(ctx, id, c) })
 		return
 	}
 	s.mu.Unlock()

@@ -6,9 +6,9 @@
 // nothing happens, or let a slow client cost anyone else anything. Hence:
 //
 //   - One goroutine per session, which waits in a read without a buffer (package
-//     idleread). What arrives is handled on a fresh goroutine, which waits next
-//     or starts a fresh one to do so: a stack that JSON or the API grew is freed at once
-//     instead of at some later garbage collection.
+//     idleread). What arrives is handled on one of a few goroutines that are
+//     used again (see workers), and the session waits on a fresh one: no idle
+//     session keeps a stack that JSON or the API grew.
 //   - No goroutine for writing. Frames are queued in the session, and one of a
 //     few shards writes all that is ready in one non-blocking system call (see
 //     shard). Only a socket whose kernel buffer is full gets a goroutine, until
@@ -113,6 +113,7 @@ type Gateway struct {
 	// the shards and the wheel.
 	sessions   sync.WaitGroup
 	background sync.WaitGroup
+	workers    *workers
 	stop       chan struct{}
 	stopOnce   sync.Once
 }
@@ -135,7 +136,8 @@ func New(cfg Config) *Gateway {
 		metrics: newMetrics(cfg.Registry),
 		start:   time.Now(),
 		ctx:     ctx, cancel: cancel,
-		stop: make(chan struct{}),
+		workers: newWorkers(),
+		stop:    make(chan struct{}),
 	}
 	for _, o := range append([]string{cfg.PublicBaseURL}, cfg.AllowedOrigins...) {
 		if o == "*" {
@@ -321,7 +323,10 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 		<-done
 	}
 	g.cancel()
-	g.stopOnce.Do(func() { close(g.stop) })
+	g.stopOnce.Do(func() {
+		close(g.stop)
+		g.workers.close()
+	})
 	g.background.Wait()
 	return err
 }

@@ -130,7 +130,7 @@ func (s *session) run(early []byte) {
 // wait waits for bytes with a shallow stack and no buffer.
 func (s *session) wait() {
 	buf, n, err := s.in.Next()
-	go s.work(buf, n, err)
+	s.g.workers.do(func() { s.work(buf, n, err) })
 }
 
 // work handles what came, reads on while a message is under way, and goes back
