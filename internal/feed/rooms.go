@@ -119,6 +119,7 @@ func (s *syncer) addJoined(ctx context.Context, r *roomState, fresh bool) error 
 	}
 	if left > 0 {
 		sec.to = left
+		s.v.noteLeft(r.id, left)
 	}
 	if err := sec.readTimeline(ctx); err != nil {
 		return err

@@ -71,8 +71,11 @@ type userRoom struct {
 	// roomSeq is the position of the user's member event, joined that of the
 	// one that began their stay.
 	roomSeq, joined ids.Seq
-	p               ids.Partition
-	seat            *seat
+	// left is where the room says that the user left it. It is above roomSeq
+	// while the user's list of rooms, an effect later, does not say so yet.
+	left ids.Seq
+	p    ids.Partition
+	seat *seat
 	// since is where the partition stood when the seat was taken: later changes
 	// are all known. last is the last of them, 0 if there was none.
 	since, last ids.Seq
@@ -303,6 +306,12 @@ func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
 		v.bumpLocked()
 		return
 	}
+	if e, ok := rec.Obj.(*room.Stored); ok && l == nil && e.Is(event.TypeMember, string(v.user)) && e.Member().Membership != event.Join {
+		ur.left = rec.Seq
+	}
+	if ur.left > ur.roomSeq {
+		l = nil // of what comes now, responses alone know how much is for the user
+	}
 	known := ur.counts.upTo >= max(ur.last, ur.since)
 	ur.last = rec.Seq
 	if rec.Kind == partition.RecordReceipt {
@@ -321,6 +330,15 @@ func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
 	}
 	for _, s := range v.mu.sessions {
 		s.wake()
+	}
+}
+
+// noteLeft tells a view that took its seat too late to see the user leave.
+func (v *view) noteLeft(r ids.RoomID, at ids.Seq) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if ur := v.mu.rooms[r]; ur != nil {
+		ur.left = max(ur.left, at)
 	}
 }
 

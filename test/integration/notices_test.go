@@ -157,8 +157,13 @@ func TestUnreadCounts(t *testing.T) {
 		"msgtype": "m.text", "body": "Bob?", "m.mentions": object{"user_ids": []string{bob.UserID}},
 	})
 	check("a mention in a muted room", bob.sync(), 1, 1)
+	// What was sent before one's time is no news.
+	late := user(t, s, "late")
+	late.join(room)
+	check("a new member", late.sync(), 0, 0)
 	s.Restart(t)
-	bob.since = ""
+	bob.since, late.since = "", ""
+	check("a new member after a restart", late.sync(), 0, 0)
 	check("after a restart", bob.sync(), 1, 1)
 	bob.read(room, "m.read", mention)
 	check("read after a restart", bob.sync(), 0, 0)
@@ -219,6 +224,9 @@ func TestIgnoredUsers(t *testing.T) {
 	bob.send(room, "unheard")
 	name := bob.setState(room, "m.room.member", bob.UserID, object{"membership": "join", "displayname": "B"})
 	equal(t, "state of the ignored is shown, messages are not", ids(timeline(alice.sync(), room)), []string{name})
+	if n, _ := unread(alice.device().sync(), room); n != 0.0 {
+		t.Errorf("%v unread messages of one who is ignored", n)
+	}
 	hidden := bob.room(nil)
 	bob.member("invite", hidden, alice.UserID)
 	alice.quiet()
