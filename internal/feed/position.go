@@ -27,10 +27,11 @@ type Position struct {
 }
 
 // inbox returns the position up to which a device of a user whose home partition
-// is p has had its messages.
+// is home has had its messages: Inbox, which in a token of another user can lie
+// beyond all that this user has seen.
 func (p *Position) inbox(home ids.Partition) ids.Seq {
 	if p.Inbox != 0 {
-		return p.Inbox
+		return min(p.Inbox, p.At[home])
 	}
 	return p.At[home]
 }

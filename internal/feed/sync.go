@@ -248,9 +248,6 @@ func (s *syncer) cut(ctx context.Context) error {
 				return errFuture
 			}
 		}
-		if s.since.Inbox > next.At[s.v.home] {
-			return errFuture
-		}
 		next.Node, next.Typing = s.h.node, serial
 		s.next, s.rooms = next, rooms
 		return nil

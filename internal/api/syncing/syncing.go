@@ -3,6 +3,7 @@ package syncing
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
 )
 
 // Feed is what syncing needs of the feed.
@@ -52,5 +54,9 @@ func (h handler) sync(r *api.Request) (any, error) {
 		return nil, err
 	}
 	req.Timeout = time.Duration(ms) * time.Millisecond
-	return h.feed.Sync(ctx, req)
+	body, err := h.feed.Sync(ctx, req)
+	if errors.Is(err, feed.ErrUnknownPosition) {
+		return nil, merr.InvalidParamErr("Unknown since token").Because(err)
+	}
+	return body, err
 }
