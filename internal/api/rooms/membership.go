@@ -11,6 +11,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/room"
@@ -349,7 +350,7 @@ func (m *Module) members(r *api.Request) (any, error) {
 		// Who was there when the caller could not look stays unsaid.
 		at = min(v.access.NextVisible(max(s, 1)), v.until)
 	}
-	list, err := m.Rooms.StateUpTo(r.Context, v.id, at, room.StateOptions{Type: event.TypeMember})
+	list, err := m.membersAt(r.Context, v, at)
 	if err != nil {
 		return nil, err
 	}
@@ -359,6 +360,23 @@ func (m *Module) members(r *api.Request) (any, error) {
 	})
 	b := v.appendEvents([]byte(`{"chunk":`), list)
 	return jsontext.Value(append(b, '}')), nil
+}
+
+// membersAt returns the member events of a room at a position. The prev_batch of a
+// timeline that reaches back to the creation of the room stands before its first
+// member; who asks by that is told of the first moment with one.
+func (m *Module) membersAt(ctx context.Context, v *reading, at ids.Seq) ([]*room.Stored, error) {
+	o := room.StateOptions{Type: event.TypeMember}
+	list, err := m.Rooms.StateUpTo(ctx, v.id, at, o)
+	if err != nil || len(list) > 0 {
+		return list, err
+	}
+	// A room begins with its creation and the join of who created it.
+	first, err := m.Rooms.Timeline(ctx, v.id, room.Page{After: feed.PageStart, UpTo: v.until, Limit: 2})
+	if err != nil || len(first) == 0 {
+		return nil, err
+	}
+	return m.Rooms.StateUpTo(ctx, v.id, first[len(first)-1].Seq, o)
 }
 
 func membershipParam(r *api.Request, name string) (event.Membership, error) {
