@@ -131,3 +131,35 @@ func TestAbsenceStaysHidden(t *testing.T) {
 		}
 	}
 }
+
+// TestAwayBetweenTwoSyncs: leaving and coming back between two syncs hides what
+// was said meanwhile, as if there had been a sync in between.
+func TestAwayBetweenTwoSyncs(t *testing.T) {
+	t.Parallel()
+	s := apptest.Start(t)
+	alice, bob := user(t, s, "alice"), user(t, s, "bob")
+	room := alice.room(object{"preset": "public_chat", "initial_state": []any{object{
+		"type": "m.room.history_visibility", "state_key": "", "content": object{"history_visibility": "joined"},
+	}}})
+	bob.join(room)
+	before := alice.send(room, "before")
+	bob.sync()
+	seen := alice.send(room, "not synced yet")
+	bob.leave(room)
+	secret := alice.send(room, "a secret")
+	name := alice.setState(room, "m.room.name", "", object{"name": "n"})
+	bob.join(room)
+	after := alice.send(room, "after")
+	sec := joined(bob.sync(), room)
+	tl := ids(list(sec, "timeline"))
+	if slices.Contains(tl, secret) || !slices.Contains(tl, after) {
+		t.Errorf("the timeline is %s", text(list(sec, "timeline")))
+	}
+	if !slices.Contains(ids(list(sec, "state")), name) {
+		t.Errorf("the state misses what changed meanwhile: %v", types(list(sec, "state")))
+	}
+	got := ids(bob.history(room))
+	if !slices.Contains(got, before) || !slices.Contains(got, seen) || slices.Contains(got, secret) {
+		t.Errorf("of before, away and after, the history has %v", []bool{slices.Contains(got, before), slices.Contains(got, secret), slices.Contains(got, after)})
+	}
+}
