@@ -121,6 +121,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, l := range s.listeners {
 		wg.Go(func() { served <- s.http.Serve(l) })
 	}
+	wg.Go(func() { trimMemory(s.requests) })
 	s.log.Info("listening", "url", s.URL(), "server_name", s.cfg.Server.Name)
 	var err error
 	select {
