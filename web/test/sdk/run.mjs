@@ -86,7 +86,7 @@ async function chat(alice, bob) {
     await bob.joinRoom(room);
     await until(bob, "the room", () => bob.getRoom(room)?.getMyMembership() === "join");
     await until(alice, "bob's join", () => alice.getRoom(room)?.getMember(bob.getUserId())?.membership === "join");
-    assert.equal(alice.getRoom(room).getJoinedMemberCount(), 2);
+    await until(alice, "two members", () => alice.getRoom(room).getJoinedMemberCount() === 2);
 
     const { event_id: first } = await alice.sendTextMessage(room, "Hello Bob");
     const heard = await until(bob, "the message", () => find(bob, room, "Hello Bob"));
