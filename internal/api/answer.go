@@ -73,6 +73,12 @@ func (d *Dispatcher) failure(r *Request, err error) answer {
 
 // toClient maps err to the error that the client sees.
 func toClient(r *Request, err error) *merr.Error {
+	if r.Context.Err() != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
+		// The client is gone, the node is stopping, or it took too long: nobody is
+		// told why, and the client may repeat it.
+		r.gone = errors.Is(r.Context.Err(), context.Canceled)
+		return merr.UnavailableErr(timeoutRetry, "The request was given up")
+	}
 	var known *merr.Error
 	if errors.As(err, &known) {
 		if known.Status < http.StatusBadRequest || known.Status > 599 {
@@ -81,14 +87,8 @@ func toClient(r *Request, err error) *merr.Error {
 		return known
 	}
 	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
+	if errors.As(err, &tooLarge) {
 		return merr.TooLargeErr("The body is larger than %d bytes", tooLarge.Limit)
-	case r.Context.Err() != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
-		// The client is gone, the node is stopping, or it took too long: nobody is
-		// told why, and the client may repeat it.
-		r.gone = errors.Is(r.Context.Err(), context.Canceled)
-		return merr.UnavailableErr(timeoutRetry, "The request was given up")
 	}
 	return merr.From(err)
 }
