@@ -6,6 +6,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
 	"github.com/hubbub-chat/hubbub/internal/room"
 	"github.com/hubbub-chat/hubbub/internal/roomstate"
@@ -65,6 +66,7 @@ func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq) (counts, 
 			return c, err
 		}
 	}
+	c.upTo = max(c.upTo, upTo) // beyond the bound nothing is counted, which is known
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	// Keep what came meanwhile: a receipt, or counts that are further on.
@@ -84,8 +86,14 @@ func (v *view) count(ctx context.Context, id ids.RoomID, c *counts, program *pus
 			return err
 		}
 	}
+	infos := make(map[ids.UserID]*pushrules.RoomInfo)
 	for _, s := range events {
-		out, ok := c.push.evaluate(program, newPushEvent(s), s.Sender)
+		info := infos[s.Sender]
+		if info == nil {
+			info = c.push.room.info(s.Sender)
+			infos[s.Sender] = info
+		}
+		out, ok := program.Evaluate(newPushEvent(s), info, c.push.displayName)
 		if ok && out.Notify && !v.ignores(s.Sender) {
 			c.notify++
 			if out.Highlight {
@@ -94,40 +102,96 @@ func (v *view) count(ctx context.Context, id ids.RoomID, c *counts, program *pus
 		}
 	}
 	c.seen += len(events)
-	c.upTo = upTo
 	return nil
 }
 
 // pushContext is what push rules ask about a room, for one user.
 type pushContext struct {
-	head        *room.Head
-	powers      roomstate.Powers
-	levels      map[string]int64
+	room        *roomPush
 	displayName string
 }
 
+// roomPush is what push rules ask about a room, whoever asks. The views of its
+// members share it. It does not change.
+type roomPush struct {
+	members int
+	powers  roomstate.Powers
+	levels  map[string]int64
+}
+
 func (v *view) pushContext(ctx context.Context, id ids.RoomID) (*pushContext, error) {
-	head, err := v.hub.rooms.Head(ctx, id)
+	shared, err := v.hub.shardOf(string(id)).roomPush(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	p := &pushContext{head: head}
-	if head == nil {
-		p.head = &room.Head{}
-		return p, nil
+	p := &pushContext{room: shared}
+	m, err := v.hub.rooms.StateEvent(ctx, id, event.TypeMember, string(v.user))
+	if m != nil {
+		p.displayName = m.Member().DisplayName
 	}
-	err = v.hub.rooms.Ask(ctx, id, func(st roomstate.View) {
+	return p, err
+}
+
+// roomPush returns what the audience of a room shares, reading it if need be.
+func (s *shard) roomPush(ctx context.Context, id ids.RoomID) (*roomPush, error) {
+	s.mu.Lock()
+	a := s.mu.rooms[id]
+	var gen uint64
+	if a != nil {
+		if a.push != nil {
+			defer s.mu.Unlock()
+			return a.push, nil
+		}
+		gen = a.gen
+	}
+	s.mu.Unlock()
+	p, err := s.hub.readRoomPush(ctx, id)
+	if err != nil || a == nil {
+		return p, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.gen == gen {
+		a.push = p
+	}
+	return p, nil
+}
+
+func (h *Hub) readRoomPush(ctx context.Context, id ids.RoomID) (*roomPush, error) {
+	p := &roomPush{}
+	head, err := h.rooms.Head(ctx, id)
+	if err != nil || head == nil {
+		return p, err
+	}
+	p.members = head.Joined
+	err = h.rooms.Ask(ctx, id, func(st roomstate.View) {
 		p.powers = roomstate.PowersOf(head.Version, st)
 		if pl := st.State(event.TypePowerLevels, ""); pl != nil {
 			if levels, err := pl.PowerLevels(); err == nil {
 				p.levels = levels.Notifications
 			}
 		}
-		if m := st.State(event.TypeMember, string(v.user)); m != nil {
-			p.displayName = m.Member().DisplayName
-		}
 	})
 	return p, err
+}
+
+// forgetPush makes what push rules ask be read again.
+func (a *audience) forgetPush() { a.push, a.gen = nil, a.gen+1 }
+
+// changesPush reports whether a record, whose live form is l, may change what push
+// rules ask about its room.
+func changesPush(r *partition.Record, l *live) bool {
+	return r.Kind == partition.RecordEvent && l == nil
+}
+
+// info is what push rules ask about an event of a sender.
+func (p *roomPush) info(sender ids.UserID) *pushrules.RoomInfo {
+	power := p.powers.Of(sender)
+	info := &pushrules.RoomInfo{Members: p.members, SenderPower: int64(power), NotificationPower: p.levels}
+	if power == roomstate.Infinite {
+		info.SenderPower = math.MaxInt64
+	}
+	return info
 }
 
 func newPushEvent(s *room.Stored) *pushrules.Event {
@@ -135,13 +199,4 @@ func newPushEvent(s *room.Stored) *pushrules.Event {
 		ID: s.ID, Room: s.RoomID, Sender: s.Sender, Type: s.Type, StateKey: s.StateKey,
 		OriginServerTS: s.OriginServerTS, Content: s.Content,
 	})
-}
-
-func (p *pushContext) evaluate(program *pushrules.Program, ev *pushrules.Event, sender ids.UserID) (*pushrules.Outcome, bool) {
-	power := p.powers.Of(sender)
-	info := &pushrules.RoomInfo{Members: p.head.Joined, SenderPower: int64(power), NotificationPower: p.levels}
-	if power == roomstate.Infinite {
-		info.SenderPower = math.MaxInt64
-	}
-	return program.Evaluate(ev, info, p.displayName)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,12 +27,22 @@ const (
 	// sweepEvery is how often idle views are looked for, and typing notices
 	// that ran out.
 	sweepEvery = 5 * time.Second
-	// gapPatience is how long a wait for a position trusts the bus to deliver
-	// it before the log is read.
-	gapPatience = 50 * time.Millisecond
 	// logBatches is how many batches one read of the log takes.
 	logBatches = 256
 )
+
+// pace is how long a hub trusts the bus.
+type pace struct {
+	// gap is how long a wait for a position trusts the bus to deliver it before
+	// the log is read.
+	gap time.Duration
+	// poll is how often it is asked whether the bus lost the last batch of a
+	// partition, which no later one gives away.
+	poll time.Duration
+}
+
+// A batch that the bus lost reaches those who wait for it within two polls.
+var defaultPace = pace{gap: 50 * time.Millisecond, poll: 500 * time.Millisecond}
 
 // Heads tells the last committed position of a partition, at least of all that
 // was answered before the call.
@@ -66,6 +77,7 @@ type Options struct {
 // the time has seen every record up to s.
 type Hub struct {
 	opts     Options
+	pace     pace
 	rooms    *room.Reader
 	accounts *account.Reader
 	node     uint32
@@ -86,6 +98,8 @@ type shard struct {
 	hub *Hub
 	p   ids.Partition
 	sub bus.Subscription
+	// filling is held while the log is read, by one for all who miss something.
+	filling sync.Mutex
 
 	mu struct {
 		sync.Mutex
@@ -100,6 +114,10 @@ type shard struct {
 // audience are the views of the users in one room.
 type audience struct {
 	seats []*seat
+	// push is what push rules ask about the room, nil if it has to be read; gen
+	// moves when it is taken back.
+	push *roomPush
+	gen  uint64
 }
 
 // seat is one user's place in the audience of a room.
@@ -112,10 +130,14 @@ type seat struct {
 
 // NewHub begins to follow the partitions.
 func NewHub(ctx context.Context, opts Options) (*Hub, error) {
+	return newHub(ctx, opts, defaultPace)
+}
+
+func newHub(ctx context.Context, opts Options, pc pace) (*Hub, error) {
 	tag := fnv.New32a()
 	_, _ = tag.Write([]byte(opts.Node)) // a hash does not fail
 	h := &Hub{
-		opts: opts, node: tag.Sum32(),
+		opts: opts, pace: pc, node: tag.Sum32(),
 		rooms:    room.NewReader(opts.Store, opts.Count),
 		accounts: account.NewReader(opts.Store, opts.Count),
 	}
@@ -135,6 +157,7 @@ func NewHub(ctx context.Context, opts Options) (*Hub, error) {
 		return nil, err
 	}
 	h.wg.Go(h.sweepLoop)
+	h.wg.Go(h.pollLoop)
 	return h, nil
 }
 
@@ -173,6 +196,13 @@ func (h *Hub) Close() {
 	h.mu.Unlock()
 	for _, v := range views {
 		v.leaveAll()
+		v.mu.Lock()
+		sessions := slices.Clone(v.mu.sessions)
+		v.mu.Unlock()
+		for _, s := range sessions {
+			s.sink.Close(closeGoingAway, "going away")
+			s.Close()
+		}
 	}
 }
 
@@ -188,6 +218,7 @@ func (s *shard) receive(p bus.Payload) {
 			s.hub.opts.Log.Warn("malformed batch", "partition", s.p, "error", err)
 			return
 		}
+		s.decode(b)
 	default:
 		return
 	}
@@ -200,12 +231,41 @@ func (s *shard) receive(p bus.Payload) {
 	}
 	s.mu.Unlock()
 	if b.First > next {
-		s.catchUp(s.hub.ctx, b.Last)
+		s.filling.Lock()
+		defer s.filling.Unlock()
+		s.catchUpFilling(s.hub.ctx, b.Last)
 	}
 }
 
-// catchUp reads the log up to a position that is committed.
+// decode gives the records of a batch from another process their decoded forms.
+// Those that have none take the long way, which reads the store.
+func (s *shard) decode(b *partition.Published) {
+	for i := range b.Records {
+		r := &b.Records[i]
+		switch r.Kind {
+		case partition.RecordEvent:
+			if e, err := room.DecodeStored(ids.RoomID(r.Entity), r.Body); err == nil {
+				r.Obj = e
+			}
+		case partition.RecordReceipt:
+			if rc, err := room.DecodeReceipt(string(r.Data), r.Body); err == nil {
+				r.Obj = rc
+			}
+		}
+	}
+}
+
+// catchUp reads the log up to a position that is committed, if nobody does so
+// already.
 func (s *shard) catchUp(ctx context.Context, upTo ids.Seq) {
+	if s.filling.TryLock() {
+		defer s.filling.Unlock()
+		s.catchUpFilling(ctx, upTo)
+	}
+}
+
+// catchUpFilling is catchUp for the holder of filling.
+func (s *shard) catchUpFilling(ctx context.Context, upTo ids.Seq) {
 	for {
 		s.mu.Lock()
 		at := s.mu.processed
@@ -267,9 +327,16 @@ func (s *shard) resync(upTo ids.Seq) {
 		views[v] = struct{}{}
 	}
 	for _, a := range s.mu.rooms {
+		a.forgetPush()
 		for _, seat := range a.seats {
 			views[seat.view] = struct{}{}
 		}
+	}
+	for v := range views {
+		// Before anyone can take the new position for what the view has seen.
+		v.mu.Lock()
+		v.mu.stale = true
+		v.mu.Unlock()
 	}
 	s.advanceLocked(upTo)
 	s.mu.Unlock()
@@ -298,6 +365,9 @@ func (s *shard) processLocked(b *partition.Published) {
 		case partition.RecordEvent, partition.RecordReceipt, partition.RecordDevices:
 			if a := s.mu.rooms[ids.RoomID(r.Entity)]; a != nil {
 				l := newLive(s.p, r)
+				if changesPush(r, l) {
+					a.forgetPush()
+				}
 				for _, seat := range a.seats {
 					seat.view.roomChanged(seat.room, r, l)
 				}
@@ -320,7 +390,7 @@ func (s *shard) await(ctx context.Context, at ids.Seq) error {
 		if done {
 			return nil
 		}
-		t := time.NewTimer(gapPatience)
+		t := time.NewTimer(s.hub.pace.gap)
 		select {
 		case <-advanced:
 		case <-t.C:
@@ -337,6 +407,13 @@ func (s *shard) at() ids.Seq {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.mu.processed
+}
+
+// used reports whether anyone waits for what happens in the partition.
+func (s *shard) used() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.mu.rooms)+len(s.mu.users) > 0
 }
 
 func (s *shard) joinLocked(v *view, r ids.RoomID) *seat {
@@ -386,6 +463,43 @@ func (h *Hub) sweepLoop() {
 			h.sweep(now)
 		}
 	}
+}
+
+// pollLoop looks whether the bus lost the last batches of a partition: the next
+// one would tell, but who knows when it comes.
+func (h *Hub) pollLoop() {
+	tick := time.NewTicker(h.pace.poll)
+	defer tick.Stop()
+	before := make([]ids.Seq, len(h.shards))
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-tick.C:
+			for i, s := range h.shards {
+				before[i] = s.poll(h.ctx, before[i])
+			}
+		}
+	}
+}
+
+// poll reads the log if the shard is behind and has not moved since the poll
+// before, when it was at a position. It returns where it is.
+func (s *shard) poll(ctx context.Context, before ids.Seq) ids.Seq {
+	at := s.at()
+	if at != before || !s.used() {
+		return at
+	}
+	head, err := s.hub.opts.Heads.Head(ctx, s.p)
+	switch {
+	case err != nil:
+		if ctx.Err() == nil {
+			s.hub.opts.Log.Warn("read log head", "partition", s.p, "error", err)
+		}
+	case head > at:
+		s.catchUp(ctx, head)
+	}
+	return s.at()
 }
 
 // sweep forgets the views nobody has used for a while.

@@ -20,9 +20,13 @@ type live struct {
 	rec     *partition.Record
 	stored  *room.Stored  // of an event, else nil
 	receipt *room.Receipt // of a receipt, else nil
-	push    *pushrules.Event
-	head    []byte // the frame up to the unread counts
-	frames  []countedFrame
+	// push is the event as push rules see it, info the room and the sender as
+	// infoOf tells.
+	push   *pushrules.Event
+	info   *pushrules.RoomInfo
+	infoOf *roomPush
+	head   []byte // the frame up to the unread counts
+	frames []countedFrame
 }
 
 type countedFrame struct {
@@ -117,25 +121,12 @@ func (l *live) receiptFrame() []byte {
 // held.
 func (v *view) offerLocked(l *live, ur *userRoom, known bool) {
 	counted := false
-	_, ignored := v.mu.ignored[l.sender()]
-	if l.stored != nil && !ignored && known {
-		counted = v.countLiveLocked(l, ur)
+	ignored := v.ignoresLocked(l.sender())
+	if l.stored != nil && known {
+		counted = v.countLiveLocked(l, ur, ignored)
 	}
 	for _, s := range v.mu.sessions {
-		switch {
-		case !s.liveFor(l):
-			s.wake()
-		case ignored || l.stored != nil && !s.wantsEvent(l.stored) || l.receipt != nil && !s.wantsReceipt(l):
-			s.skip(l)
-		case l.receipt != nil:
-			s.send(l, l.receiptFrame())
-		case !counted || !s.knowsLocked(v, l.stored):
-			s.wake()
-		case l.stored.Sender == v.user:
-			s.send(l, l.ownFrame(&ur.counts, room.Viewer{User: v.user, Device: s.req.Device, Membership: event.Join}))
-		default:
-			s.send(l, l.frame(&ur.counts))
-		}
+		s.record(l, &ur.counts, ignored, counted)
 	}
 }
 
@@ -148,16 +139,19 @@ func (l *live) sender() ids.UserID {
 
 // countLiveLocked carries the unread counts of a room on by an event. It reports
 // whether they are known: they are from the first response on that has the room.
-func (v *view) countLiveLocked(l *live, ur *userRoom) bool {
+func (v *view) countLiveLocked(l *live, ur *userRoom, ignored bool) bool {
 	c := &ur.counts
 	if !c.fresh || c.push == nil {
 		return false
 	}
-	if c.upTo < l.rec.Seq && c.seen < maxUnread && l.stored.Sender != v.user {
+	if c.upTo < l.rec.Seq && c.seen < maxUnread && l.stored.Sender != v.user && !ignored {
 		if l.push == nil {
 			l.push = newPushEvent(l.stored)
 		}
-		if out, ok := c.push.evaluate(v.mu.program, l.push, l.stored.Sender); ok && out.Notify {
+		if l.infoOf != c.push.room {
+			l.info, l.infoOf = c.push.room.info(l.stored.Sender), c.push.room
+		}
+		if out, ok := v.mu.program.Evaluate(l.push, l.info, c.push.displayName); ok && out.Notify {
 			c.notify++
 			if out.Highlight {
 				c.highlight++
@@ -171,6 +165,53 @@ func (v *view) countLiveLocked(l *live, ur *userRoom) bool {
 	return true
 }
 
+// record takes a record of a room. A session that is live is handed its frame, if
+// that is all there is to say; another is woken.
+func (s *session) record(l *live, c *counts, ignored, counted bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !s.mu.live || len(s.req.Filter.EventFields) > 0:
+		s.wakeLocked()
+	case ignored || l.stored != nil && !s.wantsEvent(l.stored) || l.receipt != nil && !s.wantsReceipt(l):
+		s.req.Since.At[l.p] = l.rec.Seq
+	case l.receipt != nil:
+		s.sendLocked(l, l.receiptFrame())
+	case !counted || !s.knowsLocked(l.stored):
+		s.wakeLocked()
+	case l.stored.Sender == s.req.User:
+		s.sendLocked(l, l.ownFrame(c, room.Viewer{User: s.req.User, Device: s.req.Device, Membership: event.Join}))
+	default:
+		s.sendLocked(l, l.frame(c))
+	}
+}
+
+// sendLocked hands a live session the frame of a record.
+func (s *session) sendLocked(l *live, frame []byte) {
+	if s.offerLocked(frame) {
+		s.req.Since.At[l.p] = l.rec.Seq
+	}
+}
+
+// typing takes a frame that tells who types in a room.
+func (s *session) typing(r ids.RoomID, frame []byte) {
+	f := &s.req.Filter.Room
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !s.mu.live:
+		s.wakeLocked()
+	case f.Room(r) && f.Ephemeral.Room(r) && f.Ephemeral.Type("m.typing"):
+		s.offerLocked(frame)
+	}
+}
+
+// knowsLocked reports whether the client has the member event of a sender, or does
+// not wait for it.
+func (s *session) knowsLocked(e *room.Stored) bool {
+	return !s.req.Filter.Room.State.LazyLoad || s.mu.lazy[lazyKey{e.RoomID, e.Sender}] != 0
+}
+
 // wantsEvent reports whether the session's filter lets an event pass.
 func (s *session) wantsEvent(e *room.Stored) bool {
 	f := &s.req.Filter.Room
@@ -181,13 +222,4 @@ func (s *session) wantsReceipt(l *live) bool {
 	f := &s.req.Filter.Room
 	r := ids.RoomID(l.rec.Entity)
 	return f.Room(r) && f.Ephemeral.Room(r) && f.Ephemeral.Type("m.receipt")
-}
-
-// knowsLocked reports whether a device has had the member event of a sender, or
-// does not wait for it.
-func (s *session) knowsLocked(v *view, e *room.Stored) bool {
-	if !s.req.Filter.Room.State.LazyLoad {
-		return true
-	}
-	return v.mu.lazy[lazyKey{s.req.Device, e.RoomID, e.Sender}] != 0
 }

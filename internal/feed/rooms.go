@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -118,8 +119,10 @@ func (s *syncer) addJoined(ctx context.Context, r *roomState, fresh bool) error 
 		return err
 	}
 	if left > 0 {
-		sec.to = left
 		s.v.noteLeft(r.id, left)
+		if sec.to = left; sec.from >= left {
+			return nil // was told
+		}
 	}
 	if err := sec.readTimeline(ctx); err != nil {
 		return err
@@ -265,10 +268,9 @@ func (sec *section) readState(ctx context.Context) error {
 // lazyMembers returns the member events of those who sent something, where this
 // device has not had them. spec: client-server §Lazy-loading room members.
 func (sec *section) lazyMembers(ctx context.Context, whole bool) ([]*room.Stored, error) {
-	v := sec.s.v
 	want := make(map[ids.UserID]bool)
 	if whole {
-		want[v.user] = true
+		want[sec.s.v.user] = true
 	}
 	shown := make(map[ids.UserID]ids.Seq)
 	for _, e := range sec.events {
@@ -283,30 +285,20 @@ func (sec *section) lazyMembers(ctx context.Context, whole bool) ([]*room.Stored
 		if err != nil {
 			return nil, err
 		}
-		if e != nil && v.sendLazily(lazyKey{sec.s.req.Device, sec.r.id, u}, e.Seq, whole || sec.s.req.Filter.Room.State.Redundant) {
+		if e == nil {
+			continue
+		}
+		k := lazyKey{sec.r.id, u}
+		if whole || sec.s.req.Filter.Room.State.Redundant || sec.s.lazy.member(k) != e.Seq {
 			out = append(out, e)
+			sec.s.out.lazy = append(sec.s.out.lazy, lazyMember{k, e.Seq})
 		}
 	}
-	for u, seq := range shown {
-		v.sendLazily(lazyKey{sec.s.req.Device, sec.r.id, u}, seq, true)
+	for u, at := range shown {
+		sec.s.out.lazy = append(sec.s.out.lazy, lazyMember{lazyKey{sec.r.id, u}, at})
 	}
-	slices.SortFunc(out, func(a, b *room.Stored) int { return int(a.Seq) - int(b.Seq) })
+	slices.SortFunc(out, func(a, b *room.Stored) int { return cmp.Compare(a.Seq, b.Seq) })
 	return out, nil
-}
-
-// sendLazily notes that a device is sent a member event, and reports whether it
-// has to be.
-func (v *view) sendLazily(k lazyKey, s ids.Seq, always bool) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if !always && v.mu.lazy[k] == s {
-		return false
-	}
-	if len(v.mu.lazy) >= maxLazy {
-		clear(v.mu.lazy)
-	}
-	v.mu.lazy[k] = s
-	return true
 }
 
 // encodeJoined writes the section of a joined room; any is false if it says
@@ -327,7 +319,7 @@ func (sec *section) encodeJoined(ctx context.Context, left bool) (b []byte, any 
 	if err != nil {
 		return nil, false, err
 	}
-	any = sec.fresh || sec.s.req.FullState || len(sec.events)+len(sec.state)+len(ephemeral)+len(data) > 0 || sec.limited
+	any = left || sec.fresh || sec.s.req.FullState || len(sec.events)+len(sec.state)+len(ephemeral)+len(data) > 0 || sec.limited
 	if !any {
 		return nil, false, nil
 	}
@@ -418,7 +410,7 @@ func (sec *section) ephemeral(ctx context.Context) ([]byte, error) {
 	}
 	if f.Type("m.typing") {
 		known := sec.s.known && !sec.fresh
-		if e := sec.s.h.typing.event(sec.r.id, sec.s.since.Typing, known); e != nil {
+		if e := sec.s.h.typing.event(sec.r.id, sec.s.since.Typing, known, sec.s.v.ignores); e != nil {
 			out = appendList(out, e)
 		}
 	}
@@ -534,7 +526,9 @@ func (sec *section) heroes(ctx context.Context) ([]ids.UserID, error) {
 		case event.Join, event.Invite:
 			in = append(in, e)
 		case event.Leave, event.Ban:
-			out = append(out, e)
+			if len(out) < maxHeroes {
+				out = append(out, e)
+			}
 		}
 		return len(in) < maxHeroes
 	})

@@ -46,9 +46,10 @@ type session struct {
 		closed  bool
 		view    *view
 		// unacked are the positions of the to-device messages that were sent and
-		// not acknowledged, maxToDevice at most; acked is the last acknowledged.
+		// not acknowledged, maxToDevice at most.
 		unacked []ids.Seq
-		acked   ids.Seq
+		// lazy are the member events that the sink took.
+		lazy lazyMembers
 	}
 }
 
@@ -77,6 +78,7 @@ func (h *Hub) Open(ctx context.Context, o Open, sink Sink) (Session, error) {
 		s.req.Since = &p
 		h.acknowledged(ctx, o.User, o.Device, &p)
 	}
+	s.mu.lazy = make(lazyMembers)
 	s.ctx, s.cancel = context.WithCancel(h.ctx)
 	v, err := h.acquire(ctx, o.User)
 	if err != nil {
@@ -122,6 +124,10 @@ func (s *session) detach() {
 func (s *session) wake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.wakeLocked()
+}
+
+func (s *session) wakeLocked() {
 	s.mu.dirty, s.mu.live = true, false
 	s.startLocked()
 }
@@ -134,32 +140,9 @@ func (s *session) startLocked() {
 	s.done.Go(s.run)
 }
 
-// liveFor reports whether the session can be handed a record as it is.
-func (s *session) liveFor(l *live) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.mu.live && len(s.req.Filter.EventFields) == 0
-}
-
-// send hands a live session a frame; one that fell behind just now is woken.
-func (s *session) send(l *live, frame []byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.mu.live {
-		return // woken by whoever ended that
-	}
-	if s.sink.Send(frame) {
-		s.req.Since.At[l.p] = l.rec.Seq
-		return
-	}
-	s.mu.full, s.mu.dirty, s.mu.live = true, true, false
-}
-
-// offer gives a frame to the sink. The lock is held around it, because Drained may
-// come before the refusal has been noted.
-func (s *session) offer(frame []byte) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// offerLocked gives a frame to the sink. The lock is held around it, because
+// Drained may come before the refusal has been noted.
+func (s *session) offerLocked(frame []byte) bool {
 	if s.sink.Send(frame) {
 		return true
 	}
@@ -167,13 +150,17 @@ func (s *session) offer(frame []byte) bool {
 	return false
 }
 
-// skip moves a live session past a record that it does not want.
-func (s *session) skip(l *live) {
+// offer gives the frame with a response to the sink, and notes what the client has
+// by it. An acknowledgement of to-device messages cannot come before the note.
+func (s *session) offer(frame []byte, r *result) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.live {
-		s.req.Since.At[l.p] = l.rec.Seq
+	if !s.offerLocked(frame) {
+		return false
 	}
+	s.mu.lazy.add(r.lazy)
+	s.mu.unacked = append(s.mu.unacked, r.e2ee.sent...)
+	return true
 }
 
 // Drained implements Session.
@@ -205,21 +192,8 @@ func (s *session) forgetAcked(upTo ids.Seq) (wasFull bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	wasFull = len(s.mu.unacked) >= maxToDevice
-	s.mu.acked = max(s.mu.acked, upTo)
-	s.mu.unacked = slices.DeleteFunc(s.mu.unacked, func(m ids.Seq) bool { return m <= s.mu.acked })
+	s.mu.unacked = slices.DeleteFunc(s.mu.unacked, func(m ids.Seq) bool { return m <= upTo })
 	return wasFull && len(s.mu.unacked) < maxToDevice
-}
-
-// sent notes the to-device messages of a response. An acknowledgement may have
-// overtaken the note.
-func (s *session) sent(r *result) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, m := range r.e2ee.sent {
-		if m > s.mu.acked {
-			s.mu.unacked = append(s.mu.unacked, m)
-		}
-	}
 }
 
 // Close implements Session.
@@ -271,36 +245,40 @@ func (s *session) fail(err error) {
 // push sends what has happened since the last frame, if anything, and makes the
 // session live if nothing happened in the meantime.
 func (s *session) push() error {
-	s.mu.Lock()
-	v := s.mu.view
-	s.req.Unacked = len(s.mu.unacked)
-	s.mu.Unlock()
-	version, _ := v.watch()
-	r, err := s.hub.build(s.ctx, v, &s.req)
-	if errors.Is(err, errStale) {
+	for stale := 0; ; stale++ {
+		s.mu.Lock()
+		v := s.mu.view
+		s.req.Unacked = len(s.mu.unacked)
+		s.mu.Unlock()
+		version := v.version()
+		r, err := s.hub.build(s.ctx, v, &s.req, s)
+		switch {
+		case err == nil:
+			s.hand(v, version, r)
+			return nil
+		case !errors.Is(err, errStale) || stale == maxStale:
+			return err
+		}
 		s.detach()
 		if v, err = s.hub.acquire(s.ctx, s.req.User); err != nil {
 			return err
 		}
 		s.attach(v)
-		version, _ = v.watch()
-		r, err = s.hub.build(s.ctx, v, &s.req)
 	}
-	if err != nil {
-		return err
-	}
+}
+
+// hand gives a response to the sink, unless it says nothing.
+func (s *session) hand(v *view, version uint64, r *result) {
 	if !r.empty || s.req.Since == nil || s.req.FullState {
 		b := append(make([]byte, 0, len(r.join)+1024), `{"op":"sync","next_batch":"`...)
 		b = append(append(b, r.next.Token()...), '"')
 		b = append(r.appendBody(b), '}')
-		if !s.offer(b) {
-			return nil
+		if !s.offer(b, r) {
+			return
 		}
-		s.sent(r)
 	}
 	s.req.Since, s.req.FullState = &r.next, false
 	s.settle(v, version)
-	return nil
 }
 
 // settle makes the session live if its view has not changed since a version.
@@ -309,7 +287,7 @@ func (s *session) settle(v *view, version uint64) {
 	defer v.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// An acknowledgement may have made room before the messages were noted as sent.
+	// An acknowledgement may have made room since the response was begun.
 	held := s.req.Since.inbox(v.home) < s.req.Since.At[v.home] && len(s.mu.unacked) < maxToDevice
 	s.mu.live = v.mu.version == version && !v.mu.stale && !s.mu.dirty && !s.mu.closed && !held
 	if !s.mu.live {

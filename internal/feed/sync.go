@@ -12,6 +12,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/partition"
 )
 
 // errStale: the view was discarded while it was used; a new one serves.
@@ -65,13 +66,20 @@ func (h *Hub) Sync(ctx context.Context, req *Request) (jsontext.Value, error) {
 }
 
 func (h *Hub) syncOn(ctx context.Context, v *view, req *Request, deadline <-chan time.Time) (jsontext.Value, error) {
+	lazy := poller{v, req.Device}
+	if req.Filter.Room.State.LazyLoad {
+		lazy.begin(req.Since)
+	}
 	for timeUp := req.Timeout <= 0; ; {
-		_, changed := v.watch()
-		r, err := h.build(ctx, v, req)
+		changed := v.watch()
+		r, err := h.build(ctx, v, req, lazy)
 		if err != nil {
 			return nil, err
 		}
 		if !r.empty || timeUp || req.Since == nil || req.FullState {
+			if req.Filter.Room.State.LazyLoad {
+				lazy.end(r)
+			}
 			return r.json(), nil
 		}
 		// Nothing that this client wants: go on from here, so that what was
@@ -94,7 +102,9 @@ type result struct {
 	join, invite, knock, leave []byte
 	accountData                []byte
 	e2ee                       e2ee
-	empty                      bool
+	// lazy are the member events in it that were sent because of their senders.
+	lazy  []lazyMember
+	empty bool
 }
 
 // json writes the response.
@@ -156,6 +166,7 @@ type syncer struct {
 	h     *Hub
 	v     *view
 	req   *Request
+	lazy  lazyMemory
 	since Position
 	full  bool // initial or full_state
 	next  Position
@@ -168,8 +179,8 @@ type syncer struct {
 }
 
 // build makes the response from req.Since to now.
-func (h *Hub) build(ctx context.Context, v *view, req *Request) (*result, error) {
-	s := &syncer{h: h, v: v, req: req, full: req.Since == nil || req.FullState}
+func (h *Hub) build(ctx context.Context, v *view, req *Request, lazy lazyMemory) (*result, error) {
+	s := &syncer{h: h, v: v, req: req, lazy: lazy, full: req.Since == nil || req.FullState}
 	if req.Since != nil {
 		s.since = *req.Since
 		s.known = s.since.Node == h.node
@@ -229,29 +240,54 @@ func (s *syncer) cut(ctx context.Context) error {
 			return errStale
 		}
 		next.At[s.v.home] = max(next.At[s.v.home], homeSeq)
-		behind := false
-		used := make([]bool, len(next.At))
-		used[s.v.home] = true
-		for i := range rooms {
-			used[rooms[i].p] = true
-			behind = behind || rooms[i].roomSeq > next.At[rooms[i].p]
+		behind, err := s.behind(ctx, &next, rooms)
+		if err != nil {
+			return err
 		}
 		if behind {
 			continue
-		}
-		for p := range next.At {
-			if !used[p] {
-				next.At[p] = 0
-			}
-			// A token of the future (a restored backup) must not go back.
-			if s.req.Since != nil && s.since.At[p] > next.At[p] && used[p] {
-				return errFuture
-			}
 		}
 		next.Node, next.Typing = s.h.node, serial
 		s.next, s.rooms = next, rooms
 		return nil
 	}
+}
+
+// behind compares the positions of a cut with those of the rooms in it and with
+// what the client has seen. If one is ahead, because the log was not known to go
+// so far, it waits for that one and reports true. Partitions that none of the
+// user's rooms is in leave the cut.
+func (s *syncer) behind(ctx context.Context, next *Position, rooms []roomState) (bool, error) {
+	used := make([]bool, len(next.At))
+	used[s.v.home] = true
+	for i := range rooms {
+		r := &rooms[i]
+		used[r.p] = true
+		if r.roomSeq > next.At[r.p] {
+			return true, s.h.shards[r.p].await(ctx, r.roomSeq)
+		}
+	}
+	for p := range next.At {
+		if !used[p] {
+			next.At[p] = 0
+			continue
+		}
+		if s.req.Since == nil || s.since.At[p] <= next.At[p] {
+			continue
+		}
+		// Another node may have written it, while this one believed that it owns
+		// the partition. Or the store was restored from a backup: then the client
+		// must not go back without noticing.
+		head, err := partition.Head(ctx, s.h.opts.Store, ids.Partition(p))
+		if err != nil {
+			return false, err
+		}
+		if s.since.At[p] > head {
+			return false, errFuture
+		}
+		return true, s.h.shards[p].await(ctx, s.since.At[p])
+	}
+	return false, nil
 }
 
 // errFuture: the token is ahead of the log, which has been restored from a backup.

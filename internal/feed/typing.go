@@ -49,7 +49,14 @@ type typing struct {
 type typingRoom struct {
 	until   map[ids.UserID]time.Time
 	changed uint64 // serial
+	// at is the time of the last change.
+	at time.Time
 }
+
+// keepTyping is for how long it is remembered that nobody types in a room any
+// more: clients that were told of someone and were away since learn that it is
+// over, if they are back by then.
+const keepTyping = 10 * time.Minute
 
 func (t *typing) init(h *Hub) {
 	t.hub = h
@@ -103,7 +110,7 @@ func (t *typing) set(n *TypingNotice) {
 	changed := was == n.Until.IsZero()
 	if changed {
 		t.mu.serial++
-		r.changed = t.mu.serial
+		r.changed, r.at = t.mu.serial, t.hub.opts.Clock.Now()
 	}
 	t.mu.Unlock()
 	if changed {
@@ -111,15 +118,16 @@ func (t *typing) set(n *TypingNotice) {
 	}
 }
 
-// expire ends notices that ran out. A room where nobody types is kept until the
-// next sweep after all have been told.
+// expire ends notices that ran out.
 func (t *typing) expire(now time.Time) {
 	var changed []ids.RoomID
 	t.mu.Lock()
 	for id, r := range t.mu.rooms {
 		before := len(r.until)
 		if before == 0 {
-			delete(t.mu.rooms, id)
+			if now.Sub(r.at) > keepTyping {
+				delete(t.mu.rooms, id)
+			}
 			continue
 		}
 		for u, until := range r.until {
@@ -129,7 +137,7 @@ func (t *typing) expire(now time.Time) {
 		}
 		if len(r.until) != before {
 			t.mu.serial++
-			r.changed = t.mu.serial
+			r.changed, r.at = t.mu.serial, now
 			changed = append(changed, id)
 		}
 	}
@@ -139,7 +147,8 @@ func (t *typing) expire(now time.Time) {
 	}
 }
 
-// wake tells the views in a room's audience that there is something ephemeral.
+// wake tells the views in a room's audience who types. Sessions that are live are
+// handed a frame, without a position: it is no part of any log.
 func (t *typing) wake(r ids.RoomID) {
 	s := t.hub.shardOf(string(r))
 	s.mu.Lock()
@@ -148,10 +157,59 @@ func (t *typing) wake(r ids.RoomID) {
 	if a == nil {
 		return
 	}
+	// Under the lock, so that the last frame tells the last of the notices.
+	users := t.users(r)
+	shared := typingFrame(r, users)
 	for _, st := range a.seats {
-		st.view.mu.Lock()
-		st.view.bumpLocked()
-		st.view.mu.Unlock()
+		st.view.typingChanged(r, users, shared)
+	}
+}
+
+// users lists who types in a room.
+func (t *typing) users(r ids.RoomID) []ids.UserID {
+	now := t.hub.opts.Clock.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	tr := t.mu.rooms[r]
+	if tr == nil {
+		return nil
+	}
+	var users []ids.UserID
+	for u, until := range tr.until {
+		if now.Before(until) {
+			users = append(users, u)
+		}
+	}
+	slices.Sort(users)
+	return users
+}
+
+func typingFrame(r ids.RoomID, users []ids.UserID) []byte {
+	b := event.AppendString([]byte(`{"op":"sync","rooms":{"join":{`), r)
+	b = append(b, `:{"ephemeral":{"events":[`...)
+	return append(appendTyping(b, users), `]}}}}}`...)
+}
+
+func appendTyping(b []byte, users []ids.UserID) []byte {
+	b = appendUsers(append(b, `{"content":{"user_ids":`...), users)
+	return append(b, `},"type":"m.typing"}`...)
+}
+
+// typingChanged is called by a shard, which is locked. shared is the frame for
+// those who ignore none of the users.
+func (v *view) typingChanged(r ids.RoomID, users []ids.UserID, shared []byte) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if ur := v.mu.rooms[r]; ur == nil || ur.left > ur.roomSeq {
+		return
+	}
+	v.wakePollersLocked()
+	frame := shared
+	if heard := slices.DeleteFunc(slices.Clone(users), v.ignoresLocked); len(heard) < len(users) {
+		frame = typingFrame(r, heard)
+	}
+	for _, s := range v.mu.sessions {
+		s.typing(r, frame)
 	}
 }
 
@@ -165,33 +223,19 @@ func (t *typing) serial() uint64 {
 // event returns the m.typing event of a room for a client that has seen the
 // notices up to a number of this node; nil if it has nothing to learn. known is
 // false if it has seen none of this node's.
-func (t *typing) event(r ids.RoomID, seen uint64, known bool) []byte {
-	now := t.hub.opts.Clock.Now()
+func (t *typing) event(r ids.RoomID, seen uint64, known bool, ignored func(ids.UserID) bool) []byte {
 	t.mu.Lock()
 	tr := t.mu.rooms[r]
-	var users []ids.UserID
-	changed := uint64(0)
-	if tr != nil {
-		changed = tr.changed
-		for u, until := range tr.until {
-			if now.Before(until) {
-				users = append(users, u)
-			}
-		}
-	}
+	nothing := tr == nil || known && tr.changed <= seen
 	t.mu.Unlock()
-	if tr == nil || known && changed <= seen || !known && len(users) == 0 {
+	if nothing {
 		return nil
 	}
-	slices.Sort(users)
-	b := []byte(`{"content":{"user_ids":[`)
-	for i, u := range users {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = event.AppendString(b, u)
+	users := slices.DeleteFunc(t.users(r), ignored)
+	if !known && len(users) == 0 {
+		return nil
 	}
-	return append(b, `]},"type":"m.typing"}`...)
+	return appendTyping(nil, users)
 }
 
 // changedRooms lists the rooms, of those given, whose notices changed after a number.

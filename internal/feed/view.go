@@ -10,6 +10,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
 	"github.com/hubbub-chat/hubbub/internal/room"
@@ -50,20 +51,10 @@ type view struct {
 		sessions []*session
 		ignored  map[ids.UserID]struct{}
 		program  *pushrules.Program
-		// lazy are the member events each device was sent, by room and user.
-		lazy map[lazyKey]ids.Seq
+		// lazy are the member events that each polling device has.
+		lazy map[ids.DeviceID]*polledLazy
 	}
 }
-
-type lazyKey struct {
-	device ids.DeviceID
-	room   ids.RoomID
-	user   ids.UserID
-}
-
-// maxLazy bounds the memory of what was sent lazily; beyond it, it is forgotten,
-// and members are sent again, which does no harm.
-const maxLazy = 20_000
 
 // userRoom is one room of a view.
 type userRoom struct {
@@ -84,16 +75,22 @@ type userRoom struct {
 	counts counts
 }
 
+// errClosed: the hub has been closed.
+var errClosed = merr.UnavailableErr(time.Second, "This node is going away, try again")
+
 // acquire returns the view of a user, loading it if need be. The caller calls
 // release.
 func (h *Hub) acquire(ctx context.Context, user ids.UserID) (*view, error) {
 	h.mu.Lock()
+	if h.ctx.Err() != nil { // under the lock: Close takes the views there are
+		h.mu.Unlock()
+		return nil, errClosed
+	}
 	v := h.mu.users[user]
 	fresh := v == nil
 	if fresh {
 		v = &view{hub: h, user: user, home: ids.PartitionOf(string(user), h.opts.Count), loaded: make(chan struct{})}
 		v.mu.rooms = make(map[ids.RoomID]*userRoom)
-		v.mu.lazy = make(map[lazyKey]ids.Seq)
 		h.mu.users[user] = v
 	}
 	v.refs++
@@ -147,6 +144,11 @@ func (v *view) load(ctx context.Context) error {
 	v.mu.Lock()
 	v.mu.homeSeq = at
 	v.mu.Unlock()
+	// The list was not read at one moment: changes up to the last that it shows
+	// may be missing, and come by the log.
+	if err := home.await(ctx, at); err != nil {
+		return err
+	}
 	v.settle()
 	return nil
 }
@@ -220,6 +222,12 @@ func (v *view) setRoom(r ids.RoomID, m event.Membership, roomSeq, joined ids.Seq
 		ur = &userRoom{p: s.p}
 		v.mu.rooms[r] = ur
 	}
+	if roomSeq < ur.roomSeq {
+		return // the list of rooms was read after this change
+	}
+	if joined != ur.joined {
+		ur.counts = counts{gen: ur.counts.gen + 1}
+	}
 	ur.membership, ur.roomSeq, ur.joined = m, roomSeq, joined
 	switch {
 	case v.mu.stale:
@@ -268,18 +276,13 @@ func (v *view) settle() {
 }
 
 func (v *view) apply(c *account.Change) {
-	v.mu.Lock()
-	old := c.Seq <= v.mu.homeSeq
-	v.mu.Unlock()
-	if old {
-		return
-	}
 	switch {
 	case c.Kind == account.ChangeMembership:
 		v.setRoom(c.Room, c.Membership, c.RoomSeq, c.Joined)
 	case c.Kind == account.ChangeAccountData && c.Room == "" && (c.Type == TypeIgnored || c.Type == account.TypePushRules):
 		if err := v.loadData(v.hub.ctx); err != nil {
 			v.hub.opts.Log.Warn("read account data", "user", v.user, "error", err)
+			v.hub.discard(v) // it would go by the old data until the next change
 		}
 	}
 	v.mu.Lock()
@@ -312,15 +315,17 @@ func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
 	if ur.left > ur.roomSeq {
 		l = nil // of what comes now, responses alone know how much is for the user
 	}
-	known := ur.counts.upTo >= max(ur.last, ur.since)
+	known := ur.counts.fresh && ur.counts.upTo >= max(ur.last, ur.since)
 	ur.last = rec.Seq
-	if rec.Kind == partition.RecordReceipt {
-		rc, ok := rec.Obj.(*room.Receipt)
-		if !ok || rc.User == v.user {
-			ur.counts.forgetRead()
-			l = nil // the counts change: tell them
+	switch rc, _ := rec.Obj.(*room.Receipt); {
+	case rec.Kind == partition.RecordReceipt && (rc == nil || rc.User == v.user):
+		ur.counts.forgetRead()
+		l = nil // the counts change: tell them
+	case rec.Kind == partition.RecordReceipt:
+		if known {
+			ur.counts.upTo = rec.Seq
 		}
-	} else if l == nil {
+	case changesPush(rec, l):
 		ur.counts.forgetPush() // state decides what notifies
 	}
 	v.wakePollersLocked()
@@ -359,14 +364,21 @@ func (v *view) bumpLocked() {
 	}
 }
 
-// watch returns the present version and a channel that is closed when it moves.
-func (v *view) watch() (uint64, <-chan struct{}) {
+// version moves with each change.
+func (v *view) version() uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.mu.version
+}
+
+// watch returns a channel that is closed when the version moves.
+func (v *view) watch() <-chan struct{} {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.mu.changed == nil {
 		v.mu.changed = make(chan struct{})
 	}
-	return v.mu.version, v.mu.changed
+	return v.mu.changed
 }
 
 // leaveAll gives up everything the hub holds of the view.
@@ -419,6 +431,10 @@ func (v *view) snapshot() (rooms []roomState, homeSeq ids.Seq, stale bool) {
 func (v *view) ignores(u ids.UserID) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	return v.ignoresLocked(u)
+}
+
+func (v *view) ignoresLocked(u ids.UserID) bool {
 	_, ok := v.mu.ignored[u]
 	return ok
 }
