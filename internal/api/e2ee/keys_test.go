@@ -275,6 +275,9 @@ func TestLogoutRemovesKeys(t *testing.T) {
 	if got := phone.upload(t, object{}); apptest.At(got, "one_time_key_counts", "signed_curve25519") != 0.0 {
 		t.Errorf("keys of the device before: %v", got)
 	}
+	if out := alice.query(t, bob.UserID); len(apptest.At(out, "device_keys", bob.UserID).(object)) != 0 {
+		t.Errorf("identity keys of the device before: %v", out)
+	}
 	phone.upload(t, phone.oneTimeKeys(t, 0, 1))
 	if id, _ := alice.claim(t, bob.UserID, phone.Device); id != "signed_curve25519:K00000" {
 		t.Errorf("claimed %q of the new device", id)

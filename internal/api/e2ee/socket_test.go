@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
 	"github.com/hubbub-chat/hubbub/internal/wsclient"
@@ -36,11 +37,17 @@ func (p *person) dial(t *testing.T, since string, marks map[string]string) *sock
 	return s
 }
 
+// patience is how long a frame may take before it is taken for lost.
+const patience = 20 * time.Second
+
 // until reads frames until one satisfies a condition.
 func (s *socket) until(t *testing.T, what string, ok func(object) bool) object {
 	t.Helper()
+	lost := time.After(patience)
 	for {
 		select {
+		case <-lost:
+			t.Fatalf("never: %s", what)
 		case f := <-s.frames:
 			if ok(f) {
 				return f
