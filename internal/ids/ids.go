@@ -158,8 +158,21 @@ func check(s string, sigil byte, wantServer bool) error {
 		return fmt.Errorf("longer than %d bytes: %w", MaxLength, ErrInvalid)
 	case !utf8.ValidString(s) || strings.IndexByte(s, 0) >= 0:
 		return fmt.Errorf("not clean UTF-8: %w", ErrInvalid)
-	case wantServer && server(s) == "":
+	case wantServer && !serverName(server(s)):
 		return fmt.Errorf("no server name: %w", ErrInvalid)
 	}
 	return nil
+}
+
+// serverName reports whether s is made of what host names, addresses and ports
+// are written with. spec: appendices §Server Name.
+func serverName(s string) bool {
+	for _, c := range []byte(s) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte(".-:[]", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return s != ""
 }
