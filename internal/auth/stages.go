@@ -80,16 +80,26 @@ func (s passwordStage) Verify(ctx context.Context, r StageRequest) (string, erro
 		id.User = r.Caller
 	}
 	if r.Caller != "" && id.User != "" && id.User != r.Caller {
-		return "", StageFailed("The identifier is not that of the account that makes the request")
+		return "", errOtherAccount()
 	}
 	user, ok, err := s.verifier.VerifyPassword(ctx, id, *in.Password)
 	if err != nil {
 		return "", err
 	}
-	if !ok || r.Caller != "" && user != r.Caller {
+	if !ok {
 		return "", StageFailed(wrongLogin)
 	}
+	if r.Caller != "" && user != r.Caller {
+		return "", errOtherAccount()
+	}
 	return string(user), nil
+}
+
+// errOtherAccount answers who proves to be someone else than the caller. Another
+// attempt would prove the same, so it is not a failed stage. spec: client-server
+// §User-Interactive Authentication API, 401 for what may be tried again.
+func errOtherAccount() error {
+	return merr.ForbiddenErr("The identifier is not that of the account that makes the request")
 }
 
 type registrationTokenStage struct{ verifier RegistrationTokenVerifier }
