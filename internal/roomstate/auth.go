@@ -13,7 +13,7 @@ import (
 )
 
 // Rejection is the answer of an authorization rule that said no. merr.From
-// makes a 403 M_FORBIDDEN with the reason of it.
+// makes an error for the client of it, with the reason: see Client.
 type Rejection struct {
 	// Version and Rule name the rule in the specification: "12", "5.3.7".
 	Version string
@@ -27,8 +27,18 @@ func (r *Rejection) Error() string {
 	return fmt.Sprintf("rejected by rule %s of room version %s: %s", r.Rule, r.Version, r.Reason)
 }
 
-// Client returns the answer to the client.
-func (r *Rejection) Client() *merr.Error { return merr.ForbiddenErr("%s", r.Reason).Because(r) }
+// Client returns the answer to the client: 403 M_FORBIDDEN, or 400 M_INVALID_PARAM
+// where no power in the room would suffice, so that the content is at fault.
+// spec: client-server §PUT …/state, 400 and 403.
+func (r *Rejection) Client() *merr.Error {
+	if r.Rule == ruleCreatorPower {
+		return merr.InvalidParamErr("%s", r.Reason).Because(r)
+	}
+	return merr.ForbiddenErr("%s", r.Reason).Because(r)
+}
+
+// ruleCreatorPower, of version 12: levels do not name creators.
+const ruleCreatorPower = "10.4"
 
 // As lets errors.As, and so merr.From, find the answer to the client.
 func (r *Rejection) As(target any) bool {
@@ -278,7 +288,7 @@ func (f *facts) powerLevelsRule(ev *event.Event, power Power) error {
 	if f.version.CreatorPower {
 		for user := range after.Users {
 			if f.powers.IsCreator(user) {
-				return &Rejection{f.version.ID, "10.4", "The power of a creator cannot be set"}
+				return &Rejection{f.version.ID, ruleCreatorPower, "The power of a creator cannot be set"}
 			}
 		}
 	}

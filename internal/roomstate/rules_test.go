@@ -197,7 +197,11 @@ func runRule(t *testing.T, w *world, verb, rest string) {
 	if !errors.As(err, &rejection) || rejection.Rule != wantRule || rejection.Version != w.version.ID {
 		t.Fatalf("want rule %s, got %v", wantRule, err)
 	}
-	if client := merr.From(err); client.Status != 403 || client.Code != merr.Forbidden || client.Msg != rejection.Reason {
+	status, code := 403, merr.Forbidden
+	if wantRule == "10.4" { // whoever asked
+		status, code = 400, merr.InvalidParam
+	}
+	if client := merr.From(err); client.Status != status || client.Code != code || client.Msg != rejection.Reason {
 		t.Errorf("the client gets %v", client)
 	}
 }

@@ -76,7 +76,8 @@ func checkState(eventType, stateKey string, content []byte) error {
 	}
 	switch eventType {
 	case event.TypeCreate:
-		return merr.ForbiddenErr("A room is created once")
+		// No power suffices for it, so it is not a matter of rights.
+		return merr.New(http.StatusBadRequest, merr.BadState, "A room is created once")
 	case event.TypeRedaction:
 		// Clients would apply it, whoever sent it.
 		return merr.ForbiddenErr("A redaction is no state")

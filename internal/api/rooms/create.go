@@ -192,7 +192,7 @@ func givenState(list []initialState, creator ids.UserID, alias ids.RoomAlias) ([
 			return nil, err
 		}
 		if err := checkState(s.Type, s.StateKey, content); err != nil {
-			if merr.Is(err, merr.Forbidden) {
+			if merr.Is(err, merr.Forbidden) || merr.Is(err, merr.BadState) {
 				return nil, errInitial(err)
 			}
 			return nil, err
@@ -333,7 +333,8 @@ func (m *Module) create(ctx context.Context, p *plan, ts int64) (ids.RoomID, err
 // notInitial turns the refusal of a first event, which is no question of rights,
 // into what it is to the creator.
 func notInitial(err error) error {
-	if merr.Is(err, merr.Forbidden) {
+	var rejection *roomstate.Rejection
+	if errors.As(err, &rejection) || merr.Is(err, merr.Forbidden) {
 		return errInitial(err)
 	}
 	return err

@@ -58,13 +58,13 @@ func TestPutStateErrors(t *testing.T) {
 		status int
 		code   string
 	}{
-		"create":                {alice, "m.room.create", object{}, 403, "M_FORBIDDEN"},
+		"create":                {alice, "m.room.create", object{}, 400, "M_BAD_STATE"},
 		"redaction":             {alice, "m.room.redaction", object{"redacts": "$x"}, 403, "M_FORBIDDEN"},
 		"too weak":              {bob, "m.room.name", object{"name": "x"}, 403, "M_FORBIDDEN"},
 		"state of another":      {alice, "com.example/" + bob.UserID, object{}, 403, "M_FORBIDDEN"},
 		"levels":                {alice, "m.room.power_levels", object{"ban": 1.5}, 400, "M_BAD_JSON"},
 		"levels of text":        {alice, "m.room.power_levels", object{"users": object{"@a:b": "100"}}, 400, "M_BAD_JSON"},
-		"level of the creator":  {alice, "m.room.power_levels", object{"users": object{alice.UserID: 100}}, 403, "M_FORBIDDEN"},
+		"level of the creator":  {alice, "m.room.power_levels", object{"users": object{alice.UserID: 100}}, 400, "M_INVALID_PARAM"},
 		"member of no ID":       {alice, "m.room.member/bob", object{"membership": "invite"}, 400, "M_INVALID_PARAM"},
 		"no membership":         {alice, "m.room.member/" + alice.UserID, object{"displayname": "x"}, 400, "M_BAD_JSON"},
 		"unknown membership":    {alice, "m.room.member/" + alice.UserID, object{"membership": "x"}, 400, "M_BAD_JSON"},
