@@ -119,6 +119,10 @@ type TableSpec struct {
 	// Decode turns a stored value into what Row.Obj holds. It runs outside the
 	// loop.
 	Decode func(k storage.Key, value []byte) (any, error)
+	// Collect makes a row that is not stored: Row.Obj is what it finds in the
+	// store for the key, bytes about what that takes in memory. The commands that
+	// write what it is made of keep it right.
+	Collect func(ctx context.Context, st storage.Store, k storage.Key) (obj any, bytes int, err error)
 }
 
 // EffectHandler applies the effects of one kind at their destination. Effects

@@ -28,6 +28,8 @@ type row struct {
 	ready chan struct{}
 	err   error
 	refs  int
+	// extra is what a collected Obj takes in bytes.
+	extra int
 	// prev and next link the rows nobody refers to, least recently used first.
 	prev, next *row
 }
@@ -65,7 +67,7 @@ func newRows(store storage.Store, specs map[storage.Table]TableSpec, budget int6
 
 // size counts a value twice: it stands there encoded and decoded.
 func (r *row) size() int64 {
-	return int64(rowOverhead + len(r.key.Entity) + len(r.key.Sort) + 2*len(r.Value))
+	return int64(rowOverhead + len(r.key.Entity) + len(r.key.Sort) + 2*len(r.Value) + r.extra)
 }
 
 func (c *rows) unlinkLocked(r *row) {
@@ -146,24 +148,7 @@ func (c *rows) await(ctx context.Context, r *row) error {
 // load fills rows from the store. It goes on when the caller's context ends,
 // since others may wait for the same rows.
 func (c *rows) load(ctx context.Context, load []*row) {
-	keys := make([]storage.Key, len(load))
-	for i, r := range load {
-		keys[i] = r.key
-	}
-	values, err := c.store.Get(context.WithoutCancel(ctx), keys...)
-	objs := make([]any, len(load))
-	if err == nil {
-		for i, r := range load {
-			decode := c.specs[r.key.Table].Decode
-			if values[i] == nil || decode == nil {
-				continue
-			}
-			if objs[i], err = decode(r.key, values[i]); err != nil {
-				err = fmt.Errorf("decode row of table %d: %w", r.key.Table, err)
-				break
-			}
-		}
-	}
+	found, err := c.read(context.WithoutCancel(ctx), load)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, r := range load {
@@ -176,10 +161,51 @@ func (c *rows) load(ctx context.Context, load []*row) {
 				delete(c.mu.byKey, r.key)
 			}
 		default:
-			r.Value, r.Obj, r.loaded = values[i], objs[i], true
+			r.Row, r.extra, r.loaded = found[i].Row, found[i].extra, true
 		}
 		close(r.ready)
 	}
+}
+
+// fetched is a row as the store has it.
+type fetched struct {
+	Row
+	extra int
+}
+
+// read gets the stored rows in one call and collects the others.
+func (c *rows) read(ctx context.Context, load []*row) ([]fetched, error) {
+	found := make([]fetched, len(load))
+	keys := make([]storage.Key, 0, len(load))
+	at := make([]int, 0, len(load))
+	for i, r := range load {
+		collect := c.specs[r.key.Table].Collect
+		if collect == nil {
+			keys, at = append(keys, r.key), append(at, i)
+			continue
+		}
+		var err error
+		if found[i].Obj, found[i].extra, err = collect(ctx, c.store, r.key); err != nil {
+			return nil, fmt.Errorf("collect row of table %d: %w", r.key.Table, err)
+		}
+	}
+	if len(keys) == 0 {
+		return found, nil
+	}
+	values, err := c.store.Get(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	for j, value := range values {
+		f, k := &found[at[j]], keys[j]
+		f.Value = value
+		if decode := c.specs[k.Table].Decode; value != nil && decode != nil {
+			if f.Obj, err = decode(k, value); err != nil {
+				return nil, fmt.Errorf("decode row of table %d: %w", k.Table, err)
+			}
+		}
+	}
+	return found, nil
 }
 
 func (c *rows) unpin(list []*row) {

@@ -2,7 +2,6 @@ package room
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"strings"
@@ -48,37 +47,6 @@ var strippedTypes = [...]string{
 	event.TypeJoinRules, event.TypeCanonicalAlias, event.TypeEncryption,
 }
 
-// Txn identifies a request, so that a repeated one has no second effect.
-// spec: client-server §Transaction identifiers: scope is device and path.
-type Txn struct {
-	Device ids.DeviceID
-	// Path distinguishes the endpoints: "send" with its event type, "redact"
-	// with its target.
-	Path string
-	ID   string
-}
-
-// txnKeySize is the length of a transaction's sort key in bytes.
-const txnKeySize = 16
-
-// maxTxnID bounds a transaction ID in bytes; it becomes part of a key.
-const maxTxnID = 255
-
-func (t Txn) key(p Place, user ids.UserID) storage.Key {
-	// A hash: the row is one of five that a message writes, and is looked for by
-	// every message. Half of SHA-256 has no collisions that anyone could find.
-	sum := sha256.Sum256([]byte(partition.JoinSort(string(user), string(t.Device), t.Path, t.ID)))
-	return p.key(tables.Txn, string(sum[:txnKeySize]))
-}
-
-// Check says whether a transaction ID can be used.
-func (t Txn) Check() error {
-	if len(t.ID) > maxTxnID {
-		return merr.InvalidParamErr("The transaction ID is longer than %d bytes", maxTxnID)
-	}
-	return nil
-}
-
 // view shows the state of a room as the commands of the batch have left it.
 type view struct {
 	tx *partition.Tx
@@ -106,7 +74,7 @@ func (v view) head() *Head {
 
 // pinDraft pins all that append needs for a draft, and the row of a transaction
 // if there is one.
-func pinDraft(ctx context.Context, p *partition.Prep, pl Place, d roomstate.Draft, txn Txn) error {
+func pinDraft(ctx context.Context, p *partition.Prep, pl Place, d roomstate.Draft, txn *Txn) error {
 	var scratch [10]roomstate.StateKey
 	keys := make([]storage.Key, 0, 20)
 	keys = append(keys, pl.head())
@@ -121,9 +89,7 @@ func pinDraft(ctx context.Context, p *partition.Prep, pl Place, d roomstate.Draf
 			keys = append(keys, pl.state(t, ""))
 		}
 	}
-	if txn.ID != "" {
-		keys = append(keys, txn.key(pl, d.Sender))
-	}
+	keys = txn.appendKeys(keys, pl, d.Sender)
 	return p.Pin(ctx, keys...)
 }
 
@@ -223,12 +189,6 @@ func strippedState(v view, member *Stored) jsontext.Value {
 	return append(b, ']')
 }
 
-// replay returns the event ID that a repeated request was answered with before.
-func replay(tx *partition.Tx, k storage.Key) (ids.EventID, bool) {
-	v := tx.Get(k).Value
-	return ids.EventID(v), v != nil
-}
-
 // Send appends one event, of any type but those with commands of their own. Its
 // result is the ids.EventID.
 type Send struct {
@@ -265,16 +225,14 @@ func (c *Send) Partition(count int) ids.Partition { return ids.PartitionOf(strin
 
 // Prepare implements partition.Command.
 func (c *Send) Prepare(ctx context.Context, p *partition.Prep) error {
-	return pinDraft(ctx, p, Place{p.Partition(), c.Room}, c.Draft, c.Txn)
+	return pinDraft(ctx, p, Place{p.Partition(), c.Room}, c.Draft, &c.Txn)
 }
 
 // Apply implements partition.Command.
 func (c *Send) Apply(tx *partition.Tx) (any, error) {
 	v := view{tx, Place{tx.Partition(), c.Room}}
-	if c.Txn.ID != "" {
-		if id, ok := replay(tx, c.Txn.key(v.p, c.Draft.Sender)); ok {
-			return id, nil
-		}
+	if id, err := c.Txn.replayed(v, c.Draft.Sender); id != "" || err != nil {
+		return id, err
 	}
 	d := c.Draft
 	if !c.Timestamped {
@@ -293,9 +251,7 @@ func (c *Send) Apply(tx *partition.Tx) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Txn.ID != "" {
-		tx.Put(c.Txn.key(v.p, c.Draft.Sender), []byte(s.ID), nil)
-	}
+	c.Txn.record(v, c.Draft.Sender, s.ID)
 	return s.ID, nil
 }
 

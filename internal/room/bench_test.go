@@ -66,7 +66,7 @@ func benchSend(b *testing.B, st storage.Store, senders int) {
 				if n < 0 {
 					return
 				}
-				s := &Send{Room: rooms[g%len(rooms)], Txn: Txn{"DEVICE", "send/m.room.message", fmt.Sprint(n)}}
+				s := &Send{Room: rooms[g%len(rooms)], Txn: Txn{Device: "DEVICE", Path: "send/m.room.message", ID: fmt.Sprint(n)}}
 				s.Draft.Type, s.Draft.Sender, s.Draft.Content = event.TypeMessage, alice, content
 				if _, err := w.node.Do(ctx, s); err != nil {
 					b.Errorf("send: %v", err)

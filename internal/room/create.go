@@ -130,7 +130,7 @@ func (c *SetPublic) draft() roomstate.Draft {
 
 // Prepare implements partition.Command.
 func (c *SetPublic) Prepare(ctx context.Context, p *partition.Prep) error {
-	return pinDraft(ctx, p, Place{p.Partition(), c.Room}, c.draft(), Txn{})
+	return pinDraft(ctx, p, Place{p.Partition(), c.Room}, c.draft(), &Txn{})
 }
 
 // Apply implements partition.Command.

@@ -44,7 +44,7 @@ func (c *Redact) Partition(count int) ids.Partition { return ids.PartitionOf(str
 // Prepare implements partition.Command.
 func (c *Redact) Prepare(ctx context.Context, p *partition.Prep) error {
 	pl := Place{p.Partition(), c.Room}
-	if err := pinDraft(ctx, p, pl, c.Draft, c.Txn); err != nil {
+	if err := pinDraft(ctx, p, pl, c.Draft, &c.Txn); err != nil {
 		return err
 	}
 	r := NewReader(p.Store(), p.Count())
@@ -85,10 +85,8 @@ func (r *Reader) follower(ctx context.Context, of *Stored) (ids.Seq, error) {
 // Apply implements partition.Command.
 func (c *Redact) Apply(tx *partition.Tx) (any, error) {
 	v := view{tx, Place{tx.Partition(), c.Room}}
-	if c.Txn.ID != "" {
-		if id, ok := replay(tx, c.Txn.key(v.p, c.Draft.Sender)); ok {
-			return id, nil
-		}
+	if id, err := c.Txn.replayed(v, c.Draft.Sender); id != "" || err != nil {
+		return id, err
 	}
 	head := v.head()
 	if head == nil {
@@ -113,9 +111,7 @@ func (c *Redact) Apply(tx *partition.Tx) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Txn.ID != "" {
-		tx.Put(c.Txn.key(v.p, d.Sender), []byte(by.ID), nil)
-	}
+	c.Txn.record(v, d.Sender, by.ID)
 	if target.RedactedBy == nil {
 		if err := c.strip(v, head.Version, target, by); err != nil {
 			return nil, err

@@ -36,6 +36,7 @@ func Tables() map[storage.Table]partition.TableSpec {
 		tables.State:    {Keep: true, Decode: decodeStoredRow},
 		tables.Timeline: {Decode: decodeStoredRow},
 		tables.Txn:      {},
+		tables.TxnIndex: {Keep: true, Collect: collectTxns},
 		tables.Receipt:  {},
 		tables.Alias:    {},
 	}

@@ -154,10 +154,10 @@ func TestCreateRefused(t *testing.T) {
 func TestTransactions(t *testing.T) {
 	w, room := clean(t, "12")
 	txns := []Txn{
-		{"D1", "send/m.room.message", "1"},
-		{"D1", "send/m.room.message", "2"},
-		{"D2", "send/m.room.message", "1"},
-		{"D1", "send/other", "1"},
+		{Device: "D1", Path: "send/m.room.message", ID: "1"},
+		{Device: "D1", Path: "send/m.room.message", ID: "2"},
+		{Device: "D2", Path: "send/m.room.message", ID: "1"},
+		{Device: "D1", Path: "send/other", ID: "1"},
 	}
 	seen := map[ids.EventID]bool{}
 	for _, txn := range txns {
@@ -193,7 +193,7 @@ func TestTransactions(t *testing.T) {
 	ids := make([]string, 10)
 	inParallel(len(ids), func(i int) {
 		r := w.redaction(room, alice, target.ID)
-		r.Txn = Txn{"D1", "redact/" + string(target.ID), "1"}
+		r.Txn = Txn{Device: "D1", Path: "redact/" + string(target.ID), ID: "1"}
 		id, err := w.node.Do(ctx, r)
 		if err != nil {
 			t.Errorf("redact: %v", err)
@@ -208,7 +208,7 @@ func TestTransactions(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 	for id, ok := range map[string]bool{strings.Repeat("x", 255): true, strings.Repeat("x", 256): false} {
-		if err := (Txn{ID: id}).Check(); (err == nil) != ok {
+		if err := (&Txn{ID: id}).Check(); (err == nil) != ok {
 			t.Errorf("ID of %d bytes: %v", len(id), err)
 		}
 	}

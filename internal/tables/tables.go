@@ -49,6 +49,8 @@ const (
 	RoomAlias storage.Table = 25
 	// Relation lists the events that relate to an event.
 	Relation storage.Table = 26
+	// TxnIndex stands for all Txn rows of one device; it is in memory only.
+	TxnIndex storage.Table = 30
 	// DeviceList holds, by member, the position of the last change of their
 	// devices or keys.
 	DeviceList storage.Table = 27
