@@ -155,11 +155,11 @@ type memberRequest struct {
 }
 
 // changeMembership sends the membership event of one of the endpoints.
-func (m *Module) changeMembership(r *api.Request, cmd *room.Send, target ids.UserID, to event.Membership, why string) error {
+func (m *Module) changeMembership(r *api.Request, cmd *room.Send, target ids.UserID, content []byte) error {
 	key := string(target)
 	cmd.Unchanged = true
 	cmd.Draft = roomstate.Draft{
-		Type: event.TypeMember, StateKey: &key, Sender: r.Caller.User, Content: memberContent(to, why),
+		Type: event.TypeMember, StateKey: &key, Sender: r.Caller.User, Content: content,
 	}
 	if err := m.completeMember(r.Context, cmd, r.Caller); err != nil {
 		return err
@@ -236,10 +236,33 @@ func (m *Module) enter(r *api.Request, id ids.RoomID, to event.Membership) (any,
 	if to == event.Join && m.mustBeIn(r.Context, id, r.Caller.User) == nil {
 		return roomAnswer{id}, nil
 	}
-	if err := m.changeMembership(r, &room.Send{Room: id}, r.Caller.User, to, req.Reason); err != nil {
+	content, err := entryContent(r, to, req.Reason)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.changeMembership(r, &room.Send{Room: id}, r.Caller.User, content); err != nil {
 		return nil, err
 	}
 	return roomAnswer{id}, nil
+}
+
+// entryContent is the content of one's own membership event on entering a room.
+// What a client adds to the body stands in it too, as if it had sent the event
+// itself, which it may. The specification says nothing of that; clients are used
+// to it.
+func entryContent(r *api.Request, to event.Membership, why string) ([]byte, error) {
+	if len(r.Body) == 0 {
+		return memberContent(to, why), nil
+	}
+	content, err := body(r)
+	if err != nil {
+		return nil, err
+	}
+	content = event.DropField(nil, content, "third_party_signed")
+	if why == "" {
+		content = event.DropField(nil, content, "reason")
+	}
+	return setString(content, "membership", string(to)), nil
 }
 
 // leave: spec client-server §POST /rooms/{roomId}/leave. Leaving once more is
@@ -253,7 +276,7 @@ func (m *Module) leave(r *api.Request) (any, error) {
 	if err := api.DecodeBody(r, &req); err != nil {
 		return nil, err
 	}
-	return api.Empty, m.changeMembership(r, &room.Send{Room: id}, r.Caller.User, event.Leave, req.Reason)
+	return api.Empty, m.changeMembership(r, &room.Send{Room: id}, r.Caller.User, memberContent(event.Leave, req.Reason))
 }
 
 // invite: spec client-server §POST /rooms/{roomId}/invite.
@@ -305,7 +328,7 @@ func (m *Module) onUser(r *api.Request, to event.Membership, expect *room.Expect
 	if err := m.mustBeIn(r.Context, id, r.Caller.User); err != nil {
 		return nil, err
 	}
-	return api.Empty, m.changeMembership(r, &room.Send{Room: id, Expect: expect}, target, to, req.Reason)
+	return api.Empty, m.changeMembership(r, &room.Send{Room: id, Expect: expect}, target, memberContent(to, req.Reason))
 }
 
 // forget: spec client-server §POST /rooms/{roomId}/forget.

@@ -133,6 +133,10 @@ func (m *Module) more(ctx context.Context, w *walk) (bool, error) {
 
 // messages: spec client-server §GET /rooms/{roomId}/messages.
 func (m *Module) messages(r *api.Request) (any, error) {
+	v, err := m.read(r)
+	if err != nil {
+		return nil, err
+	}
 	dir, err := direction(r)
 	if err != nil {
 		return nil, err
@@ -142,10 +146,6 @@ func (m *Module) messages(r *api.Request) (any, error) {
 		return nil, err
 	}
 	filter, err := filterParam(r)
-	if err != nil {
-		return nil, err
-	}
-	v, err := m.read(r)
 	if err != nil {
 		return nil, err
 	}
