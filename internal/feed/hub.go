@@ -83,9 +83,11 @@ type Hub struct {
 	node     uint32
 	shards   []*shard
 	typing   typing
-	ctx      context.Context
-	cancel   context.CancelFunc
-	wg       sync.WaitGroup
+	// everything is the filter of those who ask for none; nobody changes it.
+	everything Filter
+	ctx        context.Context
+	cancel     context.CancelFunc
+	wg         sync.WaitGroup
 
 	mu struct {
 		sync.Mutex

@@ -277,7 +277,8 @@ func (s *session) hand(v *view, version uint64, r *result) {
 			return
 		}
 	}
-	s.req.Since, s.req.FullState = &r.next, false
+	next := r.next // a copy: a position must not keep its whole response in memory
+	s.req.Since, s.req.FullState = &next, false
 	s.settle(v, version)
 }
 

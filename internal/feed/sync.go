@@ -84,7 +84,8 @@ func (h *Hub) syncOn(ctx context.Context, v *view, req *Request, deadline <-chan
 		}
 		// Nothing that this client wants: go on from here, so that what was
 		// looked at is not looked at again.
-		req.Since = &r.next
+		next := r.next // a copy: a position must not keep its whole response in memory
+		req.Since = &next
 		select {
 		case <-changed:
 		case <-deadline:
@@ -401,7 +402,7 @@ func (h *Hub) ParseSince(token string) (*Position, error) {
 // its ID, or the JSON itself. spec: client-server §GET /sync, filter.
 func (h *Hub) LoadFilter(ctx context.Context, user ids.UserID, param string) (*Filter, error) {
 	if param == "" {
-		return &Filter{}, nil
+		return &h.everything, nil
 	}
 	if param[0] == '{' {
 		return ParseFilter([]byte(param))
