@@ -308,9 +308,14 @@ func TestPolledLazyMembers(t *testing.T) {
 	two := has(one, false)
 	has(one, false)
 	w.say(r, alice, "three")
-	has(two, false)
-	has(zero, true) // restored from a copy of long ago
-	has(one, true)  // from another client of the device
+	three := has(two, false)
+	w.event(r, state(alice, event.TypeMember, string(alice), `{"displayname":"A","membership":"join"}`))
+	for i := range 20 {
+		w.say(r, alice, fmt.Sprint("more ", i))
+	}
+	has(three, true) // in the gap her name changed
+	has(zero, true)  // restored from a copy of long ago
+	has(one, true)   // from another client of the device
 }
 
 // Resuming behind any of the frames gives exactly what came after it.
@@ -456,6 +461,17 @@ func TestKickedAheadOfList(t *testing.T) {
 	frames := k.wait(t, `"leave":{`)
 	settled(t, s) // the list is held back, and the session is up to date
 	w.say(r, alice, "secret")
+	w.sync(w.hub, bob, frames[len(frames)-1].NextBatch, "") // it has been processed
+	// A view that is made now takes a seat in the room, and learns that it is none.
+	x := s.(*session)
+	x.mu.Lock()
+	v := x.mu.view
+	x.mu.Unlock()
+	w.hub.discard(v)
+	settled(t, s)
+	w.sync(w.hub, bob, "", "")
+	settled(t, s)
+	w.say(r, alice, "secret too")
 	if err := w.hub.Type(TypingNotice{Room: r, User: alice, Until: w.clock.Now().Add(time.Minute)}); err != nil {
 		t.Fatal(err)
 	}

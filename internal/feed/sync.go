@@ -49,14 +49,15 @@ func (h *Hub) Sync(ctx context.Context, req *Request) (jsontext.Value, error) {
 	if req.Since != nil {
 		h.acknowledged(ctx, req.User, req.Device, req.Since)
 	}
-	deadline := time.NewTimer(req.Timeout)
-	defer deadline.Stop()
+	deadline := make(chan struct{}) // closed, not sent to: a second view sees it too
+	timer := time.AfterFunc(req.Timeout, func() { close(deadline) })
+	defer timer.Stop()
 	for stale := 0; ; {
 		v, err := h.acquire(ctx, req.User)
 		if err != nil {
 			return nil, err
 		}
-		body, err := h.syncOn(ctx, v, req, deadline.C)
+		body, err := h.syncOn(ctx, v, req, deadline)
 		h.release(v)
 		if !errors.Is(err, errStale) || stale == maxStale {
 			return body, err
@@ -65,7 +66,7 @@ func (h *Hub) Sync(ctx context.Context, req *Request) (jsontext.Value, error) {
 	}
 }
 
-func (h *Hub) syncOn(ctx context.Context, v *view, req *Request, deadline <-chan time.Time) (jsontext.Value, error) {
+func (h *Hub) syncOn(ctx context.Context, v *view, req *Request, deadline <-chan struct{}) (jsontext.Value, error) {
 	lazy := poller{v, req.Device}
 	if req.Filter.Room.State.LazyLoad {
 		lazy.begin(req.Since)

@@ -169,7 +169,7 @@ func newRoom(t fatal, creator ids.UserID, visibility string, n int64, more ...ro
 		state(creator, event.TypeJoinRules, "", string(preset.JoinRules)),
 		state(creator, event.TypeHistoryVisibility, "", fmt.Sprintf(`{"history_visibility":%q}`, visibility)),
 	}, more...)}
-	if err := c.Seal(ids.RoomID(fmt.Sprintf("!room%d:h", n))); err != nil {
+	if err := c.Seal(ids.RoomID(fmt.Sprintf("!x%d:h", n))); err != nil {
 		t.Fatalf("seal: %v", err)
 	}
 	return c
