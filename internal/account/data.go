@@ -71,12 +71,10 @@ func (c *SetData) Prepare(ctx context.Context, p *partition.Prep) error {
 // Apply implements partition.Command.
 func (c *SetData) Apply(tx *partition.Tx) (any, error) {
 	p := c.in(tx)
-	k := p.data(c.Room, c.Type)
-	old := get[Data](tx, k)
 	content := c.Content
 	if c.Edit != nil {
 		var present jsontext.Value
-		if old != nil {
+		if old := get[Data](tx, p.data(c.Room, c.Type)); old != nil {
 			present = old.Content
 		}
 		var err error
@@ -84,18 +82,25 @@ func (c *SetData) Apply(tx *partition.Tx) (any, error) {
 			return nil, err
 		}
 	}
+	return nil, setData(tx, p, c.Room, c.Type, content)
+}
+
+// setData writes account data whose row is pinned.
+func setData(tx *partition.Tx, p Place, r ids.RoomID, typ string, content jsontext.Value) error {
+	k := p.data(r, typ)
+	old := get[Data](tx, k)
 	if len(content) > MaxDataBytes {
-		return nil, merr.TooLargeErr("The account data is larger than %d bytes", MaxDataBytes)
+		return merr.TooLargeErr("The account data is larger than %d bytes", MaxDataBytes)
 	}
 	if old != nil {
 		if string(old.Content) == string(content) {
-			return nil, nil
+			return nil
 		}
 		tx.Delete(p.stream(old.Seq))
 	}
-	s := emit(tx, p, Change{Kind: ChangeAccountData, Room: c.Room, Type: c.Type})
+	s := emit(tx, p, Change{Kind: ChangeAccountData, Room: r, Type: typ})
 	put(tx, k, &Data{Content: content, Seq: s})
-	return nil, nil
+	return nil
 }
 
 // PutFilter stores a filter under an ID that the caller made from its content.

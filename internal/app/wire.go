@@ -138,7 +138,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 	})
 	inRooms := rooms.New(rooms.Deps{
 		Server: s.cfg.Server.Name, Router: s.node, Rooms: s.rooms(), Accounts: s.accounts(),
-		Typer: s.hub, Clock: s.clock(), Log: s.log,
+		Typer: s.hub, RuleOptions: pushRules(), Clock: s.clock(), Log: s.log,
 	})
 	ofUsers := userdata.New(userdata.Deps{
 		Server: s.cfg.Server.Name, Partitions: s.store.partitions, Router: s.node, Accounts: s.accounts(),

@@ -105,6 +105,49 @@ func (c *DeleteAlias) Apply(tx *partition.Tx) (any, error) {
 	return nil, aliasEffect(tx, aliasChange{Room: c.Room, Alias: c.Alias, Removed: true})
 }
 
+// MoveAlias points an alias that leads to From to another room. M_NOT_FOUND if it
+// does not lead to From.
+type MoveAlias struct {
+	Alias    ids.RoomAlias
+	From, To ids.RoomID
+}
+
+var _ partition.Command = (*MoveAlias)(nil)
+
+// Name implements partition.Command.
+func (c *MoveAlias) Name() string { return "move_alias" }
+
+// Partition implements partition.Command.
+func (c *MoveAlias) Partition(count int) ids.Partition {
+	return ids.PartitionOf(string(c.Alias), count)
+}
+
+// Prepare implements partition.Command.
+func (c *MoveAlias) Prepare(ctx context.Context, p *partition.Prep) error {
+	return p.Pin(ctx, aliasKey(c.Alias, p.Count()))
+}
+
+// Apply implements partition.Command.
+func (c *MoveAlias) Apply(tx *partition.Tx) (any, error) {
+	k := aliasKey(c.Alias, tx.Count())
+	t, err := decodeAlias(tx.Get(k).Value)
+	if err != nil {
+		return nil, err
+	}
+	if t == nil || t.Room != c.From {
+		return nil, merr.NotFoundErr("The alias %s does not lead to the room", c.Alias)
+	}
+	row, err := json.Marshal(&AliasTarget{Room: c.To, Creator: t.Creator})
+	if err != nil {
+		return nil, fmt.Errorf("encode alias: %w", err)
+	}
+	tx.Put(k, row, nil)
+	if err := aliasEffect(tx, aliasChange{Room: c.From, Alias: c.Alias, Removed: true}); err != nil {
+		return nil, err
+	}
+	return nil, aliasEffect(tx, aliasChange{Room: c.To, Alias: c.Alias})
+}
+
 func aliasEffect(tx *partition.Tx, c aliasChange) error {
 	payload, err := json.Marshal(&c)
 	if err != nil {

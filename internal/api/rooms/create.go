@@ -86,6 +86,7 @@ func (m *Module) createRoom(r *api.Request) (any, error) {
 	for attempt := range int64(createAttempts) {
 		var id ids.RoomID
 		if id, err = m.create(r.Context, p, ts+attempt); err == nil {
+			m.carryOver(r.Context, id, p.creator) // if it is said to replace another
 			return roomAnswer{id}, nil
 		}
 		if !errors.Is(err, errSameRoom) {

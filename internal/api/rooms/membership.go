@@ -243,6 +243,9 @@ func (m *Module) enter(r *api.Request, id ids.RoomID, to event.Membership) (any,
 	if err := m.changeMembership(r, &room.Send{Room: id}, r.Caller.User, content); err != nil {
 		return nil, err
 	}
+	if to == event.Join {
+		m.carryOver(r.Context, id, r.Caller.User)
+	}
 	return roomAnswer{id}, nil
 }
 

@@ -2,9 +2,7 @@ package rooms
 
 import (
 	"context"
-	"errors"
 	"net/http"
-	"sync"
 
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -33,22 +31,7 @@ func (m *Module) UpdateProfile(ctx context.Context, user ids.UserID, displayname
 	if avatar != "" {
 		content = setString(content, "avatar_url", avatar)
 	}
-	next := make(chan ids.RoomID)
-	errs := make([]error, min(profileFanOut, len(rooms)))
-	var wg sync.WaitGroup
-	for i := range errs {
-		wg.Go(func() {
-			for id := range next {
-				errs[i] = errors.Join(errs[i], m.rename(ctx, id, user, content))
-			}
-		})
-	}
-	for _, id := range rooms {
-		next <- id
-	}
-	close(next)
-	wg.Wait()
-	return errors.Join(errs...)
+	return inParallel(profileFanOut, rooms, func(id ids.RoomID) error { return m.rename(ctx, id, user, content) })
 }
 
 // rename replaces a member event. Whoever is not in the room must not come in by

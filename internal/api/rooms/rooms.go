@@ -19,6 +19,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/pushrules"
 	"github.com/hubbub-chat/hubbub/internal/room"
 )
 
@@ -36,8 +37,10 @@ type Deps struct {
 	Rooms    *room.Reader
 	Accounts *account.Reader
 	Typer    Typer
-	Clock    clock.Clock
-	Log      *slog.Logger
+	// RuleOptions choose the predefined push rules.
+	RuleOptions pushrules.Options
+	Clock       clock.Clock
+	Log         *slog.Logger
 }
 
 // Module holds the handlers.
@@ -75,6 +78,7 @@ func (m *Module) memberRoutes() []api.Route {
 		{Method: post, Path: inRoom + "/ban", Op: "ban", Auth: api.AuthUser, Rate: api.RateSend, Handle: m.ban},
 		{Method: post, Path: inRoom + "/unban", Op: "unban", Auth: api.AuthUser, Rate: api.RateSend, Handle: m.unban},
 		{Method: post, Path: inRoom + "/forget", Op: "forgetRoom", Auth: api.AuthUser, Rate: api.RateWrite, Guest: true, Handle: m.forget},
+		{Method: post, Path: inRoom + "/upgrade", Op: "upgradeRoom", Auth: api.AuthUser, Rate: api.RateJoin, Handle: m.upgrade},
 		{Method: get, Path: v3 + "/joined_rooms", Op: "getJoinedRooms", Auth: api.AuthUser, Rate: api.RateRead, Guest: true, Handle: m.joinedRooms},
 		{Method: get, Path: inRoom + "/members", Op: "getMembersByRoom", Auth: api.AuthUser, Rate: api.RateRead, Guest: true, Handle: m.members},
 		{Method: get, Path: inRoom + "/joined_members", Op: "getJoinedMembersByRoom", Auth: api.AuthUser, Rate: api.RateRead, Guest: true, Handle: m.joinedMembers},

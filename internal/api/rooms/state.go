@@ -85,7 +85,11 @@ func (m *Module) putState(r *api.Request) (any, error) {
 			return nil, err
 		}
 	}
-	return m.submit(r.Context, cmd)
+	answer, err := m.submit(r.Context, cmd)
+	if err == nil && eventType == event.TypeMember && event.ParseMember(cmd.Draft.Content).Membership == event.Join {
+		m.carryOver(r.Context, id, r.Caller.User)
+	}
+	return answer, err
 }
 
 // checkCanonicalAlias checks that the aliases which a new m.room.canonical_alias
