@@ -26,6 +26,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/cluster"
 	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway"
 	"github.com/hubbub-chat/hubbub/internal/obs"
@@ -44,6 +45,7 @@ type Server struct {
 	node     *cluster.Node
 	hub      *feed.Hub
 	tokens   *session.Authenticator
+	delayed  *delayed.Service
 	api      *api.Dispatcher
 	table    []api.Route
 	gateway  *gateway.Gateway
@@ -163,6 +165,9 @@ func (s *Server) Close() error {
 		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
+	}
+	if s.delayed != nil {
+		s.delayed.Close()
 	}
 	if s.tokens != nil {
 		s.tokens.Close()

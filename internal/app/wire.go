@@ -18,6 +18,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/auth"
 	"github.com/hubbub-chat/hubbub/internal/cluster"
 	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -51,7 +52,7 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	id := ids.NodeID(rand.Text())
 	s.node, err = cluster.Start(ctx, cluster.Options{
 		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Clock: s.clock(), Log: s.log,
-		Tables:     merge(room.Tables(), account.Tables(), partition.Tables()),
+		Tables:     merge(room.Tables(), account.Tables(), partition.Tables(), delayed.Tables()),
 		Effects:    merge(room.Effects(), account.Effects()),
 		CacheBytes: rowCacheBytes,
 		Metrics:    partition.NewMetrics(s.registry),
@@ -138,8 +139,11 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 	})
 	inRooms := rooms.New(rooms.Deps{
 		Server: s.cfg.Server.Name, Router: s.node, Rooms: s.rooms(), Accounts: s.accounts(),
-		Typer: s.hub, RuleOptions: pushRules(), Clock: s.clock(), Log: s.log,
+		Typer: s.hub, Delayed: s.newDelayed(), RuleOptions: pushRules(), Clock: s.clock(), Log: s.log,
 	})
+	if err := s.delayed.Start(inRooms); err != nil {
+		return nil, err
+	}
 	ofUsers := userdata.New(userdata.Deps{
 		Server: s.cfg.Server.Name, Partitions: s.store.partitions, Router: s.node, Accounts: s.accounts(),
 		State: s.rooms(), Rooms: inRooms, Rules: pushrules.NewDefaults(pushRules()), RuleOptions: pushRules(),
@@ -151,6 +155,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 	about, err := discovery.New(discovery.Deps{
 		Server: s.cfg.Server.Name, Version: obs.ReadBuild().Version, BaseURL: s.URL(),
 		Registration: s.cfg.Registration.Mode, TestMode: s.cfg.Server.TestMode,
+		MaxEventDelay: s.delayed.MaxDelay(), MaxDelayed: s.cfg.Limits.MaxDelayedEvents, Livekit: s.cfg.RTC.LivekitURLs,
 	})
 	if err != nil {
 		return nil, err

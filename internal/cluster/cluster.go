@@ -297,6 +297,9 @@ func (n *Node) Head(ctx context.Context, p ids.Partition) (ids.Seq, error) {
 	return partition.Head(ctx, n.opts.Store, p)
 }
 
+// Owns reports whether this node runs a partition.
+func (n *Node) Owns(p ids.Partition) bool { return n.owned(p) != nil }
+
 // Owned is how many partitions this node runs.
 func (n *Node) Owned() int {
 	n.mu.RLock()

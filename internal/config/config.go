@@ -28,6 +28,7 @@ type Config struct {
 	Server       Server       `toml:"server" help:"The process: addresses, data, its part in a deployment."`
 	Registration Registration `toml:"registration" help:"Who may create an account, and how."`
 	Limits       Limits       `toml:"limits" help:"What one caller may take. Beyond a rate limit the answer is 429 with the time to wait."`
+	RTC          RTC          `toml:"rtc" help:"Calls of many people, which need a media server beside this one."`
 	Log          Log          `toml:"log" help:"What the process writes to its standard error."`
 }
 
@@ -104,9 +105,11 @@ const (
 // Limits is what one caller may take. It has one field of type Rate for each
 // rate class of the API, named as the class.
 type Limits struct {
-	NoRateLimits    bool           `toml:"no_rate_limits" flag:"no-rate-limits" help:"Switch every rate limit below off."`
-	MaxRequestBytes int64          `toml:"max_request_bytes" arg:"BYTES" help:"The largest body of a request, media aside."`
-	PreviewAllow    []netip.Prefix `toml:"preview_allow" flag:"preview-allow" arg:"CIDR" help:"Networks that URL previews may be fetched from although they are private or local."`
+	NoRateLimits     bool           `toml:"no_rate_limits" flag:"no-rate-limits" help:"Switch every rate limit below off."`
+	MaxRequestBytes  int64          `toml:"max_request_bytes" arg:"BYTES" help:"The largest body of a request, media aside."`
+	MaxEventDelayMS  int64          `toml:"max_event_delay_ms" arg:"MS" help:"The longest time by which an event can be delayed, in milliseconds. 0: events cannot be delayed."`
+	MaxDelayedEvents int            `toml:"max_delayed_events" arg:"N" help:"How many delayed events of one user may wait to be sent."`
+	PreviewAllow     []netip.Prefix `toml:"preview_allow" flag:"preview-allow" arg:"CIDR" help:"Networks that URL previews may be fetched from although they are private or local."`
 
 	Login        Rate `toml:"login" help:"Attempts to prove an identity, per address and per account."`
 	Registration Rate `toml:"registration" help:"New accounts and checks whether a name is free, per address."`
@@ -138,6 +141,11 @@ func (l *Limits) Rates() map[string]Rate {
 		"write":        l.Write,
 		"sync":         l.Sync,
 	}
+}
+
+// RTC is what calls of many people need.
+type RTC struct {
+	LivekitURLs []string `toml:"livekit_urls" arg:"URL" help:"Addresses of services that give out tokens for a LiveKit media server. Clients are told of them."`
 }
 
 // Log is what the process writes to its standard error.
@@ -224,14 +232,16 @@ func Default() Config {
 		},
 		Registration: Registration{Mode: RegistrationToken},
 		Limits: Limits{
-			MaxRequestBytes: 1 << 20,
-			Login:           Rate{PerSecond: 0.2, Burst: 10},
-			Registration:    Rate{PerSecond: 0.1, Burst: 20},
-			Send:            Rate{PerSecond: 10, Burst: 50},
-			Join:            Rate{PerSecond: 1, Burst: 20},
-			Read:            Rate{PerSecond: 20, Burst: 100},
-			Write:           Rate{PerSecond: 10, Burst: 100},
-			Sync:            Rate{PerSecond: 20, Burst: 100},
+			MaxRequestBytes:  1 << 20,
+			MaxEventDelayMS:  24 * 60 * 60 * 1000,
+			MaxDelayedEvents: 100,
+			Login:            Rate{PerSecond: 0.2, Burst: 10},
+			Registration:     Rate{PerSecond: 0.1, Burst: 20},
+			Send:             Rate{PerSecond: 10, Burst: 50},
+			Join:             Rate{PerSecond: 1, Burst: 20},
+			Read:             Rate{PerSecond: 20, Burst: 100},
+			Write:            Rate{PerSecond: 10, Burst: 100},
+			Sync:             Rate{PerSecond: 20, Burst: 100},
 		},
 		Log: Log{Level: LogInfo, Format: LogText},
 	}

@@ -24,6 +24,10 @@ const (
 	maxRequestBytes = 64 << 20
 	// maxShutdownGraceMS is beyond the patience of every supervisor.
 	maxShutdownGraceMS = 10 * 60 * 1000
+	// maxEventDelayMS is a year: who plans further ahead has a calendar.
+	maxEventDelayMS = 366 * 24 * 60 * 60 * 1000
+	// maxDelayedEvents keeps the list of one user's events a small row.
+	maxDelayedEvents = 1000
 )
 
 // Validate checks what the types cannot: ranges, forms and keys that exclude
@@ -47,6 +51,11 @@ func (c *Config) problems() []Problem {
 	c.Server.check(&k)
 	c.Registration.check(&k)
 	c.Limits.check(&k)
+	for _, u := range c.RTC.LivekitURLs {
+		if err := checkBaseURL(u); err != nil {
+			k.add("rtc.livekit_urls", "%s", err)
+		}
+	}
 	k.oneOf("log.level", string(c.Log.Level))
 	k.oneOf("log.format", string(c.Log.Format))
 	return k.problems
@@ -139,6 +148,12 @@ func (r *Registration) check(k *checker) {
 func (l *Limits) check(k *checker) {
 	if n := l.MaxRequestBytes; n < minRequestBytes || n > maxRequestBytes {
 		k.add("limits.max_request_bytes", "is %d; use %d to %d", n, minRequestBytes, maxRequestBytes)
+	}
+	if n := l.MaxEventDelayMS; n < 0 || n > maxEventDelayMS {
+		k.add("limits.max_event_delay_ms", "is %d; use 0 to %d", n, int64(maxEventDelayMS))
+	}
+	if n := l.MaxDelayedEvents; n < 1 || n > maxDelayedEvents {
+		k.add("limits.max_delayed_events", "is %d; use 1 to %d, or limits.max_event_delay_ms = 0 for none at all", n, maxDelayedEvents)
 	}
 	all := *l
 	all.NoRateLimits = false

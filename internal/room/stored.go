@@ -267,6 +267,9 @@ func (s *Stored) AppendClient(b []byte, v Viewer) []byte {
 	if s.TxnID != "" && s.Sender == v.User && s.TxnDevice == v.Device {
 		b = event.AppendString(append(comma(b, open), `"transaction_id":`...), s.TxnID)
 	}
+	if s.TxnDevice == delayedDevice && s.Sender == v.User {
+		b = event.AppendString(append(comma(b, open), `"org.matrix.msc4140.delay_id":`...), s.TxnID)
+	}
 	if len(b) == open {
 		return append(b[:start], '}')
 	}

@@ -105,6 +105,17 @@ const (
 	Backup storage.Table = 83
 	// BackupKey holds the keys of backups: sort is version, room, session.
 	BackupKey storage.Table = 84
+	// Delayed is one row: an event to be sent later; the entity is its delay ID.
+	Delayed storage.Table = 96
+	// DelayedOf is one row: the IDs of the user's delayed events.
+	DelayedOf storage.Table = 97
+)
+
+// Tables of jobs that run in the background; the entity is "".
+const (
+	// DelayedDue lists the partition's delayed events by when they are due: sort
+	// is the time in ms since 1970, 8 bytes, and the delay ID.
+	DelayedDue storage.Table = 116
 )
 
 // SeqSort encodes a Seq so that its order is the order of the sort keys.

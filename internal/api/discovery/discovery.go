@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -29,6 +30,12 @@ type Deps struct {
 	BaseURL      string
 	Registration config.RegistrationMode
 	TestMode     bool
+	// MaxEventDelay is the longest delay of an event, 0 if there are none, and
+	// MaxDelayed how many of a user may wait.
+	MaxEventDelay time.Duration
+	MaxDelayed    int
+	// Livekit are the addresses of services for calls of many people.
+	Livekit []string
 	// Support says whom users can turn to, nil if nobody was named.
 	Support *Support
 }
@@ -65,8 +72,12 @@ func versions() []string { return []string{"r0.5.0", "r0.6.0", "r0.6.1", "v1.1",
 
 // features are the names by which clients find single features that belong to
 // versions which are not named yet.
-func features() map[string]bool {
+func features(d *Deps) map[string]bool {
 	return map[string]bool{
+		// Delayed events.
+		"org.matrix.msc4140": d.MaxEventDelay > 0,
+		// Where calls of many people find their media server.
+		"org.matrix.msc4143": true,
 		// Read receipts that only their sender sees (v1.4).
 		"org.matrix.msc2285.stable": true,
 		// Push rules that look at m.mentions (v1.7).
@@ -79,7 +90,7 @@ func features() map[string]bool {
 
 // Module holds the answers, which are made once.
 type Module struct {
-	versions, client, support, capabilities, info jsontext.Value
+	versions, client, support, capabilities, transports, info jsontext.Value
 }
 
 // New returns the module. It fails if d.Support is no answer.
@@ -93,16 +104,21 @@ func New(d Deps) (*Module, error) {
 		support = d.Support
 	}
 	if d.BaseURL != "" {
-		client = map[string]any{"m.homeserver": map[string]string{"base_url": strings.TrimSuffix(d.BaseURL, "/")}}
+		about := map[string]any{"m.homeserver": map[string]string{"base_url": strings.TrimSuffix(d.BaseURL, "/")}}
+		if len(d.Livekit) > 0 {
+			about["org.matrix.msc4143.rtc_foci"] = transports(d.Livekit)
+		}
+		client = about
 	}
 	for _, a := range []struct {
 		to *jsontext.Value
 		v  any
 	}{
-		{&m.versions, map[string]any{"versions": versions(), "unstable_features": features()}},
+		{&m.versions, map[string]any{"versions": versions(), "unstable_features": features(&d)}},
 		{&m.client, client},
 		{&m.support, support},
-		{&m.capabilities, map[string]any{"capabilities": capabilities()}},
+		{&m.capabilities, map[string]any{"capabilities": capabilities(&d)}},
+		{&m.transports, map[string]any{"rtc_transports": transports(d.Livekit)}},
 		{&m.info, map[string]any{
 			"server_name": d.Server, "version": d.Version, "registration": d.Registration, "test_mode": d.TestMode,
 		}},
@@ -119,7 +135,7 @@ func New(d Deps) (*Module, error) {
 }
 
 // capabilities: spec client-server §Capabilities negotiation.
-func capabilities() map[string]any {
+func capabilities(d *Deps) map[string]any {
 	type enabled struct {
 		Enabled bool `json:"enabled"`
 	}
@@ -127,7 +143,7 @@ func capabilities() map[string]any {
 	for _, v := range event.Supported() {
 		available[v] = "stable"
 	}
-	return map[string]any{
+	all := map[string]any{
 		"m.room_versions":   map[string]any{"default": event.DefaultVersion, "available": available},
 		"m.change_password": enabled{true},
 		"m.profile_fields":  enabled{true},
@@ -136,6 +152,20 @@ func capabilities() map[string]any {
 		"m.3pid_changes":    enabled{false},
 		"m.get_login_token": enabled{false},
 	}
+	if d.MaxEventDelay > 0 {
+		limits := map[string]int64{"max_delay_ms": d.MaxEventDelay.Milliseconds(), "max_scheduled": int64(d.MaxDelayed)}
+		all["m.delayed_events"], all["org.matrix.msc4140.delayed_events"] = limits, limits
+	}
+	return all
+}
+
+// transports lists where calls of many people meet. spec: MSC4143, MSC4195.
+func transports(urls []string) []map[string]string {
+	list := make([]map[string]string, 0, len(urls))
+	for _, u := range urls {
+		list = append(list, map[string]string{"type": "livekit", "livekit_service_url": u})
+	}
+	return list
 }
 
 // Routes are the routes of the module.
@@ -150,6 +180,11 @@ func (m *Module) Routes() []api.Route {
 		// There are no application services that could bridge to other networks.
 		own("getProtocols", v3+"/thirdparty/protocols", fixed(api.Empty)),
 		// Clients that get no TURN server go on without one; an error they repeat.
+		{
+			Method: http.MethodGet, Path: "/_matrix/client/v1/rtc/transports",
+			Also: []string{"/_matrix/client/unstable/org.matrix.msc4143/rtc/transports"},
+			Auth: api.AuthUser, Rate: api.RateNone, Guest: true, Handle: fixed(m.transports),
+		},
 		own("getTurnServer", v3+"/voip/turnServer", fixed(api.Empty)),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -149,9 +150,29 @@ func TestAuth(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r := range m.Routes() {
-		own := strings.HasPrefix(r.Path, "/_matrix/client/v3/")
+		own := strings.HasPrefix(r.Path, "/_matrix/client/v3/") || strings.HasSuffix(r.Path, "/rtc/transports")
 		if own != (r.Auth == api.AuthUser) {
 			t.Errorf("%s: auth %d", r.Path, r.Auth)
 		}
+	}
+}
+
+// TestCalls: what clients need to know for calls of many people.
+func TestCalls(t *testing.T) {
+	const transports = "/_matrix/client/v1/rtc/transports"
+	if list := must(t, discovery.Deps{}, transports)["rtc_transports"]; !reflect.DeepEqual(list, []any{}) {
+		t.Errorf("without a media server: %v", list)
+	}
+	d := discovery.Deps{BaseURL: "https://x", Livekit: []string{"https://lk"}, MaxEventDelay: time.Minute, MaxDelayed: 7}
+	want := []any{object{"type": "livekit", "livekit_service_url": "https://lk"}}
+	if list := must(t, d, transports)["rtc_transports"]; !reflect.DeepEqual(list, want) {
+		t.Errorf("transports: %v", list)
+	}
+	if foci := must(t, d, "/.well-known/matrix/client")["org.matrix.msc4143.rtc_foci"]; !reflect.DeepEqual(foci, want) {
+		t.Errorf("well-known: %v", foci)
+	}
+	limits := must(t, d, "/_matrix/client/v3/capabilities")["capabilities"].(object)["m.delayed_events"]
+	if !reflect.DeepEqual(limits, object{"max_delay_ms": 60000.0, "max_scheduled": 7.0}) {
+		t.Errorf("limits of delayed events: %v", limits)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
@@ -37,6 +38,7 @@ type Deps struct {
 	Rooms    *room.Reader
 	Accounts *account.Reader
 	Typer    Typer
+	Delayed  *delayed.Service
 	// RuleOptions choose the predefined push rules.
 	RuleOptions pushrules.Options
 	Clock       clock.Clock
@@ -61,6 +63,7 @@ const (
 func (m *Module) Routes() []api.Route {
 	routes := m.memberRoutes()
 	routes = append(routes, m.eventRoutes()...)
+	routes = append(routes, m.delayedRoutes()...)
 	return append(routes, m.directoryRoutes()...)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
@@ -56,6 +57,9 @@ func (m *Module) send(r *api.Request) (any, error) {
 	txn, err := txnOf(r, "send/"+eventType)
 	if err != nil {
 		return nil, err
+	}
+	if r.Query.Has(delayParam) {
+		return m.delay(r, &delayed.Event{Room: id, Type: eventType}, "send/", nil)
 	}
 	content, err := body(r)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
@@ -60,11 +61,14 @@ func (m *Module) putState(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	eventType, key := r.Param("eventType"), r.Param("stateKey")
+	if r.Query.Has(delayParam) {
+		return m.delay(r, &delayed.Event{Room: id, Type: eventType, StateKey: &key}, "", nil)
+	}
 	content, err := body(r)
 	if err != nil {
 		return nil, err
 	}
-	eventType, key := r.Param("eventType"), r.Param("stateKey")
 	if err := checkState(eventType, key, content); err != nil {
 		return nil, err
 	}
@@ -75,21 +79,26 @@ func (m *Module) putState(r *api.Request) (any, error) {
 	cmd := &room.Send{Room: id, Unchanged: true, Timestamped: given, Draft: roomstate.Draft{
 		Type: eventType, StateKey: &key, Sender: r.Caller.User, Content: content, OriginServerTS: ts,
 	}}
-	switch eventType {
-	case event.TypeMember:
-		if err := m.completeMember(r.Context, cmd, r.Caller); err != nil {
-			return nil, err
-		}
-	case event.TypeCanonicalAlias:
-		if err := m.checkCanonicalAlias(r.Context, id, r.Caller.User, content); err != nil {
-			return nil, err
-		}
+	if err := m.completeState(r.Context, cmd, r.Caller); err != nil {
+		return nil, err
 	}
 	answer, err := m.submit(r.Context, cmd)
 	if err == nil && eventType == event.TypeMember && event.ParseMember(cmd.Draft.Content).Membership == event.Join {
 		m.carryOver(r.Context, id, r.Caller.User)
 	}
 	return answer, err
+}
+
+// completeState completes the draft of a state event, and checks what the rules of
+// the room do not look at.
+func (m *Module) completeState(ctx context.Context, cmd *room.Send, caller api.Caller) error {
+	switch cmd.Draft.Type {
+	case event.TypeMember:
+		return m.completeMember(ctx, cmd, caller)
+	case event.TypeCanonicalAlias:
+		return m.checkCanonicalAlias(ctx, cmd.Room, caller.User, cmd.Draft.Content)
+	}
+	return nil
 }
 
 // checkCanonicalAlias checks that the aliases which a new m.room.canonical_alias
