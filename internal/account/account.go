@@ -34,6 +34,8 @@ type Account struct {
 	Guest       bool  `json:"guest,omitzero"`
 	Deactivated bool  `json:"deactivated,omitzero"`
 	Locked      bool  `json:"locked,omitzero"`
+	// Suspended users may read, and do what keeps their account in order.
+	Suspended bool `json:"suspended,omitzero"`
 	// Logins counts the sessions ever begun, so that a command that ends all
 	// devices notices one that it did not find.
 	Logins uint64 `json:"logins,omitzero"`
@@ -179,6 +181,7 @@ func Tables() map[storage.Table]partition.TableSpec {
 		tables.Profile:     {},
 		tables.UserTxn:     {},
 		tables.RegToken:    {Decode: decoder[RegToken]},
+		tables.ShortToken:  {Decode: decoder[ShortToken]},
 	}
 	maps.Copy(all, keyTables())
 	return all

@@ -73,13 +73,13 @@ func (c *CarryOver) Apply(tx *partition.Tx) (any, error) {
 		if old == nil || get[Data](tx, p.data(c.To, t)) != nil {
 			continue
 		}
-		if err := setData(tx, p, c.To, t, old.Content); err != nil {
+		if err := setData(tx, p, Data{Room: c.To, Type: t, Content: old.Content, Deleted: old.Deleted}); err != nil {
 			return nil, err
 		}
 	}
 	if d := get[Data](tx, p.data("", TypeDirect)); d != nil {
 		if content := replacedDirect(d.Content, c.From, c.To); content != nil {
-			if err := setData(tx, p, "", TypeDirect, content); err != nil {
+			if err := setData(tx, p, Data{Type: TypeDirect, Content: content}); err != nil {
 				return nil, err
 			}
 		}
@@ -101,7 +101,7 @@ func (c *CarryOver) rules(tx *partition.Tx, p Place) error {
 	if err != nil {
 		return err
 	}
-	return setData(tx, p, "", TypePushRules, stored)
+	return setData(tx, p, Data{Type: TypePushRules, Content: stored})
 }
 
 // replacedDirect adds a room to the lists of m.direct that have the one it

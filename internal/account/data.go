@@ -29,6 +29,8 @@ type Data struct {
 	Content jsontext.Value `json:"content"`
 	// Seq is the position of the last change.
 	Seq ids.Seq `json:"seq"`
+	// Deleted data is kept as {}, so that a sync can tell of its end. MSC3391.
+	Deleted bool `json:"deleted,omitzero"`
 }
 
 // SetData replaces account data. M_TOO_LARGE beyond MaxDataBytes. spec:
@@ -40,6 +42,8 @@ type SetData struct {
 	Content jsontext.Value
 	// Edit, if not nil, changes a part of the content instead.
 	Edit Edit
+	// Delete removes it instead; that there is none is fine.
+	Delete bool
 }
 
 // Edit is a change to a part of account data. Its exported fields say all there
@@ -58,6 +62,11 @@ func NewEditData(user ids.UserID, r ids.RoomID, typ string, edit Edit) *SetData 
 	return &SetData{command: command{user}, Room: r, Type: typ, Edit: edit}
 }
 
+// NewDeleteData returns the command to remove account data.
+func NewDeleteData(user ids.UserID, r ids.RoomID, typ string) *SetData {
+	return &SetData{command: command{user}, Room: r, Type: typ, Content: jsontext.Value("{}"), Delete: true}
+}
+
 var _ partition.Command = (*SetData)(nil)
 
 // Name implements partition.Command.
@@ -72,6 +81,9 @@ func (c *SetData) Prepare(ctx context.Context, p *partition.Prep) error {
 func (c *SetData) Apply(tx *partition.Tx) (any, error) {
 	p := c.in(tx)
 	content := c.Content
+	if old := get[Data](tx, p.data(c.Room, c.Type)); c.Delete && (old == nil || old.Deleted) {
+		return nil, nil
+	}
 	if c.Edit != nil {
 		var present jsontext.Value
 		if old := get[Data](tx, p.data(c.Room, c.Type)); old != nil {
@@ -82,24 +94,24 @@ func (c *SetData) Apply(tx *partition.Tx) (any, error) {
 			return nil, err
 		}
 	}
-	return nil, setData(tx, p, c.Room, c.Type, content)
+	return nil, setData(tx, p, Data{Room: c.Room, Type: c.Type, Content: content, Deleted: c.Delete})
 }
 
-// setData writes account data whose row is pinned.
-func setData(tx *partition.Tx, p Place, r ids.RoomID, typ string, content jsontext.Value) error {
-	k := p.data(r, typ)
+// setData writes account data whose row is pinned, under a position of its own.
+func setData(tx *partition.Tx, p Place, d Data) error {
+	k := p.data(d.Room, d.Type)
 	old := get[Data](tx, k)
-	if len(content) > MaxDataBytes {
+	if len(d.Content) > MaxDataBytes {
 		return merr.TooLargeErr("The account data is larger than %d bytes", MaxDataBytes)
 	}
 	if old != nil {
-		if string(old.Content) == string(content) {
+		if string(old.Content) == string(d.Content) && old.Deleted == d.Deleted {
 			return nil
 		}
 		tx.Delete(p.stream(old.Seq))
 	}
-	s := emit(tx, p, Change{Kind: ChangeAccountData, Room: r, Type: typ})
-	put(tx, k, &Data{Content: content, Seq: s})
+	d.Seq = emit(tx, p, Change{Kind: ChangeAccountData, Room: d.Room, Type: d.Type})
+	put(tx, k, &d)
 	return nil
 }
 

@@ -33,6 +33,11 @@ func regTokenKey(token string, count int) storage.Key {
 	return storage.Key{Partition: ids.PartitionOf(token, count), Table: tables.RegToken, Entity: token}
 }
 
+// regTokenEntry is the token's place in the list of its partition.
+func regTokenEntry(token string, count int) storage.Key {
+	return storage.Key{Partition: ids.PartitionOf(token, count), Table: tables.RegTokenList, Sort: token}
+}
+
 // RegTokenUse says what a UseRegToken does.
 type RegTokenUse uint8
 
@@ -45,15 +50,19 @@ const (
 	ConsumeRegToken
 	// ReturnRegToken takes a use back: the registration failed after all.
 	ReturnRegToken
-	// DeleteRegToken removes it.
+	// DeleteRegToken removes it; the result is the *RegToken as it was.
 	DeleteRegToken
+	// UpdateRegToken changes how often and how long it may be used, to what New
+	// says; the result is the *RegToken as it is then.
+	UpdateRegToken
 )
 
 // UseRegToken changes a registration token.
 type UseRegToken struct {
 	Token string
 	Use   RegTokenUse
-	// New is what CreateRegToken writes.
+	// New is what CreateRegToken writes. UpdateRegToken takes UsesAllowed and
+	// ExpiresTS from it.
 	New RegToken
 }
 
@@ -81,6 +90,7 @@ func (c *UseRegToken) Apply(tx *partition.Tx) (any, error) {
 		}
 		n := c.New
 		put(tx, k, &n)
+		tx.Put(regTokenEntry(c.Token, tx.Count()), []byte{}, nil)
 		return &n, nil
 	case ConsumeRegToken:
 		if !t.valid(tx.Now) {
@@ -102,7 +112,16 @@ func (c *UseRegToken) Apply(tx *partition.Tx) (any, error) {
 			return nil, merr.NotFoundErr("No such registration token")
 		}
 		tx.Delete(k)
+		tx.Delete(regTokenEntry(c.Token, tx.Count()))
 		return t, nil
+	case UpdateRegToken:
+		if t == nil {
+			return nil, merr.NotFoundErr("No such registration token")
+		}
+		n := *t
+		n.UsesAllowed, n.ExpiresTS = c.New.UsesAllowed, c.New.ExpiresTS
+		put(tx, k, &n)
+		return &n, nil
 	}
 	return nil, fmt.Errorf("registration token: unknown use %d", c.Use)
 }
@@ -112,4 +131,44 @@ func (c *UseRegToken) Apply(tx *partition.Tx) (any, error) {
 func (r *Reader) RegTokenValid(ctx context.Context, token string, now int64) (bool, error) {
 	t, err := one[RegToken](ctx, r, regTokenKey(token, r.count))
 	return t.valid(now), err
+}
+
+// RegTokenInfo is a registration token with its name.
+type RegTokenInfo struct {
+	Token string
+	RegToken
+}
+
+// Valid reports whether the token could be used now, in ms since 1970.
+func (t *RegToken) Valid(now int64) bool { return t.valid(now) }
+
+// RegToken returns a registration token.
+func (r *Reader) RegToken(ctx context.Context, token string) (*RegToken, error) {
+	return one[RegToken](ctx, r, regTokenKey(token, r.count))
+}
+
+// regTokensPage is how many registration tokens one read takes.
+const regTokensPage = 1000
+
+// RegTokens lists the registration tokens of one partition behind a token ("" to
+// begin), in order. There are no more when it returns none and no next.
+func (r *Reader) RegTokens(ctx context.Context, p ids.Partition, after string) (list []RegTokenInfo, next string, err error) {
+	from := ""
+	if after != "" {
+		from = after + "\x00"
+	}
+	rows, err := r.st.Scan(ctx, storage.Range{Partition: p, Table: tables.RegTokenList, From: from, Limit: regTokensPage})
+	if err != nil || len(rows) == 0 {
+		return nil, "", wrap("scan registration tokens", err)
+	}
+	for _, row := range rows {
+		t, err := r.RegToken(ctx, row.Sort)
+		if err != nil {
+			return nil, "", err
+		}
+		if t != nil { // else deleted meanwhile
+			list = append(list, RegTokenInfo{row.Sort, *t})
+		}
+	}
+	return list, rows[len(rows)-1].Sort, nil
 }

@@ -139,6 +139,8 @@ type Login struct {
 	// Proof, if not "", is the hash that the password was checked against. The
 	// login fails with ErrPasswordChanged if it is no longer the account's.
 	Proof string
+	// Token, if not "", is the hash of the login token that is used up.
+	Token string
 
 	drop []ids.DeviceID // devices over MaxDevices
 	tell announcement   // of their end
@@ -169,6 +171,9 @@ func (c *Login) Prepare(ctx context.Context, p *partition.Prep) error {
 		}
 	}
 	keys := []storage.Key{c.at(p).account(), c.at(p).device(c.Session.Device)}
+	if c.Token != "" {
+		keys = append(keys, c.at(p).shortToken(c.Token))
+	}
 	if err := p.Pin(ctx, append(keys, c.at(p).ending(c.drop)...)...); err != nil || len(c.drop) == 0 {
 		return err
 	}
@@ -184,6 +189,11 @@ func (c *Login) Apply(tx *partition.Tx) (any, error) {
 	}
 	if c.Proof != "" && c.Proof != a.PasswordHash {
 		return nil, merr.ForbiddenErr("Wrong user name or password").Because(ErrPasswordChanged)
+	}
+	if c.Token != "" {
+		if err := spend(tx, p, c.Token); err != nil {
+			return nil, err
+		}
 	}
 	changed := *a
 	changed.Logins++
@@ -310,6 +320,9 @@ func (c *EndDevices) Apply(tx *partition.Tx) (any, error) {
 	a := get[Account](tx, p.account())
 	if c.All && a.logins() != c.logins {
 		return nil, partition.ErrRetry
+	}
+	if c.All {
+		tx.DeletePrefix(p.shortToken("")) // a login with one would outlast the others
 	}
 	if c.PasswordHash != "" || c.Deactivate {
 		if a == nil {

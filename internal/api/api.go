@@ -174,6 +174,8 @@ type Caller struct {
 	TokenHash string
 	Admin     bool
 	Guest     bool
+	// Suspended: see Request.allowsSuspended.
+	Suspended bool
 	// AppService is the ID of the application service whose token was used.
 	AppService string
 	// Unlimited exempts the caller from rate limits.

@@ -33,6 +33,8 @@ const (
 	transferTimeout = time.Hour
 	// timeoutRetry is when to repeat a request that the server gave up.
 	timeoutRetry = time.Second
+	// pollRetry is when to repeat a long poll that was ended.
+	pollRetry = time.Second
 )
 
 // Credentials are what a request says about who sends it.
@@ -46,6 +48,8 @@ type Credentials struct {
 	ActAsDevice ids.DeviceID
 	Addr        netip.Addr
 	UserAgent   string
+	// Locked lets the holder of a locked account pass.
+	Locked bool
 }
 
 // Authenticator finds out who sends a request.
@@ -99,6 +103,7 @@ type Dispatcher struct {
 
 	router   router
 	inFlight *inFlight
+	polls    *polls
 	metrics  *metrics
 	ids      requestIDs
 }
@@ -122,6 +127,7 @@ func New(routes []Route, o Options) (*Dispatcher, error) {
 		ids:     newRequestIDs(),
 	}
 	d.inFlight = newInFlight(defaultCaps(), d.ids.jitter)
+	d.polls = newPolls()
 	var err error
 	if d.metrics, err = newMetrics(o.Metrics, d.inFlight); err != nil {
 		return nil, fmt.Errorf("api: register metrics: %w", err)
@@ -248,11 +254,35 @@ func (d *Dispatcher) serve(r *Request, t transport) (ans answer) {
 	if err := d.readBody(r, t); err != nil {
 		return d.failure(r, err)
 	}
-	value, err := ep.Handle(r)
+	value, err := d.handle(r, t)
 	if err != nil {
 		return d.failure(r, err)
 	}
 	return d.success(r, value)
+}
+
+// handle runs the handler. A long poll whose caller may have lost the right to it
+// meanwhile gives nothing away.
+func (d *Dispatcher) handle(r *Request, t transport) (any, error) {
+	if r.endpoint.Hold != HoldLong || r.Caller.User == "" {
+		return r.endpoint.Handle(r)
+	}
+	whole := r.Context
+	one := d.polls.enter(r)
+	defer d.polls.leave(r.Caller.User, one)
+	// Again, in case the token ended before enter: no one ends this poll then.
+	if err := d.authorize(r, t); err != nil {
+		return nil, err
+	}
+	value, err := r.endpoint.Handle(r)
+	if !one.ended.Load() {
+		return value, err
+	}
+	r.Context = whole
+	if err := d.authorize(r, t); err != nil {
+		return nil, err
+	}
+	return nil, merr.UnavailableErr(pollRetry, "The session changed, try again")
 }
 
 // route finds the endpoint and decodes the path and query. allow is the Allow
@@ -317,6 +347,8 @@ func (d *Dispatcher) authorize(r *Request, t transport) error {
 		return merr.New(http.StatusForbidden, merr.GuestAccessForbidden, "Guests may not do this")
 	case rt.Auth == AuthAdmin && !r.Caller.Admin:
 		return merr.ForbiddenErr("Only a server administrator may do this")
+	case r.Caller.Suspended && !r.allowsSuspended():
+		return ErrSuspended()
 	}
 	return nil
 }

@@ -157,7 +157,7 @@ func (t *overHTTP) identify(r *Request) error {
 	caller, err := r.d.auth.Authenticate(r.Context, Credentials{
 		Token: r.token,
 		ActAs: ids.UserID(r.Query.Get("user_id")), ActAsDevice: ids.DeviceID(r.Query.Get("device_id")),
-		Addr: r.Addr, UserAgent: r.UserAgent,
+		Addr: r.Addr, UserAgent: r.UserAgent, Locked: r.Route.allowsLocked(),
 	})
 	if err != nil {
 		return fmt.Errorf("authenticate: %w", err)

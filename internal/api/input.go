@@ -45,6 +45,10 @@ func (r *Request) Self(name string) (ids.UserID, error) {
 	return user, nil
 }
 
+// Token returns the token that was sent as the access token, "" for none: for
+// routes without authorization that take tokens of another kind.
+func (r *Request) Token() string { return r.token }
+
 func parsed[T ~string](name, value string, parse func(string) (T, error)) (T, error) {
 	id, err := parse(value)
 	if err != nil {

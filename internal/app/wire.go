@@ -135,6 +135,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 			for _, d := range devices {
 				s.gateway.CloseDevice(user, d, closeTokenRevoked)
 			}
+			s.api.EndPolls(user, devices)
 		},
 	})
 	inRooms := rooms.New(rooms.Deps{
@@ -162,6 +163,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 	}
 	var all []api.Route
 	all = append(all, sessions.Routes()...)
+	all = append(all, s.accountRoutes(sessions)...)
 	all = append(all, syncing.Routes(s.hub)...)
 	all = append(all, inRooms.Routes()...)
 	all = append(all, ofUsers.Routes()...)

@@ -321,7 +321,9 @@ func (s *syncer) readData(ctx context.Context, changes []*account.Change) error 
 	if s.req.Since == nil {
 		all, err := s.h.accounts.EveryData(ctx, s.v.user)
 		for _, d := range all {
-			s.data[d.Room] = append(s.data[d.Room], d)
+			if !d.Deleted {
+				s.data[d.Room] = append(s.data[d.Room], d)
+			}
 		}
 		return err
 	}

@@ -297,6 +297,10 @@ func (g *Gateway) CloseUser(user ids.UserID, code int) {
 	}
 }
 
+// RecheckUser looks the tokens of all sockets of a user up again: what the user
+// may do has changed. It closes those whose user may do nothing any more.
+func (g *Gateway) RecheckUser(user ids.UserID) { g.recheck(g.hub.ofUser(user)) }
+
 // Sockets is the number of open sockets.
 func (g *Gateway) Sockets() int { return g.hub.count() }
 

@@ -23,6 +23,7 @@ const (
 	UnknownToken           Code = "M_UNKNOWN_TOKEN"
 	MissingToken           Code = "M_MISSING_TOKEN"
 	UserLocked             Code = "M_USER_LOCKED"
+	UserSuspended          Code = "M_USER_SUSPENDED"
 	BadJSON                Code = "M_BAD_JSON"
 	NotJSON                Code = "M_NOT_JSON"
 	NotFound               Code = "M_NOT_FOUND"

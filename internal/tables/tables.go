@@ -105,6 +105,9 @@ const (
 	Backup storage.Table = 83
 	// BackupKey holds the keys of backups: sort is version, room, session.
 	BackupKey storage.Table = 84
+	// ShortToken holds tokens that last minutes, for one login or for OpenID: sort
+	// is the token's hash.
+	ShortToken storage.Table = 91
 	// Delayed is one row: an event to be sent later; the entity is its delay ID.
 	Delayed storage.Table = 96
 	// DelayedOf is one row: the IDs of the user's delayed events.
@@ -116,6 +119,13 @@ const (
 	// DelayedDue lists the partition's delayed events by when they are due: sort
 	// is the time in ms since 1970, 8 bytes, and the delay ID.
 	DelayedDue storage.Table = 116
+)
+
+// Tables of what has no user or room of its own.
+const (
+	// RegTokenList lists the partition's registration tokens: the entity is "",
+	// sort is the token.
+	RegTokenList storage.Table = 115
 )
 
 // SeqSort encodes a Seq so that its order is the order of the sort keys.

@@ -150,7 +150,7 @@ func capabilities(d *Deps) map[string]any {
 		"m.set_displayname": enabled{true},
 		"m.set_avatar_url":  enabled{true},
 		"m.3pid_changes":    enabled{false},
-		"m.get_login_token": enabled{false},
+		"m.get_login_token": enabled{true},
 	}
 	if d.MaxEventDelay > 0 {
 		limits := map[string]int64{"max_delay_ms": d.MaxEventDelay.Milliseconds(), "max_scheduled": int64(d.MaxDelayed)}

@@ -120,7 +120,7 @@ func TestCapabilities(t *testing.T) {
 		"m.set_displayname": object{"enabled": true},
 		"m.set_avatar_url":  object{"enabled": true},
 		"m.3pid_changes":    object{"enabled": false},
-		"m.get_login_token": object{"enabled": false},
+		"m.get_login_token": object{"enabled": true},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("capabilities %v, want %v", c, want)

@@ -112,5 +112,19 @@ func (m *Module) redactTarget(r *api.Request, target string, cmd *room.Redact) (
 		return nil, merr.BadJSONErr("redacts is not an event ID").Because(err)
 	}
 	cmd.Target, cmd.Draft.Redacts = id, id
+	if r.Caller.Suspended {
+		if err := m.mustBeOwn(r, cmd.Room, id); err != nil {
+			return nil, err
+		}
+	}
 	return m.submit(r.Context, cmd)
+}
+
+// mustBeOwn refuses what suspended users may do with their own events only.
+func (m *Module) mustBeOwn(r *api.Request, in ids.RoomID, id ids.EventID) error {
+	s, err := m.Rooms.Event(r.Context, in, id)
+	if err != nil || s != nil && s.Sender == r.Caller.User {
+		return err
+	}
+	return api.ErrSuspended()
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/auth"
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/ids"
-	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 )
 
@@ -49,6 +48,15 @@ type proven struct {
 	caller  api.Caller
 	until   time.Time
 	expires int64 // of the token, ms since 1970, 0 for never
+	locked  bool
+}
+
+// admit says what a proven token is good for.
+func (p *proven) admit(c api.Credentials, now time.Time) (api.Caller, error) {
+	if p.locked && !c.Locked {
+		return api.Caller{}, api.ErrLocked()
+	}
+	return p.caller, expired(p.expires, now)
 }
 
 var _ api.Authenticator = (*Authenticator)(nil)
@@ -72,23 +80,28 @@ func (a *Authenticator) Authenticate(ctx context.Context, c api.Credentials) (ap
 	forgets := a.mu.forgets
 	a.mu.Unlock()
 	if ok && now.Before(p.until) {
-		return p.caller, expired(p.expires, now)
+		return p.admit(c, now)
 	}
 	user := ids.NewUserID(local, a.server)
 	p, err = a.prove(ctx, user, hash, c, now)
 	if err != nil {
 		return api.Caller{}, err
 	}
+	a.remember(hash, p, forgets)
+	return p.admit(c, now)
+}
+
+// remember keeps a proven token, unless Forget was called since it was read.
+func (a *Authenticator) remember(hash string, p proven, forgets uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.mu.forgets != forgets {
-		return p.caller, nil
+		return
 	}
 	if len(a.mu.proven) >= maxProven {
 		clear(a.mu.proven)
 	}
 	a.mu.proven[hash] = p
-	return p.caller, nil
 }
 
 func expired(expires int64, now time.Time) error {
@@ -114,11 +127,8 @@ func (a *Authenticator) prove(ctx context.Context, user ids.UserID, hash string,
 	if err != nil {
 		return proven{}, err
 	}
-	switch {
-	case acc == nil || acc.Deactivated:
+	if acc == nil || acc.Deactivated {
 		return proven{}, account.ErrUnknownToken(false)
-	case acc.Locked:
-		return proven{}, merr.New(401, merr.UserLocked, "This account has been locked").With("soft_logout", true)
 	}
 	if len(t.Replaces) > 0 {
 		// The client has its new tokens: the old ones end.
@@ -131,8 +141,9 @@ func (a *Authenticator) prove(ctx context.Context, user ids.UserID, hash string,
 	return proven{
 		caller: api.Caller{
 			User: user, Device: t.Device, TokenHash: hash, Admin: acc.Admin, Guest: acc.Guest,
+			Suspended: acc.Suspended,
 		},
-		until: now.Add(tokenTTL), expires: t.ExpiresTS,
+		until: now.Add(tokenTTL), expires: t.ExpiresTS, locked: acc.Locked,
 	}, nil
 }
 

@@ -73,8 +73,8 @@ func (m *Module) updateDevice(r *api.Request) (any, error) {
 	return api.Empty, err
 }
 
-// prove asks for the caller's password. operation is what it is good for.
-func (m *Module) prove(r *api.Request, operation string, a jsontext.Value) error {
+// Prove asks for the caller's password. operation is what it is good for.
+func (m *Module) Prove(r *api.Request, operation string, a jsontext.Value) error {
 	_, err := m.uia.Check(r.Context, auth.UIARequest{
 		Operation: operation, Caller: r.Caller.User, Auth: a, Flows: []auth.Flow{{auth.StagePassword}},
 	})
@@ -92,7 +92,7 @@ func (m *Module) deleteDevice(r *api.Request) (any, error) {
 		return nil, err
 	}
 	id := ids.DeviceID(r.Param("deviceId"))
-	if err := m.prove(r, "DELETE /devices/"+string(id), req.Auth); err != nil {
+	if err := m.Prove(r, "DELETE /devices/"+string(id), req.Auth); err != nil {
 		return nil, err
 	}
 	return api.Empty, m.end(r.Context, account.NewEndDevices(r.Caller.User, id))
@@ -113,7 +113,7 @@ func (m *Module) deleteDevices(r *api.Request) (any, error) {
 	if len(req.Devices) > maxDeleteDevices {
 		return nil, merr.InvalidParamErr("More than %d devices", maxDeleteDevices)
 	}
-	if err := m.prove(r, "POST /delete_devices", req.Auth); err != nil {
+	if err := m.Prove(r, "POST /delete_devices", req.Auth); err != nil {
 		return nil, err
 	}
 	return api.Empty, m.end(r.Context, account.NewEndDevices(r.Caller.User, req.Devices...))
@@ -129,7 +129,7 @@ func (m *Module) changePassword(r *api.Request) (any, error) {
 	if err := api.DecodeBody(r, &req); err != nil {
 		return nil, err
 	}
-	if err := m.prove(r, "POST /account/password", req.Auth); err != nil {
+	if err := m.Prove(r, "POST /account/password", req.Auth); err != nil {
 		return nil, err
 	}
 	if req.NewPassword == nil {
@@ -156,7 +156,7 @@ func (m *Module) deactivate(r *api.Request) (any, error) {
 	if err := api.DecodeBody(r, &req); err != nil {
 		return nil, err
 	}
-	if err := m.prove(r, "POST /account/deactivate", req.Auth); err != nil {
+	if err := m.Prove(r, "POST /account/deactivate", req.Auth); err != nil {
 		return nil, err
 	}
 	// Whether the client waits or not: it has no token to ask again with.

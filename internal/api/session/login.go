@@ -18,14 +18,24 @@ import (
 
 func wrongPassword() error { return merr.ForbiddenErr("Wrong user name or password") }
 
+// The types of login.
+const (
+	typePassword = "m.login.password"
+	typeToken    = "m.login.token"
+)
+
 // loginFlows: spec client-server §GET /login.
 func (m *Module) loginFlows(*api.Request) (any, error) {
-	return jsontext.Value(`{"flows":[{"type":"m.login.password"}]}`), nil
+	return map[string]any{"flows": []any{
+		map[string]any{"type": typePassword},
+		map[string]any{"type": typeToken, "get_login_token": true},
+	}}, nil
 }
 
 type loginRequest struct {
 	Type         string         `json:"type"`
 	Password     *string        `json:"password"`
+	Token        *string        `json:"token"`
 	DeviceID     ids.DeviceID   `json:"device_id"`
 	DisplayName  string         `json:"initial_device_display_name"`
 	RefreshToken bool           `json:"refresh_token"`
@@ -38,25 +48,32 @@ func (m *Module) login(r *api.Request) (any, error) {
 	if err := api.DecodeBody(r, &req); err != nil {
 		return nil, err
 	}
-	switch {
-	case req.Type == "":
-		return nil, api.Missing("type")
-	case req.Type != "m.login.password":
-		return nil, merr.New(http.StatusBadRequest, merr.Unknown, "Unknown login type")
-	case req.Password == nil:
-		return nil, api.Missing("password")
-	}
 	if err := checkDevice(req.DeviceID, req.DisplayName); err != nil {
 		return nil, err
+	}
+	switch req.Type {
+	case "":
+		return nil, api.Missing("type")
+	case typePassword:
+		return m.passwordLogin(r, &req)
+	case typeToken:
+		return m.tokenLogin(r, &req)
+	}
+	return nil, merr.New(http.StatusBadRequest, merr.Unknown, "Unknown login type")
+}
+
+func (m *Module) passwordLogin(r *api.Request, req *loginRequest) (any, error) {
+	if req.Password == nil {
+		return nil, api.Missing("password")
 	}
 	id, err := auth.ParseIdentifier(jsontext.Value(r.Body), m.Server)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := m.logIn(r, id, &req)
+	answer, err := m.logIn(r, id, req)
 	if errors.Is(err, account.ErrPasswordChanged) {
 		// Maybe its hash alone: another login brought that up to date.
-		answer, err = m.logIn(r, id, &req)
+		answer, err = m.logIn(r, id, req)
 	}
 	return answer, err
 }
@@ -76,9 +93,15 @@ func (m *Module) logIn(r *api.Request, id auth.Identifier, req *loginRequest) (a
 			return nil, err
 		}
 	}
+	return m.begin(r, req, user, func(cmd *account.Login) { cmd.Proof, cmd.PasswordHash = hash, newHash })
+}
+
+// begin starts a session of a user who has proved who they are. with completes the
+// command.
+func (m *Module) begin(r *api.Request, req *loginRequest, user ids.UserID, with func(*account.Login)) (any, error) {
 	s, t := m.start(r, user, req.DeviceID, req.DisplayName, req.RefreshToken)
-	cmd := account.NewLogin(user, s, newHash)
-	cmd.Proof = hash
+	cmd := account.NewLogin(user, s, "")
+	with(cmd)
 	if _, err := m.Router.Do(r.Context, cmd); err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ func TestLoginIdentifiers(t *testing.T) {
 			t.Errorf("a login without refresh token has %s: %v", name, v)
 		}
 	}
-	if flows := c.Must(t, "GET", v3+"/login", nil)["flows"].([]any); len(flows) != 1 || apptest.At(flows[0], "type") != "m.login.password" {
+	if flows := c.Must(t, "GET", v3+"/login", nil)["flows"].([]any); len(flows) != 2 || apptest.At(flows[0], "type") != "m.login.password" || apptest.At(flows[1], "get_login_token") != true {
 		t.Errorf("flows %v", flows)
 	}
 }

@@ -86,6 +86,11 @@ func (m *Module) Routes() []api.Route {
 	return []api.Route{
 		{Method: get, Path: v3 + "/login", Op: "getLoginFlows", Auth: api.AuthNone, Rate: api.RateNone, Handle: m.loginFlows},
 		{Method: post, Path: v3 + "/login", Op: "login", Auth: api.AuthNone, Rate: api.RateLogin, Handle: m.login},
+		{
+			Method: post, Path: "/_matrix/client/v1/login/get_token", Op: "generateLoginToken",
+			Also: []string{"/_matrix/client/unstable/org.matrix.msc3882/login/get_token"},
+			Auth: api.AuthUser, Rate: api.RateLogin, Handle: m.loginToken,
+		},
 		{Method: post, Path: v3 + "/logout", Op: "logout", Auth: api.AuthUser, Rate: api.RateNone, Guest: true, Handle: m.logout},
 		{Method: post, Path: v3 + "/logout/all", Op: "logout_all", Auth: api.AuthUser, Rate: api.RateNone, Handle: m.logoutAll},
 		{Method: post, Path: v3 + "/refresh", Op: "refresh", Auth: api.AuthNone, Rate: api.RateWrite, Handle: m.refresh},

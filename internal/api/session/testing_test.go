@@ -216,3 +216,12 @@ func loginBody(user, password string) object {
 
 // passwordAuth is the auth object that proves who calls.
 func passwordAuth(user, password string) object { return loginBody(user, password) }
+
+// inParallel calls fn with each item at once.
+func inParallel[T any](items []T, fn func(T)) {
+	var wg sync.WaitGroup
+	for _, item := range items {
+		wg.Go(func() { fn(item) })
+	}
+	wg.Wait()
+}

@@ -29,7 +29,7 @@ func (m *Module) data(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d == nil {
+	if d == nil || d.Deleted {
 		return nil, merr.NotFoundErr("There is no such account data")
 	}
 	return d.Content, nil
@@ -43,17 +43,39 @@ func (m *Module) setData(r *api.Request) (any, error) {
 		return nil, err
 	}
 	typ := r.Param("type")
-	switch {
-	case typ == typeFullyRead || typ == account.TypePushRules:
-		return nil, merr.New(http.StatusMethodNotAllowed, merr.BadJSON, "%s cannot be set as account data", typ)
-	case len(typ) > maxTypeBytes:
-		return nil, merr.InvalidParamErr("A type of account data may have %d bytes", maxTypeBytes)
+	if err := mayBeSet(typ); err != nil {
+		return nil, err
 	}
 	content, err := object(r)
 	if err != nil {
 		return nil, err
 	}
 	_, err = m.Router.Do(r.Context, account.NewSetData(user, in, typ, content))
+	return api.Empty, err
+}
+
+// mayBeSet refuses types that the server keeps, or that are too long.
+func mayBeSet(typ string) error {
+	switch {
+	case typ == typeFullyRead || typ == account.TypePushRules:
+		return merr.New(http.StatusMethodNotAllowed, merr.BadJSON, "%s cannot be set as account data", typ)
+	case len(typ) > maxTypeBytes:
+		return merr.InvalidParamErr("A type of account data may have %d bytes", maxTypeBytes)
+	}
+	return nil
+}
+
+// deleteData removes account data, of the user or of a room. MSC3391.
+func (m *Module) deleteData(r *api.Request) (any, error) {
+	user, in, err := owner(r)
+	if err != nil {
+		return nil, err
+	}
+	typ := r.Param("type")
+	if err := mayBeSet(typ); err != nil {
+		return nil, err
+	}
+	_, err = m.Router.Do(r.Context, account.NewDeleteData(user, in, typ))
 	return api.Empty, err
 }
 

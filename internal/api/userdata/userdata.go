@@ -75,11 +75,14 @@ func (m *Module) Routes() []api.Route {
 	const v3 = "/_matrix/client/v3"
 	const get, post = http.MethodGet, http.MethodPost
 	const user, rules = v3 + "/user/{userId}", v3 + "/pushrules/global/{kind}/{ruleId}"
+	const msc3391 = "/_matrix/client/unstable/org.matrix.msc3391/user/{userId}"
 	own := []api.Route{
 		{Method: get, Path: user + "/account_data/{type}", Op: "getAccountData", Rate: api.RateNone, Handle: m.data},
 		{Method: http.MethodPut, Path: user + "/account_data/{type}", Op: "setAccountData", Rate: api.RateWrite, Handle: m.setData},
 		{Method: get, Path: user + "/rooms/{roomId}/account_data/{type}", Op: "getAccountDataPerRoom", Rate: api.RateNone, Handle: m.data},
 		{Method: http.MethodPut, Path: user + "/rooms/{roomId}/account_data/{type}", Op: "setAccountDataPerRoom", Rate: api.RateWrite, Handle: m.setData},
+		{Method: http.MethodDelete, Path: msc3391 + "/account_data/{type}", Rate: api.RateWrite, Handle: m.deleteData},
+		{Method: http.MethodDelete, Path: msc3391 + "/rooms/{roomId}/account_data/{type}", Rate: api.RateWrite, Handle: m.deleteData},
 		{Method: get, Path: user + "/rooms/{roomId}/tags", Op: "getRoomTags", Rate: api.RateNone, Handle: m.tags},
 		{Method: http.MethodPut, Path: user + "/rooms/{roomId}/tags/{tag}", Op: "setRoomTag", Rate: api.RateWrite, Handle: m.setTag},
 		{Method: http.MethodDelete, Path: user + "/rooms/{roomId}/tags/{tag}", Op: "deleteRoomTag", Rate: api.RateWrite, Handle: m.deleteTag},
