@@ -56,6 +56,9 @@ type Device struct {
 	// Spent is the hash of the refresh token used last: who shows it again,
 	// after its successor was used, has stolen it or was stolen from.
 	Spent string `json:"spent,omitempty"`
+	// Dehydrated: nobody is logged in on it; its messages wait for whoever can
+	// bring it back to life.
+	Dehydrated bool `json:"dehydrated,omitzero"`
 }
 
 // Token is an access or refresh token, stored under its hash.
@@ -182,6 +185,7 @@ func Tables() map[storage.Table]partition.TableSpec {
 		tables.UserTxn:     {},
 		tables.RegToken:    {Decode: decoder[RegToken]},
 		tables.ShortToken:  {Decode: decoder[ShortToken]},
+		tables.Dehydrated:  {Decode: decoder[Dehydrated]},
 	}
 	maps.Copy(all, keyTables())
 	return all

@@ -347,6 +347,7 @@ func (c *EndDevices) Apply(tx *partition.Tx) (any, error) {
 func endIdentity(tx *partition.Tx, p Place) {
 	tx.Delete(p.crossSigning())
 	tx.DeletePrefix(p.key(tables.KeySignature, ""))
+	tx.Delete(p.dehydrated())
 	endBackups(tx, p)
 }
 

@@ -112,6 +112,8 @@ const (
 	Delayed storage.Table = 96
 	// DelayedOf is one row: the IDs of the user's delayed events.
 	DelayedOf storage.Table = 97
+	// Dehydrated is one row: the user's dehydrated device.
+	Dehydrated storage.Table = 98
 )
 
 // Tables of jobs that run in the background; the entity is "".

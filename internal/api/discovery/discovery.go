@@ -76,6 +76,8 @@ func features(d *Deps) map[string]bool {
 	return map[string]bool{
 		// Delayed events.
 		"org.matrix.msc4140": d.MaxEventDelay > 0,
+		// Dehydrated devices.
+		"org.matrix.msc3814": true,
 		// Where calls of many people find their media server.
 		"org.matrix.msc4143": true,
 		// Read receipts that only their sender sees (v1.4).

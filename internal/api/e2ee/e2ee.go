@@ -96,6 +96,7 @@ func (m *Module) Routes() []api.Route {
 		{Method: put, Path: v3 + "/sendToDevice/{eventType}/{txnId}", Op: "sendToDevice", Rate: api.RateSend, MaxBody: maxKeysBody, Guest: true, Handle: m.sendToDevice},
 	}
 	all := append(keys, m.backupRoutes()...)
+	all = append(all, m.dehydratedRoutes()...)
 	for i := range all {
 		all[i].Auth = api.AuthUser
 	}

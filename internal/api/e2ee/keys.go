@@ -38,20 +38,9 @@ func (m *Module) upload(r *api.Request) (any, error) {
 			return nil, err
 		}
 	}
-	oneTime, err := keyList("one_time_keys", req.OneTime)
+	oneTime, fallback, err := forClaims(req.OneTime, req.Fallback)
 	if err != nil {
 		return nil, err
-	}
-	fallback, err := keyList("fallback_keys", req.Fallback)
-	if err != nil {
-		return nil, err
-	}
-	seen := make(map[string]bool)
-	for _, k := range fallback {
-		if seen[k.Algorithm] {
-			return nil, merr.InvalidParamErr("There is more than one fallback key of the algorithm %s", k.Algorithm)
-		}
-		seen[k.Algorithm] = true
 	}
 	cmd := account.NewUploadKeys(r.Caller.User, r.Caller.Device, deviceKeys, oneTime, fallback)
 	counts, err := partition.Do[map[string]int](r.Context, m.Router, cmd)
@@ -59,6 +48,24 @@ func (m *Module) upload(r *api.Request) (any, error) {
 		return nil, err
 	}
 	return map[string]any{"one_time_key_counts": counts}, nil
+}
+
+// forClaims reads the keys that others may claim.
+func forClaims(oneTimeKeys, fallbackKeys jsontext.Value) (oneTime, fallback []account.OneTimeKey, err error) {
+	if oneTime, err = keyList("one_time_keys", oneTimeKeys); err != nil {
+		return nil, nil, err
+	}
+	if fallback, err = keyList("fallback_keys", fallbackKeys); err != nil {
+		return nil, nil, err
+	}
+	seen := make(map[string]bool)
+	for _, k := range fallback {
+		if seen[k.Algorithm] {
+			return nil, nil, merr.InvalidParamErr("There is more than one fallback key of the algorithm %s", k.Algorithm)
+		}
+		seen[k.Algorithm] = true
+	}
+	return oneTime, fallback, nil
 }
 
 // keyList reads one-time or fallback keys, in the order in which they were sent.
