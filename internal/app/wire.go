@@ -26,6 +26,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
 	"github.com/hubbub-chat/hubbub/internal/ratelimit"
+	"github.com/hubbub-chat/hubbub/internal/report"
 	"github.com/hubbub-chat/hubbub/internal/room"
 	"github.com/hubbub-chat/hubbub/web"
 )
@@ -52,7 +53,7 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	id := ids.NodeID(rand.Text())
 	s.node, err = cluster.Start(ctx, cluster.Options{
 		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Clock: s.clock(), Log: s.log,
-		Tables:     merge(room.Tables(), account.Tables(), partition.Tables(), delayed.Tables()),
+		Tables:     merge(room.Tables(), account.Tables(), partition.Tables(), delayed.Tables(), report.Tables()),
 		Effects:    merge(room.Effects(), account.Effects()),
 		CacheBytes: rowCacheBytes,
 		Metrics:    partition.NewMetrics(s.registry),

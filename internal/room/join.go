@@ -56,16 +56,9 @@ func (r *Reader) JoinAuthoriser(ctx context.Context, room ids.RoomID, user ids.U
 	if rule != event.JoinRuleRestricted && rule != event.JoinRuleKnockRestricted || m == event.Join || m == event.Invite {
 		return "", nil
 	}
-	inAllowed := false
-	for _, other := range allow {
-		s, err := r.StateEvent(ctx, other, event.TypeMember, string(user))
-		if err != nil {
-			return "", err
-		}
-		if s != nil && s.Member().Membership == event.Join {
-			inAllowed = true
-			break
-		}
+	inAllowed, err := r.InAny(ctx, user, allow)
+	if err != nil {
+		return "", err
 	}
 	if !inAllowed {
 		return "", merr.ForbiddenErr("You are in none of the rooms whose members may join this room")
@@ -76,6 +69,27 @@ func (r *Reader) JoinAuthoriser(ctx context.Context, room ids.RoomID, user ids.U
 		}
 	}
 	return "", merr.New(http.StatusBadRequest, merr.UnableToAuthoriseJoin, "Nobody who may invite is in the room")
+}
+
+// maxAllowed bounds the rooms of a join rule that are looked at. An event has room
+// for some hundred.
+const maxAllowed = 1000
+
+// InAny reports whether a user is in one of the rooms.
+func (r *Reader) InAny(ctx context.Context, user ids.UserID, rooms []ids.RoomID) (bool, error) {
+	for _, id := range rooms[:min(len(rooms), maxAllowed)] {
+		if _, err := ids.ParseRoomID(string(id)); err != nil {
+			continue // anything can stand in a join rule
+		}
+		s, err := r.StateEvent(ctx, id, event.TypeMember, string(user))
+		if err != nil {
+			return false, err
+		}
+		if s != nil && s.Member().Membership == event.Join {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // authorisers lists those who are likely to have the power to invite.

@@ -23,6 +23,8 @@ const (
 	Rooms storage.Table = 5
 	// Users lists the partition's users: sort is the user ID.
 	Users storage.Table = 6
+	// Report holds what users reported: sort is the Seq.
+	Report storage.Table = 10
 )
 
 // Tables of a room; the entity is the room ID, for Alias the alias.

@@ -9,7 +9,9 @@ package discovery
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -87,12 +89,15 @@ func features(d *Deps) map[string]bool {
 		// Profile fields of any name (v1.16), under the stable and the old path.
 		"uk.tcpip.msc4133":        true,
 		"uk.tcpip.msc4133.stable": true,
+		// Rooms shared with another user (v1.19), by the names that clients look for.
+		"uk.half-shot.msc2666.query_mutual_rooms":        true,
+		"uk.half-shot.msc2666.query_mutual_rooms.stable": true,
 	}
 }
 
 // Module holds the answers, which are made once.
 type Module struct {
-	versions, client, support, capabilities, transports, info jsontext.Value
+	versions, client, server, support, capabilities, transports, info jsontext.Value
 }
 
 // New returns the module. It fails if d.Support is no answer.
@@ -101,7 +106,7 @@ func New(d Deps) (*Module, error) {
 		return nil, errors.New("discovery: support names nobody")
 	}
 	m := &Module{}
-	var support, client any
+	var support, client, server any
 	if d.Support != nil {
 		support = d.Support
 	}
@@ -111,6 +116,9 @@ func New(d Deps) (*Module, error) {
 			about["org.matrix.msc4143.rtc_foci"] = transports(d.Livekit)
 		}
 		client = about
+		if host := hostPort(d.BaseURL); host != "" {
+			server = map[string]string{"m.server": host}
+		}
 	}
 	for _, a := range []struct {
 		to *jsontext.Value
@@ -118,6 +126,7 @@ func New(d Deps) (*Module, error) {
 	}{
 		{&m.versions, map[string]any{"versions": versions(), "unstable_features": features(&d)}},
 		{&m.client, client},
+		{&m.server, server},
 		{&m.support, support},
 		{&m.capabilities, map[string]any{"capabilities": capabilities(&d)}},
 		{&m.transports, map[string]any{"rtc_transports": transports(d.Livekit)}},
@@ -134,6 +143,24 @@ func New(d Deps) (*Module, error) {
 		}
 	}
 	return m, nil
+}
+
+// hostPort is the host and port of a URL, "" if it has none. Without a port other
+// servers would look in other places before they ask there.
+func hostPort(base string) string {
+	u, err := url.Parse(base)
+	if err != nil || u.Hostname() == "" {
+		return ""
+	}
+	port := u.Port()
+	switch {
+	case port != "":
+	case u.Scheme == "https":
+		port = "443"
+	default:
+		port = "80"
+	}
+	return net.JoinHostPort(u.Hostname(), port)
 }
 
 // capabilities: spec client-server §Capabilities negotiation.
@@ -176,6 +203,10 @@ func (m *Module) Routes() []api.Route {
 	return []api.Route{
 		open("getVersions", "/_matrix/client/versions", fixed(m.versions)),
 		open("getWellknown", "/.well-known/matrix/client", fixed(m.client)),
+		// There is no federation. But services beside the server, for calls, ask here
+		// where to verify that a user is one of ours. spec: server-server
+		// §GET /.well-known/matrix/server.
+		open("", "/.well-known/matrix/server", fixed(m.server)),
 		open("getWellknownSupport", "/.well-known/matrix/support", fixed(m.support)),
 		open("", "/_hubbub/v1/info", fixed(m.info)),
 		own("getCapabilities", v3+"/capabilities", fixed(m.capabilities)),

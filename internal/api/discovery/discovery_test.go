@@ -68,6 +68,10 @@ func TestWellKnown(t *testing.T) {
 			discovery.Deps{BaseURL: "https://chat.example.org/"},
 			object{"m.homeserver": object{"base_url": "https://chat.example.org"}},
 		},
+		"/.well-known/matrix/server": {
+			discovery.Deps{BaseURL: "https://chat.example.org/"},
+			object{"m.server": "chat.example.org:443"},
+		},
 		"/.well-known/matrix/support": {
 			discovery.Deps{Support: &discovery.Support{
 				Contacts: []discovery.Contact{{Email: "admin@example.org", Role: "m.role.admin"}}, Page: "https://example.org/help",

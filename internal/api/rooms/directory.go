@@ -201,8 +201,8 @@ func (q *listQuery) matches(p *publicRoom) bool {
 	return false
 }
 
-// describe reads what the directory shows of a room.
-func (m *Module) describe(ctx context.Context, h *room.Head) (*publicRoom, error) {
+// listedState is the state that the directory and summaries show.
+func listedState() []room.StateKey {
 	types := [...]string{
 		event.TypeCreate, event.TypeName, event.TypeTopic, event.TypeCanonicalAlias, event.TypeAvatar,
 		event.TypeJoinRules, event.TypeGuestAccess, event.TypeHistoryVisibility,
@@ -211,36 +211,45 @@ func (m *Module) describe(ctx context.Context, h *room.Head) (*publicRoom, error
 	for i, t := range types {
 		keys[i].Type = t
 	}
-	list, err := m.Rooms.StateEvents(ctx, h.RoomID, keys...)
+	return keys
+}
+
+// describe reads what the directory shows of a room.
+func (m *Module) describe(ctx context.Context, h *room.Head) (*publicRoom, error) {
+	list, err := m.Rooms.StateEvents(ctx, h.RoomID, listedState()...)
 	if err != nil {
 		return nil, err
 	}
 	p := &publicRoom{RoomID: h.RoomID, Joined: h.Joined, JoinRule: string(event.JoinRuleInvite)}
 	for _, s := range list {
-		if s == nil {
-			continue
-		}
-		member := func(name string) string { v, _ := event.StringField(s.Content, name); return v }
-		switch s.Type {
-		case event.TypeCreate:
-			p.RoomType = s.Create().RoomType
-		case event.TypeName:
-			p.Name = member("name")
-		case event.TypeTopic:
-			p.Topic = member("topic")
-		case event.TypeCanonicalAlias:
-			p.Alias = member("alias")
-		case event.TypeAvatar:
-			p.AvatarURL = member("url")
-		case event.TypeJoinRules:
-			p.JoinRule = string(s.JoinRules().Rule)
-		case event.TypeGuestAccess:
-			p.GuestCanJoin = member("guest_access") == "can_join"
-		case event.TypeHistoryVisibility:
-			p.WorldReadable = s.HistoryVisibility() == event.VisibilityWorldReadable
+		if s != nil {
+			p.fill(s)
 		}
 	}
 	return p, nil
+}
+
+// fill adds what a piece of state says.
+func (p *publicRoom) fill(s *room.Stored) {
+	member := func(name string) string { v, _ := event.StringField(s.Content, name); return v }
+	switch s.Type {
+	case event.TypeCreate:
+		p.RoomType = s.Create().RoomType
+	case event.TypeName:
+		p.Name = member("name")
+	case event.TypeTopic:
+		p.Topic = member("topic")
+	case event.TypeCanonicalAlias:
+		p.Alias = member("alias")
+	case event.TypeAvatar:
+		p.AvatarURL = member("url")
+	case event.TypeJoinRules:
+		p.JoinRule = string(s.JoinRules().Rule)
+	case event.TypeGuestAccess:
+		p.GuestCanJoin = member("guest_access") == "can_join"
+	case event.TypeHistoryVisibility:
+		p.WorldReadable = s.HistoryVisibility() == event.VisibilityWorldReadable
+	}
 }
 
 // listToken names a place in the directory: behind a room or, if back, before it.

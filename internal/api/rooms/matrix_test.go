@@ -145,7 +145,9 @@ func TestNonsense(t *testing.T) {
 		"POST rooms/ROOM/receipt/TEXT/EVENT", "POST rooms/ROOM/receipt/m.read/EVENT", "POST rooms/ROOM/receipt/m.fully_read/EVENT",
 		"POST rooms/ROOM/read_markers", "PUT rooms/ROOM/typing/USER", "GET rooms/ROOM/aliases", "GET directory/room/ALIAS",
 		"PUT directory/room/ALIAS", "DELETE directory/room/ALIAS", "GET directory/list/room/ROOM", "PUT directory/list/room/ROOM",
-		"GET publicRooms", "POST publicRooms", "POST createRoom",
+		"GET publicRooms", "POST publicRooms", "POST createRoom", "POST rooms/ROOM/upgrade", "GET v1:rooms/ROOM/hierarchy",
+		"GET v1:room_summary/ROOM", "GET v1:room_summary/ALIAS", "GET v1:mutual_rooms", "POST rooms/ROOM/report", "POST rooms/ROOM/report/EVENT",
+		"POST users/USER/report",
 	}
 	long := strings.Repeat("x", 3000)
 	texts := []string{"x", "%00", "!%00:x", "%ff", "%2F..%2F", "..", "$", "!", "#", "@", "!" + long, "$" + long, "%23" + long + ":x", long, "%23:x", "%23a:"}
@@ -153,21 +155,28 @@ func TestNonsense(t *testing.T) {
 		nil, "", "x", "[]", "null", `"x"`, `{"a"`, `{"user_id":{},"room_id":[],"visibility":1,"typing":{},"m.read":{},"limit":"x","filter":1}`,
 		`{"user_id":"\u0000","room_id":"\u0000","visibility":"\u0000","typing":true,"timeout":-9223372036854775808,"m.read":"$\u0000","since":"\u0000"}`,
 		`{"limit":9223372036854775807,"filter":{"room_types":[null,"x"]}}`, strings.Repeat(`{"a":`, 200) + "1" + strings.Repeat("}", 200),
+		`{"new_version":"12","additional_creators":["` + long + `"]}`, `{"reason":"` + long + `","score":9223372036854775807}`,
 		`{"user_id":"@` + long + `:x","room_id":"!` + long + `","filter":{"generic_search_term":"` + long + `"}}`,
 	}
 	queries := []string{
 		"", "?dir=b&limit=-9223372036854775808&from=s&to=t", "?dir=f&limit=9223372036854775807&filter=%7B%7D", "?at=s~&membership=%00",
 		"?dir=b&from=" + long, "?dir=b&filter=" + long, "?format=%ff", "?limit=x&since=" + long, "?since=bjF-&server=%00", "?ts=99999999999999999999&dir=f",
+		"?user_id=%00&from=%ff", "?max_depth=99999999999999999999&limit=1", "?suggested_only=%00&from=" + long,
 	}
 	for _, path := range paths {
 		method, path, _ := strings.Cut(path, " ")
 		fill := func(id, text string) string {
 			good := strings.NewReplacer("ROOM", url.PathEscape(room), "EVENT", ev, "USER", alice.UserID, "ALIAS", "%23a:"+apptest.Name, "TEXT", "x")
 			bad := strings.NewReplacer("ROOM", id, "EVENT", id, "USER", id, "ALIAS", id, "TEXT", text)
-			if id == "" {
-				return v3 + "/" + good.Replace(path)
+			base := v3 + "/"
+			path, newer := strings.CutPrefix(path, "v1:")
+			if newer {
+				base = v1 + "/"
 			}
-			return v3 + "/" + bad.Replace(path)
+			if id == "" {
+				return base + good.Replace(path)
+			}
+			return base + bad.Replace(path)
 		}
 		for _, id := range texts {
 			target := strings.ReplaceAll(fill(id, id), "#", "%23")

@@ -64,6 +64,7 @@ func (m *Module) Routes() []api.Route {
 	routes := m.memberRoutes()
 	routes = append(routes, m.eventRoutes()...)
 	routes = append(routes, m.delayedRoutes()...)
+	routes = append(routes, m.discoveryRoutes()...)
 	return append(routes, m.directoryRoutes()...)
 }
 
@@ -108,6 +109,33 @@ func (m *Module) eventRoutes() []api.Route {
 		{Method: post, Path: inRoom + "/receipt/{receiptType}/{eventId}", Op: "postReceipt", Auth: api.AuthUser, Rate: api.RateWrite, Guest: true, Handle: m.receipt},
 		{Method: post, Path: inRoom + "/read_markers", Op: "setReadMarker", Auth: api.AuthUser, Rate: api.RateWrite, Guest: true, Handle: m.readMarkers},
 		{Method: put, Path: inRoom + "/typing/{userId}", Op: "setTyping", Auth: api.AuthUser, Rate: api.RateWrite, Guest: true, Handle: m.typing},
+	}
+}
+
+// discoveryRoutes lead to rooms that the caller may not be in yet, or to those who
+// see to it that nobody needs to be.
+func (m *Module) discoveryRoutes() []api.Route {
+	const v1, unstable = "/_matrix/client/v1", "/_matrix/client/unstable"
+	return []api.Route{
+		{
+			Method: get, Path: v1 + "/room_summary/{roomIdOrAlias}", Op: "getRoomSummary", Also: []string{
+				unstable + "/im.nheko.summary/summary/{roomIdOrAlias}", unstable + "/im.nheko.summary/rooms/{roomIdOrAlias}/summary",
+			},
+			Auth: api.AuthOptional, Rate: api.RateRead, Guest: true, Handle: m.summary,
+		},
+		{
+			Method: get, Path: v1 + "/rooms/{roomId}/hierarchy", Op: "getSpaceHierarchy",
+			Also: []string{unstable + "/org.matrix.msc2946/rooms/{roomId}/hierarchy"},
+			Auth: api.AuthUser, Rate: api.RateRead, Handle: m.hierarchy,
+		},
+		{
+			Method: get, Path: v1 + "/mutual_rooms", Op: "getMutualRooms",
+			Also: []string{unstable + "/uk.half-shot.msc2666/user/mutual_rooms"},
+			Auth: api.AuthUser, Rate: api.RateRead, Handle: m.mutualRooms,
+		},
+		{Method: post, Path: inRoom + "/report", Op: "reportRoom", Auth: api.AuthUser, Rate: api.RateSend, Handle: m.reportRoom},
+		{Method: post, Path: inRoom + "/report/{eventId}", Op: "reportEvent", Auth: api.AuthUser, Rate: api.RateSend, Handle: m.reportEvent},
+		{Method: post, Path: v3 + "/users/{userId}/report", Op: "reportUser", Auth: api.AuthUser, Rate: api.RateSend, Handle: m.reportUser},
 	}
 }
 
