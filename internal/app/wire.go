@@ -141,7 +141,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 	})
 	inRooms := rooms.New(rooms.Deps{
 		Server: s.cfg.Server.Name, Router: s.node, Rooms: s.rooms(), Accounts: s.accounts(),
-		Typer: s.hub, Delayed: s.newDelayed(), RuleOptions: pushRules(), Clock: s.clock(), Log: s.log,
+		Typer: s.hub, DefaultVersion: s.cfg.Rooms.DefaultVersion, Delayed: s.newDelayed(), RuleOptions: pushRules(), Clock: s.clock(), Log: s.log,
 	})
 	if err := s.delayed.Start(inRooms); err != nil {
 		return nil, err
@@ -156,7 +156,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 	})
 	about, err := discovery.New(discovery.Deps{
 		Server: s.cfg.Server.Name, Version: obs.ReadBuild().Version, BaseURL: s.URL(),
-		Registration: s.cfg.Registration.Mode, TestMode: s.cfg.Server.TestMode,
+		Registration: s.cfg.Registration.Mode, TestMode: s.cfg.Server.TestMode, DefaultRoomVersion: s.cfg.Rooms.DefaultVersion,
 		MaxEventDelay: s.delayed.MaxDelay(), MaxDelayed: s.cfg.Limits.MaxDelayedEvents, Livekit: s.cfg.RTC.LivekitURLs,
 	})
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/event"
 )
 
 // Config is everything an operator can set. A nested struct is a section.
@@ -27,6 +29,7 @@ import (
 type Config struct {
 	Server       Server       `toml:"server" help:"The process: addresses, data, its part in a deployment."`
 	Registration Registration `toml:"registration" help:"Who may create an account, and how."`
+	Rooms        Rooms        `toml:"rooms" help:"What rooms are like, if who creates them says nothing else."`
 	Limits       Limits       `toml:"limits" help:"What one caller may take. Beyond a rate limit the answer is 429 with the time to wait."`
 	RTC          RTC          `toml:"rtc" help:"Calls of many people, which need a media server beside this one."`
 	Log          Log          `toml:"log" help:"What the process writes to its standard error."`
@@ -101,6 +104,11 @@ const (
 	// RegistrationClosed refuses everyone without the shared secret.
 	RegistrationClosed RegistrationMode = "closed"
 )
+
+// Rooms is what rooms are like, if who creates them says nothing else.
+type Rooms struct {
+	DefaultVersion string `toml:"default_version" enum:"12,11,10,9,8,7,6,5,4,3,2,1" arg:"N" help:"The version of rooms whose creator names none, 1 to 12. Before 12, creators stand in the power levels, which old tools expect."`
+}
 
 // Limits is what one caller may take. It has one field of type Rate for each
 // rate class of the API, named as the class.
@@ -231,6 +239,7 @@ func Default() Config {
 			ShutdownGraceMS: 10_000,
 		},
 		Registration: Registration{Mode: RegistrationToken},
+		Rooms:        Rooms{DefaultVersion: event.DefaultVersion},
 		Limits: Limits{
 			MaxRequestBytes:  1 << 20,
 			MaxEventDelayMS:  24 * 60 * 60 * 1000,

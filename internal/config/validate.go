@@ -50,6 +50,7 @@ func (c *Config) problems() []Problem {
 	var k checker
 	c.Server.check(&k)
 	c.Registration.check(&k)
+	k.oneOf("rooms.default_version", c.Rooms.DefaultVersion)
 	c.Limits.check(&k)
 	for _, u := range c.RTC.LivekitURLs {
 		if err := checkBaseURL(u); err != nil {

@@ -68,7 +68,7 @@ func redactionCases() []redactionCase {
 
 func TestRedactedContent(t *testing.T) {
 	for _, tc := range redactionCases() {
-		for _, id := range Supported() {
+		for _, id := range []string{"10", "11", "12"} {
 			t.Run(tc.name+" in "+id, func(t *testing.T) {
 				want := tc.v11
 				if id == "10" {
@@ -107,7 +107,7 @@ func TestLookup(t *testing.T) {
 			t.Errorf("Lookup(%s) = %v, %v", id, v, ok)
 		}
 	}
-	for _, id := range []string{"", "1", "9", "13", "12 ", "org.example"} {
+	for _, id := range []string{"", "0", "01", "13", "12 ", "org.example"} {
 		if _, ok := Lookup(id); ok {
 			t.Errorf("version %q is known", id)
 		}

@@ -96,6 +96,29 @@ func TestRedactionKeepsTheID(t *testing.T) {
 	}
 }
 
+// What redaction keeps where versions differ. spec: rooms/v1, v6, v8, v9, v11.
+func TestRedactionByVersion(t *testing.T) {
+	const all = `{"aliases":["#a:b"],"allow":[],"ban":50,"invite":50,"join_authorised_via_users_server":"@a:b","join_rule":"x","membership":"join","third_party_invite":{"signed":{},"x":1}}`
+	for _, tc := range []struct{ versions, eventType, want string }{
+		{"1 2 3 4 5", "m.room.aliases", `{"aliases":["#a:b"]}`},
+		{"6 7 8 9 10 11 12", "m.room.aliases", `{}`},
+		{"1 2 3 4 5 6 7", TypeJoinRules, `{"join_rule":"x"}`},
+		{"8 9 10 11 12", TypeJoinRules, `{"allow":[],"join_rule":"x"}`},
+		{"1 2 3 4 5 6 7 8", TypeMember, `{"membership":"join"}`},
+		{"9 10", TypeMember, `{"join_authorised_via_users_server":"@a:b","membership":"join"}`},
+		{"11 12", TypeMember, `{"join_authorised_via_users_server":"@a:b","membership":"join","third_party_invite":{"signed":{}}}`},
+		{"1 2 3 4 5 6 7 8 9 10", TypePowerLevels, `{"ban":50}`},
+		{"11 12", TypePowerLevels, `{"ban":50,"invite":50}`},
+	} {
+		for _, id := range strings.Fields(tc.versions) {
+			r := Redact(version(t, id), &Event{Type: tc.eventType, Content: []byte(all)})
+			if string(r.Content) != tc.want {
+				t.Errorf("version %s: %s keeps %s, want %s", id, tc.eventType, r.Content, tc.want)
+			}
+		}
+	}
+}
+
 func TestVerifyFindsAlteration(t *testing.T) {
 	v := Default()
 	key := "@bob:example.org"

@@ -1,7 +1,8 @@
 package event
 
 // Redact returns what is left of an event when it is redacted: another event
-// with the same ID and hashes. spec: rooms/v10 and rooms/v11 §Redactions.
+// with the same ID and hashes. spec: rooms/v1 to
+// rooms/v11 §Redactions.
 func Redact(v Version, e *Event) *Event {
 	r := &Event{
 		ID: e.ID, RoomID: e.RoomID, Type: e.Type, StateKey: e.StateKey, Sender: e.Sender,
@@ -14,6 +15,9 @@ func Redact(v Version, e *Event) *Event {
 	}
 	return r
 }
+
+// typeAliases is a type that only the redaction algorithm of old versions knows.
+const typeAliases = "m.room.aliases"
 
 // keep says what redaction does with a member of an event's content.
 type keep uint8
@@ -33,11 +37,11 @@ func kept(v Version, eventType, name string) keep {
 		if name == "third_party_invite" && v.UpdatedRedaction {
 			return keepSigned
 		}
-		yes = name == "membership" || name == "join_authorised_via_users_server"
+		yes = name == "membership" || name == "join_authorised_via_users_server" && v.KeepsAuthoriser
 	case TypeCreate:
 		yes = v.UpdatedRedaction || name == "creator"
 	case TypeJoinRules:
-		yes = name == "join_rule" || name == "allow"
+		yes = name == "join_rule" || name == "allow" && v.Restricted
 	case TypePowerLevels:
 		switch name {
 		case "ban", "events", "events_default", "kick", "redact", "state_default", "users", "users_default":
@@ -49,6 +53,8 @@ func kept(v Version, eventType, name string) keep {
 		yes = name == "history_visibility"
 	case TypeRedaction:
 		yes = v.UpdatedRedaction && name == "redacts"
+	case typeAliases:
+		yes = v.KeepsAliases && name == "aliases"
 	}
 	if yes {
 		return keepAll
@@ -60,7 +66,7 @@ func kept(v Version, eventType, name string) keep {
 func appendRedacted(dst []byte, v Version, eventType string, content []byte) []byte {
 	dst = append(dst, '{')
 	switch eventType {
-	case TypeMember, TypeCreate, TypeJoinRules, TypePowerLevels, TypeHistoryVisibility, TypeRedaction:
+	case TypeMember, TypeCreate, TypeJoinRules, TypePowerLevels, TypeHistoryVisibility, TypeRedaction, typeAliases:
 	default: // nothing is kept: do not even read it
 		return append(dst, '}')
 	}

@@ -1,15 +1,33 @@
 package event
 
-// DefaultVersion is the version of rooms whose creator names none.
+import "slices"
+
+// DefaultVersion is the version of rooms whose creator names none, unless the
+// deployment has another.
 const DefaultVersion = "12"
 
 // Version is a room version as the list of what distinguishes it from the
-// others that are supported. The zero Version is no version. spec: rooms.
+// others. The zero Version is no version. Older ones are there for tools and
+// suites that ask for them; each rule of theirs that a client can see is kept,
+// but for these, which were dropped for good reasons: power levels are integers
+// in all versions, m.room.aliases takes the level of any state, and event IDs
+// have the form of version 4. spec: rooms.
 type Version struct {
 	// ID is what m.room.create holds as room_version.
 	ID string
+	// KeepsAliases: redaction keeps the aliases of m.room.aliases (up to 5).
+	KeepsAliases bool
+	// Knocking: there are knocks, and the join rule for them (7).
+	Knocking bool
+	// Restricted: there is the join rule restricted, whose allow is kept by
+	// redaction (8).
+	Restricted bool
+	// KeepsAuthoriser: redaction keeps who vouched for a restricted join (9).
+	KeepsAuthoriser bool
+	// KnockRestricted: there is the join rule knock_restricted (10).
+	KnockRestricted bool
 	// CreatorInContent: the create event names the creator in its content
-	// (version 10); later its sender is the creator.
+	// (up to 10); later its sender is the creator.
 	CreatorInContent bool
 	// RedactsInContent: m.room.redaction has redacts in its content (11), not at
 	// the top level.
@@ -26,18 +44,23 @@ type Version struct {
 
 // Lookup returns a supported room version.
 func Lookup(id string) (Version, bool) {
-	switch id {
-	case "10":
-		return Version{ID: "10", CreatorInContent: true}, true
-	case "11":
-		return Version{ID: "11", RedactsInContent: true, UpdatedRedaction: true}, true
-	case "12":
-		return Version{
-			ID: "12", RedactsInContent: true, UpdatedRedaction: true,
-			RoomIDFromCreate: true, CreatorPower: true,
-		}, true
+	n := slices.Index(Supported(), id) + 1
+	if n == 0 {
+		return Version{}, false
 	}
-	return Version{}, false
+	return Version{
+		ID:               id,
+		KeepsAliases:     n <= 5,
+		Knocking:         n >= 7,
+		Restricted:       n >= 8,
+		KeepsAuthoriser:  n >= 9,
+		KnockRestricted:  n >= 10,
+		CreatorInContent: n <= 10,
+		RedactsInContent: n >= 11,
+		UpdatedRedaction: n >= 11,
+		RoomIDFromCreate: n >= 12,
+		CreatorPower:     n >= 12,
+	}, true
 }
 
 // Default returns the version DefaultVersion.
@@ -48,4 +71,6 @@ func Default() Version {
 
 // Supported lists the IDs of all versions, oldest first. All are stable.
 // spec: client-server §m.room_versions capability.
-func Supported() []string { return []string{"10", "11", "12"} }
+func Supported() []string {
+	return []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"}
+}

@@ -38,7 +38,7 @@ func (w *world) checkGone(room ids.RoomID, text string) {
 }
 
 func TestRedactionTakesContentAway(t *testing.T) {
-	for _, version := range []string{"10", "11", "12"} {
+	for _, version := range event.Supported() {
 		t.Run(version, func(t *testing.T) {
 			w, room := clean(t, version)
 			m := w.mustSend(room, w.message(alice, "secret message"))

@@ -18,7 +18,7 @@ import (
 )
 
 func TestLifeOfARoom(t *testing.T) {
-	for _, version := range []string{"10", "11", "12"} {
+	for _, version := range event.Supported() {
 		t.Run(version, func(t *testing.T) {
 			w, room := clean(t, version)
 			w.member(room, alice, bob, event.Invite)

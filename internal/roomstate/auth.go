@@ -16,6 +16,7 @@ import (
 // makes an error for the client of it, with the reason: see Client.
 type Rejection struct {
 	// Version and Rule name the rule in the specification: "12", "5.3.7".
+	// Versions before 10 are numbered as 10 is.
 	Version string
 	Rule    string
 	// Reason is for the user.

@@ -72,7 +72,7 @@ func TestRule1Create(t *testing.T) {
 			edit: func(_ *Head, d *Draft) { d.StateKey = key("x") },
 		},
 	} {
-		for i, id := range event.Supported() {
+		for i, id := range []string{"10", "11", "12"} {
 			t.Run("rule 1, "+tc.name+" in "+id, func(t *testing.T) {
 				v, _ := event.Lookup(id)
 				h := &Head{Version: v}
@@ -224,7 +224,11 @@ func TestAuthEventsSelection(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			inEachVersion(t, func(t *testing.T, v event.Version) {
 				w := newWorld(t, v.ID)
-				w.set(t, "@alice:h", rules, "", `{"join_rule":"restricted"}`)
+				rule := "restricted"
+				if !v.Restricted {
+					rule = "public"
+				}
+				w.set(t, "@alice:h", rules, "", `{"join_rule":"`+rule+`"}`)
 				w.set(t, "@alice:h", event.TypeThirdPartyInvite, "tok", `{}`)
 				d := Draft{Type: tc.eventType, StateKey: tc.key, Sender: ids.UserID(tc.sender), Content: canonical(t, tc.content)}
 				ev, err := Build(w.head(), d, w)

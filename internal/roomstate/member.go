@@ -34,7 +34,9 @@ func (f *facts) memberRule(ev *event.Event) error {
 	case event.Ban:
 		return f.banRule(ev)
 	case event.Knock:
-		return f.knockRule(ev)
+		if f.version.Knocking {
+			return f.knockRule(ev)
+		}
 	}
 	return f.reject("4.8", "Unknown membership") // 4.8
 }
@@ -55,7 +57,7 @@ func (f *facts) joinRule(ev *event.Event) error {
 		return f.reject("4.3.3", "You are banned from this room")
 	}
 	known := current == event.Invite || current == event.Join
-	switch rule := f.rule(); rule {
+	switch f.rule() {
 	case event.JoinRuleInvite, event.JoinRuleKnock: // 4.3.4
 		if known {
 			return nil
@@ -81,11 +83,30 @@ func (f *facts) isMaker(user ids.UserID) bool {
 	return user == f.create.Sender
 }
 
+// rule is the join rule in force: one that the version does not have is not
+// known and lets nobody in.
 func (f *facts) rule() event.JoinRule {
 	if f.joinRules == nil {
 		return event.JoinRuleInvite
 	}
-	return f.joinRules.JoinRules().Rule
+	return knownRule(f.version, f.joinRules.JoinRules().Rule)
+}
+
+// knownRule is a join rule, or "" if the version does not have it.
+func knownRule(v event.Version, rule event.JoinRule) event.JoinRule {
+	known := true
+	switch rule {
+	case event.JoinRuleKnock:
+		known = v.Knocking
+	case event.JoinRuleRestricted:
+		known = v.Restricted
+	case event.JoinRuleKnockRestricted:
+		known = v.KnockRestricted
+	}
+	if !known {
+		return ""
+	}
+	return rule
 }
 
 // vouched is 4.3.5.2: whether a member who may invite stands for the join.

@@ -32,6 +32,8 @@ type Deps struct {
 	BaseURL      string
 	Registration config.RegistrationMode
 	TestMode     bool
+	// DefaultRoomVersion is the version of rooms whose creator names none.
+	DefaultRoomVersion string
 	// MaxEventDelay is the longest delay of an event, 0 if there are none, and
 	// MaxDelayed how many of a user may wait.
 	MaxEventDelay time.Duration
@@ -173,7 +175,7 @@ func capabilities(d *Deps) map[string]any {
 		available[v] = "stable"
 	}
 	all := map[string]any{
-		"m.room_versions":   map[string]any{"default": event.DefaultVersion, "available": available},
+		"m.room_versions":   map[string]any{"default": d.DefaultRoomVersion, "available": available},
 		"m.change_password": enabled{true},
 		"m.profile_fields":  enabled{true},
 		"m.set_displayname": enabled{true},

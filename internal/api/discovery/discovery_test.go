@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -116,9 +117,13 @@ func TestVersions(t *testing.T) {
 }
 
 func TestCapabilities(t *testing.T) {
-	c := must(t, discovery.Deps{}, "/_matrix/client/v3/capabilities")["capabilities"].(object)
+	c := must(t, discovery.Deps{DefaultRoomVersion: "11"}, "/_matrix/client/v3/capabilities")["capabilities"].(object)
+	versions := object{}
+	for v := range 12 {
+		versions[strconv.Itoa(v+1)] = "stable"
+	}
 	want := object{
-		"m.room_versions":   object{"default": "12", "available": object{"10": "stable", "11": "stable", "12": "stable"}},
+		"m.room_versions":   object{"default": "11", "available": versions},
 		"m.change_password": object{"enabled": true},
 		"m.profile_fields":  object{"enabled": true},
 		"m.set_displayname": object{"enabled": true},

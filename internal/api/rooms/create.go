@@ -106,7 +106,7 @@ func (m *Module) plan(r *api.Request, req *createRequest) (*plan, error) {
 	default:
 		return nil, merr.InvalidParamErr("Unknown visibility")
 	}
-	version := event.DefaultVersion
+	version := m.DefaultVersion
 	if req.RoomVersion != nil {
 		version = *req.RoomVersion
 	}

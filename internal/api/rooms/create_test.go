@@ -127,7 +127,7 @@ func TestCreateRoomErrors(t *testing.T) {
 		status int
 		code   string
 	}{
-		"version unknown":        {object{"room_version": "9"}, 400, "M_UNSUPPORTED_ROOM_VERSION"},
+		"version unknown":        {object{"room_version": "13"}, 400, "M_UNSUPPORTED_ROOM_VERSION"},
 		"version a number":       {object{"room_version": 11}, 400, "M_BAD_JSON"},
 		"alias taken":            {object{"room_alias_name": "taken"}, 400, "M_ROOM_IN_USE"},
 		"alias with server":      {object{"room_alias_name": "a:" + apptest.Name}, 400, "M_INVALID_PARAM"},

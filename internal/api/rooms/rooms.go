@@ -39,6 +39,8 @@ type Deps struct {
 	Accounts *account.Reader
 	Typer    Typer
 	Delayed  *delayed.Service
+	// DefaultVersion is the version of rooms whose creator names none.
+	DefaultVersion string
 	// RuleOptions choose the predefined push rules.
 	RuleOptions pushrules.Options
 	Clock       clock.Clock

@@ -177,12 +177,19 @@ func checkField(key string, value jsontext.Value) (jsontext.Value, error) {
 		return nil, merr.InvalidParamErr("A display name may have %d characters", maxDisplayName)
 	case strings.ContainsFunc(text, unicode.IsControl):
 		return nil, merr.InvalidParamErr("%s has control characters", key)
-	case key == account.FieldAvatarURL && !isMXC(text):
+	case key == account.FieldAvatarURL && !isAvatar(text):
 		return nil, merr.InvalidParamErr("avatar_url is not an mxc:// URI of at most %d bytes", maxAvatarURL)
 	case key == fieldTimeZone && len(text) > maxTimeZone:
 		return nil, merr.InvalidParamErr("m.tz may have %d bytes", maxTimeZone)
 	}
 	return compact(value)
+}
+
+// isAvatar reports whether s may stand as an avatar: media of this server, or a
+// word that leads nowhere, as some clients set one. What has another scheme or an
+// authority could make all who see it fetch something elsewhere.
+func isAvatar(s string) bool {
+	return isMXC(s) || len(s) <= maxAvatarURL && !strings.ContainsAny(s, ":/\\")
 }
 
 // isMXC reports whether s names media. spec: client-server §Matrix Content
