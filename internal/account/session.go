@@ -27,7 +27,7 @@ const MaxDevices = 500
 type Session struct {
 	Device      ids.DeviceID
 	DisplayName string
-	// Access and Refresh are the hashes of the tokens; Refresh is "" for none.
+	// Access and Refresh are the hashes of the tokens, "" for none.
 	Access, Refresh string
 	// AccessExpiresTS and RefreshExpiresTS are in ms since 1970, 0 for never.
 	AccessExpiresTS, RefreshExpiresTS int64
@@ -115,6 +115,9 @@ func (d *Device) deleteTokens(tx *partition.Tx, p Place) {
 
 // issue writes the session's tokens. They end those in replaces when used.
 func (s *Session) issue(tx *partition.Tx, p Place, replaces []string) []string {
+	if s.Access == "" {
+		return nil // a device of an application service, which has a token of its own
+	}
 	issued := []string{s.Access}
 	access := &Token{Device: s.Device, ExpiresTS: s.AccessExpiresTS, Replaces: replaces, Pair: s.Refresh}
 	if s.Refresh != "" {

@@ -30,6 +30,9 @@ type Auth uint8
 const (
 	// AuthNone: anyone; a token is not looked at.
 	AuthNone Auth = iota + 1
+	// AuthService: as AuthNone, but the token of an application service is known:
+	// Caller.AppService is set, and no user. For what makes accounts and sessions.
+	AuthService
 	// AuthOptional: anyone; a token that is sent must be valid.
 	AuthOptional
 	// AuthUser: a valid access token of a user.
@@ -184,6 +187,9 @@ type Caller struct {
 }
 
 type param struct{ name, value string }
+
+// HasToken reports whether the client sent an access token, whatever it is worth.
+func (r *Request) HasToken() bool { return r.token != "" }
 
 // Param returns a path parameter, decoded exactly once. "" if the route has none
 // of that name.

@@ -53,7 +53,8 @@ type inProcess struct{ sent []byte }
 
 var _ transport = inProcess{}
 
-func (inProcess) identify(*Request) error { return nil }
+func (inProcess) identify(*Request) error  { return nil }
+func (inProcess) identifyService(*Request) {}
 
 func (t inProcess) body(limit int64) ([]byte, error) {
 	if int64(len(t.sent)) > limit {

@@ -68,13 +68,16 @@ type RateLimiter interface {
 
 var _ RateLimiter = (*ratelimit.Limiter)(nil)
 
-// Options are what a Dispatcher stands on. All but TrustedProxies are needed.
+// Options are what a Dispatcher stands on. All but Service and TrustedProxies are needed.
 type Options struct {
 	Auth    Authenticator
 	Limiter RateLimiter
 	Clock   clock.Clock
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
+	// Service returns the ID of the application service whose token it is, "" if it
+	// is nobody's. nil if there are no application services.
+	Service func(token string) string
 	// TrustedProxies may set X-Forwarded-For and X-Request-Id.
 	TrustedProxies []netip.Prefix
 }
@@ -99,6 +102,7 @@ type Dispatcher struct {
 	limiter RateLimiter
 	clock   clock.Clock
 	log     *slog.Logger
+	service func(token string) string
 	proxies []netip.Prefix
 
 	router   router
@@ -123,8 +127,8 @@ func New(routes []Route, o Options) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		auth: o.Auth, limiter: o.Limiter, clock: o.Clock, log: o.Log,
-		proxies: slices.Clone(o.TrustedProxies),
-		ids:     newRequestIDs(),
+		service: o.Service, proxies: slices.Clone(o.TrustedProxies),
+		ids: newRequestIDs(),
 	}
 	d.inFlight = newInFlight(defaultCaps(), d.ids.jitter)
 	d.polls = newPolls()
@@ -204,6 +208,8 @@ func (rt *Route) templates(old bool) []string {
 type transport interface {
 	// identify sets r.Caller.
 	identify(r *Request) error
+	// identifyService sets r.Caller if the token is an application service's.
+	identifyService(r *Request)
 	// body reads the whole body, of at most limit bytes.
 	body(limit int64) ([]byte, error)
 	// stream runs a Stream route. It is called only if streams is true.
@@ -330,9 +336,12 @@ func (ep *endpoint) timeout() time.Duration {
 // authorize finds the caller and checks that they may call the route.
 func (d *Dispatcher) authorize(r *Request, t transport) error {
 	rt := r.Route
-	if rt.Auth == AuthNone {
+	if rt.Auth == AuthNone || rt.Auth == AuthService {
 		// Whoever it is has to look like a stranger, on every transport.
 		r.Caller = Caller{}
+		if rt.Auth == AuthService {
+			t.identifyService(r)
+		}
 		return nil
 	}
 	if err := t.identify(r); err != nil {

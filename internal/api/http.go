@@ -154,9 +154,14 @@ func (t *overHTTP) identify(r *Request) error {
 	if r.token == "" {
 		return nil
 	}
+	device := r.Query.Get("device_id")
+	if device == "" {
+		// The name of the same before it was in the specification.
+		device = r.Query.Get("org.matrix.msc3202.device_id")
+	}
 	caller, err := r.d.auth.Authenticate(r.Context, Credentials{
 		Token: r.token,
-		ActAs: ids.UserID(r.Query.Get("user_id")), ActAsDevice: ids.DeviceID(r.Query.Get("device_id")),
+		ActAs: ids.UserID(r.Query.Get("user_id")), ActAsDevice: ids.DeviceID(device),
 		Addr: r.Addr, UserAgent: r.UserAgent, Locked: r.Route.allowsLocked(),
 	})
 	if err != nil {
@@ -167,6 +172,16 @@ func (t *overHTTP) identify(r *Request) error {
 	}
 	r.Caller = caller
 	return nil
+}
+
+func (t *overHTTP) identifyService(r *Request) {
+	if r.token == "" || r.d.service == nil {
+		return
+	}
+	if id := r.d.service(r.token); id != "" {
+		// Accounts are made by the hundred when a bridge joins a room elsewhere.
+		r.Caller = Caller{AppService: id, Unlimited: true}
+	}
 }
 
 // body reads the body. The server's ReadTimeout bounds how long that may take.

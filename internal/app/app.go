@@ -49,6 +49,7 @@ type Server struct {
 	api      *api.Dispatcher
 	table    []api.Route
 	gateway  *gateway.Gateway
+	services services
 
 	http      *http.Server
 	listeners []net.Listener
@@ -67,11 +68,17 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, e
 			err = fmt.Errorf("start: %w", errors.Join(err, s.Close()))
 		}
 	}()
+	if err = s.loadServices(); err != nil {
+		return s, err
+	}
 	if s.store, err = openStore(ctx, cfg, s.registry, log); err != nil {
 		return s, err
 	}
 	s.bus = membus.New()
 	if err = s.openCore(ctx); err != nil {
+		return s, err
+	}
+	if err = s.makeSenders(ctx); err != nil {
 		return s, err
 	}
 	for _, addr := range cfg.Server.Listen {
@@ -169,6 +176,7 @@ func (s *Server) Close() error {
 	if s.delayed != nil {
 		s.delayed.Close()
 	}
+	s.services.close()
 	if s.tokens != nil {
 		s.tokens.Close()
 	}

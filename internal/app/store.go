@@ -21,7 +21,6 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/room"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/internal/storage/pebblestore"
-	"github.com/hubbub-chat/hubbub/internal/tables"
 )
 
 // The settings of a deployment that are kept in its store.
@@ -115,12 +114,8 @@ func (s *Server) firstAdminToken(ctx context.Context) (string, error) {
 		return "", nil
 	}
 	for p := range s.store.partitions {
-		rows, err := s.store.Scan(ctx, storage.Range{Partition: ids.Partition(p), Table: tables.Users, Limit: 1})
-		if err != nil {
-			return "", fmt.Errorf("look for accounts: %w", err)
-		}
-		if len(rows) > 0 {
-			return "", nil
+		if found, err := s.hasPeople(ctx, ids.Partition(p)); found || err != nil {
+			return "", err
 		}
 	}
 	token, err := s.store.InitMeta(ctx, metaFirstAdmin, []byte(auth.NewToken(auth.Registration, "")))

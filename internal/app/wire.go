@@ -15,6 +15,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/api/session"
 	"github.com/hubbub-chat/hubbub/internal/api/syncing"
 	"github.com/hubbub-chat/hubbub/internal/api/userdata"
+	"github.com/hubbub-chat/hubbub/internal/appservice"
 	"github.com/hubbub-chat/hubbub/internal/auth"
 	"github.com/hubbub-chat/hubbub/internal/cluster"
 	"github.com/hubbub-chat/hubbub/internal/config"
@@ -93,7 +94,8 @@ func (s *Server) openEdge() error {
 	routes = append(routes, s.gateway.Routes()...)
 	s.table = routes
 	d, err := api.New(routes, api.Options{
-		Auth: s.tokens, Limiter: limiter, Clock: s.clock(), Log: s.log, Metrics: s.registry,
+		Auth:    session.NewServiceAuthenticator(s.tokens, s.services.registry, s.accounts()),
+		Service: s.service, Limiter: limiter, Clock: s.clock(), Log: s.log, Metrics: s.registry,
 		TrustedProxies: s.cfg.Server.TrustedProxies,
 	})
 	if err != nil {
@@ -130,7 +132,8 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 	}
 	sessions := session.New(session.Deps{
 		Server: s.cfg.Server.Name, Mode: s.cfg.Registration.Mode, Router: s.node, Accounts: s.accounts(),
-		Hasher: auth.NewHasher(params), Policy: auth.NewPolicy(s.cfg.Registration.AllowWeakPasswords),
+		Services: s.services.registry,
+		Hasher:   auth.NewHasher(params), Policy: auth.NewPolicy(s.cfg.Registration.AllowWeakPasswords),
 		Secrets: s.store.secrets, Shared: shared, Limiter: limiter, Clock: s.clock(), Log: s.log, Tokens: s.tokens,
 		Revoked: func(user ids.UserID, devices []ids.DeviceID) {
 			for _, d := range devices {
@@ -141,6 +144,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 	})
 	inRooms := rooms.New(rooms.Deps{
 		Server: s.cfg.Server.Name, Router: s.node, Rooms: s.rooms(), Accounts: s.accounts(),
+		Services: s.services.registry, Asker: s.services.client, Networks: appservice.NewDirectory(s.store, s.store.partitions),
 		Typer: s.hub, DefaultVersion: s.cfg.Rooms.DefaultVersion, Delayed: s.newDelayed(), RuleOptions: pushRules(), Clock: s.clock(), Log: s.log,
 	})
 	if err := s.delayed.Start(inRooms); err != nil {
@@ -148,6 +152,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 	}
 	ofUsers := userdata.New(userdata.Deps{
 		Server: s.cfg.Server.Name, Partitions: s.store.partitions, Router: s.node, Accounts: s.accounts(),
+		Asker: s.services.client,
 		State: s.rooms(), Rooms: inRooms, Rules: pushrules.NewDefaults(pushRules()), RuleOptions: pushRules(),
 	})
 	encryption := e2ee.New(e2ee.Deps{
@@ -170,6 +175,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 	all = append(all, ofUsers.Routes()...)
 	all = append(all, encryption.Routes()...)
 	all = append(all, about.Routes()...)
+	all = append(all, s.serviceRoutes()...)
 	return all, nil
 }
 

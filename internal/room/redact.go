@@ -19,9 +19,10 @@ import (
 type Redact struct {
 	Room   ids.RoomID
 	Target ids.EventID
-	// Draft is the redaction event; its time is set here.
-	Draft roomstate.Draft
-	Txn   Txn
+	// Draft is the redaction event; its time is set here unless it is Timestamped.
+	Draft       roomstate.Draft
+	Timestamped bool
+	Txn         Txn
 
 	// seen is what Prepare found, which never changes: where events stand. What
 	// they hold is read from pins, since other redactions may change it meanwhile.
@@ -106,7 +107,9 @@ func (c *Redact) Apply(tx *partition.Tx) (any, error) {
 		return nil, merr.ForbiddenErr("You may not redact this event")
 	}
 	d := c.Draft
-	d.OriginServerTS = tx.Now
+	if !c.Timestamped {
+		d.OriginServerTS = tx.Now
+	}
 	by, err := appendEvent(v, d, c.Txn)
 	if err != nil {
 		return nil, err

@@ -132,6 +132,16 @@ const (
 	RegTokenList storage.Table = 115
 )
 
+// Tables of an application service; the entity is its ID.
+const (
+	// NetworkRoom lists the rooms of the service's directories: sort is network,
+	// NUL, room ID.
+	NetworkRoom storage.Table = 108
+	// Outgoing is one row of each partition: the transaction that the service was
+	// last sent of what happened there.
+	Outgoing storage.Table = 109
+)
+
 // SeqSort encodes a Seq so that its order is the order of the sort keys.
 func SeqSort(s ids.Seq) string {
 	var b [8]byte

@@ -212,8 +212,6 @@ func (m *Module) Routes() []api.Route {
 		open("getWellknownSupport", "/.well-known/matrix/support", fixed(m.support)),
 		open("", "/_hubbub/v1/info", fixed(m.info)),
 		own("getCapabilities", v3+"/capabilities", fixed(m.capabilities)),
-		// There are no application services that could bridge to other networks.
-		own("getProtocols", v3+"/thirdparty/protocols", fixed(api.Empty)),
 		// Clients that get no TURN server go on without one; an error they repeat.
 		{
 			Method: http.MethodGet, Path: "/_matrix/client/v1/rtc/transports",

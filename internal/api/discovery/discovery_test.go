@@ -145,7 +145,7 @@ func TestInfo(t *testing.T) {
 }
 
 func TestNothingToTell(t *testing.T) {
-	for _, path := range []string{"/thirdparty/protocols", "/voip/turnServer"} {
+	for _, path := range []string{"/voip/turnServer"} {
 		if got := must(t, discovery.Deps{}, "/_matrix/client/v3"+path); len(got) != 0 {
 			t.Errorf("%s: %v", path, got)
 		}

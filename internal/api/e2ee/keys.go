@@ -28,6 +28,10 @@ func (m *Module) upload(r *api.Request) (any, error) {
 	if err := api.DecodeBody(r, &req); err != nil {
 		return nil, err
 	}
+	if r.Caller.Device == "" {
+		// spec: application-service §Identity assertion, without a device_id.
+		return nil, merr.InvalidParamErr("Keys are those of a device; act as one with device_id")
+	}
 	if d := r.Param("deviceId"); d != "" && d != string(r.Caller.Device) {
 		return nil, merr.InvalidParamErr("Keys are uploaded for the device of the access token")
 	}

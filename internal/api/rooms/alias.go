@@ -35,7 +35,7 @@ func (m *Module) aliasTarget(r *api.Request) (ids.RoomAlias, *room.AliasTarget, 
 	if err != nil {
 		return "", nil, err
 	}
-	t, err := m.Rooms.Alias(r.Context, a)
+	t, err := m.aliased(r.Context, a)
 	if err == nil && t == nil {
 		err = errNoAlias(a)
 	}
@@ -68,6 +68,9 @@ func (m *Module) setAlias(r *api.Request) (any, error) {
 	if a.Server() != m.Server {
 		return nil, merr.InvalidParamErr("The alias is not one of this server")
 	}
+	if err := m.mayName(r.Caller, a); err != nil {
+		return nil, err
+	}
 	var req struct {
 		RoomID *string `json:"room_id"`
 	}
@@ -96,8 +99,12 @@ func (m *Module) deleteAlias(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := m.mayName(r.Caller, a); err != nil {
+		return nil, err
+	}
 	ctx, user := r.Context, r.Caller.User
-	if t.Creator != user && !r.Caller.Admin {
+	// That an application service may do so here follows from mayName.
+	if t.Creator != user && !r.Caller.Admin && r.Caller.AppService == "" {
 		head, err := m.Rooms.Head(ctx, t.Room)
 		if err != nil {
 			return nil, err

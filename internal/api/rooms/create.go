@@ -122,6 +122,9 @@ func (m *Module) plan(r *api.Request, req *createRequest) (*plan, error) {
 		if p.alias, err = m.newAlias(*req.AliasName); err != nil {
 			return nil, err
 		}
+		if err := m.mayName(r.Caller, p.alias); err != nil {
+			return nil, err
+		}
 	}
 	if p.given, err = givenState(req.InitialState, p.creator, p.alias); err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/appservice"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
@@ -50,6 +51,10 @@ type listQuery struct {
 	// for rooms without a type.
 	search string
 	types  map[string]bool
+	// network is the directory asked for, the zero Instance for the server's own;
+	// allNetworks adds those of all networks to that.
+	network     appservice.Instance
+	allNetworks bool
 }
 
 // getPublicRooms: spec client-server §GET /publicRooms.
@@ -70,11 +75,19 @@ func (m *Module) queryPublicRooms(r *api.Request) (any, error) {
 			Search string     `json:"generic_search_term"`
 			Types  *[]*string `json:"room_types"`
 		} `json:"filter"`
+		Network     string `json:"third_party_instance_id"`
+		AllNetworks bool   `json:"include_all_networks"`
 	}
 	if err := api.DecodeBody(r, &req); err != nil {
 		return nil, err
 	}
-	q := listQuery{limit: req.Limit, since: req.Since, search: strings.ToLower(req.Filter.Search)}
+	q := listQuery{limit: req.Limit, since: req.Since, search: strings.ToLower(req.Filter.Search), allNetworks: req.AllNetworks}
+	if req.Network != "" {
+		var ok bool
+		if q.network, ok = appservice.ParseInstance(req.Network); !ok || q.allNetworks {
+			return nil, merr.InvalidParamErr("third_party_instance_id names no network, or stands beside include_all_networks")
+		}
+	}
 	if req.Filter.Types != nil {
 		q.types = make(map[string]bool)
 		for _, t := range *req.Filter.Types {
@@ -106,7 +119,7 @@ func (m *Module) list(r *api.Request, q listQuery) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	heads, err := m.publicHeads(r.Context)
+	heads, err := m.listedHeads(r.Context, &q)
 	if err != nil {
 		return nil, err
 	}
@@ -136,8 +149,45 @@ func (m *Module) list(r *api.Request, q listQuery) (any, error) {
 	return a, nil
 }
 
-// publicHeads returns the heads of all rooms in the directory that have somebody
-// in them, in the order of the directory.
+// listedHeads returns the heads of all rooms in the directory asked for that have
+// somebody in them, in the order of the directory.
+func (m *Module) listedHeads(ctx context.Context, q *listQuery) (all []*room.Head, err error) {
+	if q.network.Service == "" {
+		if all, err = m.publicHeads(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if q.network.Service != "" || q.allNetworks {
+		list, err := m.networkRooms(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		if all, err = m.withHeads(ctx, all, list); err != nil {
+			return nil, err
+		}
+	}
+	order := func(a, b *room.Head) int { return compareListed(a.Joined, a.RoomID, b.Joined, b.RoomID) }
+	slices.SortFunc(all, order)
+	return slices.CompactFunc(all, func(a, b *room.Head) bool { return a.RoomID == b.RoomID }), nil
+}
+
+// withHeads adds the heads of those rooms that have somebody in them.
+func (m *Module) withHeads(ctx context.Context, all []*room.Head, list []ids.RoomID) ([]*room.Head, error) {
+	for chunk := range slices.Chunk(list, headsPage) {
+		heads, err := m.Rooms.Heads(ctx, chunk...)
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range heads {
+			if h != nil && h.Joined > 0 {
+				all = append(all, h)
+			}
+		}
+	}
+	return all, nil
+}
+
+// publicHeads returns the heads of the rooms in the server's own directory, in no order.
 func (m *Module) publicHeads(ctx context.Context) ([]*room.Head, error) {
 	var all []*room.Head
 	for p := range m.Rooms.Count() {
@@ -151,20 +201,11 @@ func (m *Module) publicHeads(ctx context.Context) ([]*room.Head, error) {
 				break
 			}
 			last = page[len(page)-1]
-			for chunk := range slices.Chunk(page, headsPage) {
-				heads, err := m.Rooms.Heads(ctx, chunk...)
-				if err != nil {
-					return nil, err
-				}
-				for _, h := range heads {
-					if h != nil && h.Joined > 0 {
-						all = append(all, h)
-					}
-				}
+			if all, err = m.withHeads(ctx, all, page); err != nil {
+				return nil, err
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b *room.Head) int { return compareListed(a.Joined, a.RoomID, b.Joined, b.RoomID) })
 	return all, nil
 }
 

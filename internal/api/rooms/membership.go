@@ -111,7 +111,7 @@ func (m *Module) checkGuest(ctx context.Context, id ids.RoomID) error {
 // that are there if replace. 404 M_NOT_FOUND if there is no such user, since
 // nobody could ever accept: there is no other server where they might be.
 func (m *Module) withProfile(ctx context.Context, content []byte, user ids.UserID, replace bool) ([]byte, error) {
-	acc, err := m.Accounts.Account(ctx, user)
+	acc, err := m.account(ctx, user)
 	if err != nil {
 		return nil, err
 	}
@@ -156,15 +156,19 @@ type memberRequest struct {
 
 // changeMembership sends the membership event of one of the endpoints.
 func (m *Module) changeMembership(r *api.Request, cmd *room.Send, target ids.UserID, content []byte) error {
+	ts, given, err := timestamp(r)
+	if err != nil {
+		return err
+	}
 	key := string(target)
-	cmd.Unchanged = true
+	cmd.Unchanged, cmd.Timestamped = true, given
 	cmd.Draft = roomstate.Draft{
-		Type: event.TypeMember, StateKey: &key, Sender: r.Caller.User, Content: content,
+		Type: event.TypeMember, StateKey: &key, Sender: r.Caller.User, Content: content, OriginServerTS: ts,
 	}
 	if err := m.completeMember(r.Context, cmd, r.Caller); err != nil {
 		return err
 	}
-	_, err := m.Router.Do(r.Context, cmd)
+	_, err = m.Router.Do(r.Context, cmd)
 	return err
 }
 
@@ -206,7 +210,7 @@ func (m *Module) resolve(r *api.Request, param string) (ids.RoomID, error) {
 	if err != nil {
 		return "", err
 	}
-	t, err := m.Rooms.Alias(r.Context, a)
+	t, err := m.aliased(r.Context, a)
 	if err != nil {
 		return "", err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/appservice"
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/feed"
@@ -37,6 +38,11 @@ type Deps struct {
 	Router   partition.Router
 	Rooms    *room.Reader
 	Accounts *account.Reader
+	Services *appservice.Registry
+	// Asker asks application services for users and aliases that are not there.
+	Asker *appservice.Client
+	// Networks are the directories of application services.
+	Networks *appservice.Directory
 	Typer    Typer
 	Delayed  *delayed.Service
 	// DefaultVersion is the version of rooms whose creator names none.

@@ -65,16 +65,15 @@ func (m *Module) send(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	draft := roomstate.Draft{Type: eventType, Sender: r.Caller.User, Content: content}
-	if eventType == event.TypeRedaction {
-		target, _ := event.StringField(content, "redacts")
-		return m.redactTarget(r, target, &room.Redact{Room: id, Draft: draft, Txn: txn})
-	}
 	ts, given, err := timestamp(r)
 	if err != nil {
 		return nil, err
 	}
-	draft.OriginServerTS = ts
+	draft := roomstate.Draft{Type: eventType, Sender: r.Caller.User, Content: content, OriginServerTS: ts}
+	if eventType == event.TypeRedaction {
+		target, _ := event.StringField(content, "redacts")
+		return m.redactTarget(r, target, &room.Redact{Room: id, Draft: draft, Txn: txn, Timestamped: given})
+	}
 	return m.submit(r.Context, &room.Send{Room: id, Draft: draft, Txn: txn, Timestamped: given})
 }
 
@@ -102,8 +101,12 @@ func (m *Module) redact(r *api.Request) (any, error) {
 	if req.Reason != nil {
 		content = setString(content, "reason", *req.Reason)
 	}
-	draft := roomstate.Draft{Type: event.TypeRedaction, Sender: r.Caller.User, Content: content}
-	return m.redactTarget(r, string(target), &room.Redact{Room: id, Draft: draft, Txn: txn})
+	ts, given, err := timestamp(r)
+	if err != nil {
+		return nil, err
+	}
+	draft := roomstate.Draft{Type: event.TypeRedaction, Sender: r.Caller.User, Content: content, OriginServerTS: ts}
+	return m.redactTarget(r, string(target), &room.Redact{Room: id, Draft: draft, Txn: txn, Timestamped: given})
 }
 
 func (m *Module) redactTarget(r *api.Request, target string, cmd *room.Redact) (any, error) {

@@ -70,11 +70,18 @@ func (m *Module) updateDevice(r *api.Request) (any, error) {
 		return nil, err
 	}
 	_, err := m.Router.Do(r.Context, account.NewUpdateDevice(r.Caller.User, id, req.DisplayName, nil))
+	if merr.Is(err, merr.NotFound) && r.Caller.AppService != "" {
+		return m.makeDevice(r, id, name)
+	}
 	return api.Empty, err
 }
 
-// Prove asks for the caller's password. operation is what it is good for.
+// Prove asks for the caller's password. operation is what it is good for. The
+// users of an application service have none, and are its own to look after.
 func (m *Module) Prove(r *api.Request, operation string, a jsontext.Value) error {
+	if r.Caller.AppService != "" {
+		return nil
+	}
 	_, err := m.uia.Check(r.Context, auth.UIARequest{
 		Operation: operation, Caller: r.Caller.User, Auth: a, Flows: []auth.Flow{{auth.StagePassword}},
 	})
@@ -128,6 +135,10 @@ func (m *Module) changePassword(r *api.Request) (any, error) {
 	}
 	if err := api.DecodeBody(r, &req); err != nil {
 		return nil, err
+	}
+	if r.Caller.AppService != "" {
+		// spec: application-service §Identity assertion: all but account management.
+		return nil, merr.ForbiddenErr("An application service may not change passwords")
 	}
 	if err := m.Prove(r, "POST /account/password", req.Auth); err != nil {
 		return nil, err

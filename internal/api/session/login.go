@@ -26,10 +26,14 @@ const (
 
 // loginFlows: spec client-server §GET /login.
 func (m *Module) loginFlows(*api.Request) (any, error) {
-	return map[string]any{"flows": []any{
+	flows := []any{
 		map[string]any{"type": typePassword},
 		map[string]any{"type": typeToken, "get_login_token": true},
-	}}, nil
+	}
+	if len(m.Services.All()) > 0 {
+		flows = append(flows, map[string]any{"type": typeService})
+	}
+	return map[string]any{"flows": flows}, nil
 }
 
 type loginRequest struct {
@@ -58,6 +62,8 @@ func (m *Module) login(r *api.Request) (any, error) {
 		return m.passwordLogin(r, &req)
 	case typeToken:
 		return m.tokenLogin(r, &req)
+	case typeService:
+		return m.serviceLogin(r, &req)
 	}
 	return nil, merr.New(http.StatusBadRequest, merr.Unknown, "Unknown login type")
 }
@@ -106,9 +112,9 @@ func (m *Module) begin(r *api.Request, req *loginRequest, user ids.UserID, with 
 		return nil, err
 	}
 	if req.DeviceID != "" {
-		m.revoke(user, []ids.DeviceID{s.Device}) // if the device was there, its tokens have ended
+		m.revoke(cmd.User, []ids.DeviceID{s.Device}) // if the device was there, its tokens have ended
 	}
-	return m.answer(user, s, t), nil
+	return m.answer(cmd.User, s, t), nil
 }
 
 var _ auth.PasswordVerifier = (*Module)(nil)

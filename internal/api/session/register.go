@@ -42,6 +42,9 @@ func (m *Module) register(r *api.Request) (any, error) {
 	if err := api.DecodeBody(r, &req); err != nil {
 		return nil, err
 	}
+	if req.Type == typeService {
+		return m.registerService(r, &req)
+	}
 	if m.Mode == config.RegistrationClosed {
 		return nil, merr.ForbiddenErr("Registration is closed")
 	}
@@ -84,14 +87,19 @@ func (m *Module) newUser(ctx context.Context, name *string) (ids.UserID, error) 
 		return "", merr.New(http.StatusBadRequest, merr.InvalidUsername,
 			"A user name has small letters, digits and ._=-/+ only, and not too many").Because(err)
 	}
+	if m.Services.ReservedUser(user, nil) {
+		return "", errReserved()
+	}
+	return user, m.mustBeNew(ctx, user)
+}
+
+// mustBeNew is M_USER_IN_USE for a user that exists.
+func (m *Module) mustBeNew(ctx context.Context, user ids.UserID) error {
 	acc, err := m.Accounts.Account(ctx, user)
-	if err != nil {
-		return "", err
+	if err == nil && acc != nil {
+		err = merr.New(http.StatusBadRequest, merr.UserInUse, "The user name is taken")
 	}
-	if acc != nil {
-		return "", merr.New(http.StatusBadRequest, merr.UserInUse, "The user name is taken")
-	}
-	return user, nil
+	return err
 }
 
 // create makes the account. A registration token is consumed before, by its own

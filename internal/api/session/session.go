@@ -12,6 +12,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/appservice"
 	"github.com/hubbub-chat/hubbub/internal/auth"
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/config"
@@ -50,6 +51,7 @@ type Deps struct {
 	Mode     config.RegistrationMode
 	Router   partition.Router
 	Accounts *account.Reader
+	Services *appservice.Registry
 	Hasher   *auth.Hasher
 	Policy   *auth.Policy
 	Secrets  *auth.Secrets
@@ -85,7 +87,7 @@ func (m *Module) Routes() []api.Route {
 	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 	return []api.Route{
 		{Method: get, Path: v3 + "/login", Op: "getLoginFlows", Auth: api.AuthNone, Rate: api.RateNone, Handle: m.loginFlows},
-		{Method: post, Path: v3 + "/login", Op: "login", Auth: api.AuthNone, Rate: api.RateLogin, Handle: m.login},
+		{Method: post, Path: v3 + "/login", Op: "login", Auth: api.AuthService, Rate: api.RateLogin, Handle: m.login},
 		{
 			Method: post, Path: "/_matrix/client/v1/login/get_token", Op: "generateLoginToken",
 			Also: []string{"/_matrix/client/unstable/org.matrix.msc3882/login/get_token"},
@@ -94,7 +96,7 @@ func (m *Module) Routes() []api.Route {
 		{Method: post, Path: v3 + "/logout", Op: "logout", Auth: api.AuthUser, Rate: api.RateNone, Guest: true, Handle: m.logout},
 		{Method: post, Path: v3 + "/logout/all", Op: "logout_all", Auth: api.AuthUser, Rate: api.RateNone, Handle: m.logoutAll},
 		{Method: post, Path: v3 + "/refresh", Op: "refresh", Auth: api.AuthNone, Rate: api.RateWrite, Handle: m.refresh},
-		{Method: post, Path: v3 + "/register", Op: "register", Auth: api.AuthNone, Rate: api.RateRegister, Handle: m.register},
+		{Method: post, Path: v3 + "/register", Op: "register", Auth: api.AuthService, Rate: api.RateRegister, Handle: m.register},
 		{Method: get, Path: v3 + "/register/available", Op: "checkUsernameAvailability", Auth: api.AuthNone, Rate: api.RateRegister, Handle: m.available},
 		{Method: get, Path: "/_matrix/client/v1/register/m.login.registration_token/validity", Op: "registrationTokenValidity", Auth: api.AuthNone, Rate: api.RateRegister, Handle: m.tokenValidity},
 		{Method: get, Path: v3 + "/account/whoami", Op: "getTokenOwner", Auth: api.AuthUser, Rate: api.RateNone, Guest: true, Handle: m.whoami},

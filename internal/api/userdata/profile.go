@@ -55,6 +55,18 @@ func (m *Module) profile(r *api.Request) (any, error) {
 		return nil, err
 	}
 	if fields == nil {
+		// An application service may make a user of its own just now.
+		made, err := m.Asker.QueryUser(r.Context, user)
+		if err != nil {
+			return nil, err
+		}
+		if made {
+			if fields, err = m.Accounts.Profile(r.Context, user); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if fields == nil {
 		return nil, merr.NotFoundErr("No such user")
 	}
 	return fields, nil

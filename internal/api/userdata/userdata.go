@@ -15,6 +15,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/appservice"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
@@ -52,8 +53,10 @@ type Deps struct {
 	Partitions int
 	Router     partition.Router
 	Accounts   *account.Reader
-	State      RoomState
-	Rooms      Rooms
+	// Asker asks application services for users that are not there.
+	Asker *appservice.Client
+	State RoomState
+	Rooms Rooms
 	// Rules are the predefined push rules that RuleOptions choose.
 	Rules       *pushrules.Defaults
 	RuleOptions pushrules.Options

@@ -93,6 +93,9 @@ func (s *Server) Restart(t testing.TB) {
 	s.start(t)
 }
 
+// Stop stops the server in good order, before the test ends.
+func (s *Server) Stop() { s.stop() }
+
 type logWriter struct{ t testing.TB }
 
 func (w logWriter) Write(b []byte) (int, error) {

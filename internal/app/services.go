@@ -1,0 +1,83 @@
+package app
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/api"
+	appserviceapi "github.com/hubbub-chat/hubbub/internal/api/appservice"
+	"github.com/hubbub-chat/hubbub/internal/appservice"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/tables"
+)
+
+// services is what has to do with application services.
+type services struct {
+	registry *appservice.Registry
+	client   *appservice.Client
+}
+
+// loadServices reads the registrations. Whatever is wrong in one keeps the server
+// from starting: a bridge that half works loses messages.
+func (s *Server) loadServices() (err error) {
+	if s.services.registry, err = appservice.Load(s.cfg.Server.AppserviceFiles, s.cfg.Server.Name); err != nil {
+		return err
+	}
+	s.services.client = appservice.NewClient(s.services.registry, s.clock())
+	return nil
+}
+
+// makeSenders makes the user of each service that has none yet.
+func (s *Server) makeSenders(ctx context.Context) error {
+	for _, svc := range s.services.registry.All() {
+		name := svc.Sender.Localpart()
+		_, err := s.node.Do(ctx, account.NewRegister(svc.Sender, account.Account{}, name, nil))
+		if err != nil && !merr.Is(err, merr.UserInUse) {
+			return fmt.Errorf("user of application service %q: %w", svc.ID, err)
+		}
+	}
+	return nil
+}
+
+// service returns the ID of the service whose token it is.
+func (s *Server) service(token string) string {
+	if svc := s.services.registry.ByToken(token); svc != nil {
+		return svc.ID
+	}
+	return ""
+}
+
+// hasPeople reports whether a partition has an account that is not an application
+// service's.
+func (s *Server) hasPeople(ctx context.Context, p ids.Partition) (bool, error) {
+	for from := ""; ; {
+		rows, err := s.store.Scan(ctx, storage.Range{Partition: p, Table: tables.Users, From: from, Limit: storage.MaxScan})
+		if err != nil {
+			return false, fmt.Errorf("look for accounts: %w", err)
+		}
+		for _, row := range rows {
+			if !s.services.registry.Owns(ids.UserID(row.Sort)) {
+				return true, nil
+			}
+		}
+		if len(rows) < storage.MaxScan {
+			return false, nil
+		}
+		from = rows[len(rows)-1].Sort + "\x00"
+	}
+}
+
+func (s *Server) serviceRoutes() []api.Route {
+	return appserviceapi.New(appserviceapi.Deps{
+		Services: s.services.registry, Client: s.services.client, Router: s.node, Rooms: s.rooms(),
+	}).Routes()
+}
+
+func (v *services) close() {
+	if v.client != nil {
+		v.client.Close()
+	}
+}
