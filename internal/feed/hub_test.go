@@ -162,6 +162,11 @@ func TestTrimmedLog(t *testing.T) {
 	}
 	events := w.timeline(r)
 	w.trimLog(w.rooms.Place(r).Partition, events[len(events)-3].Seq)
+	eventually(t, "the messages were lost", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.mu.dropped >= events[len(events)-1].Seq
+	})
 	b.chances(0, 0, 0, 0)
 	want = append(want, w.say(r, alice, "end"))
 	var got []ids.EventID

@@ -415,6 +415,9 @@ func (j *judge) left(id ids.RoomID, sec *section_) {
 	if len(sec.Timeline.Events) > 0 && to <= pos && j.whole() {
 		j.fail("%s ends at %d, which was told at %d", id, to, pos)
 	}
+	if n := len(sec.Timeline.Events); n > 0 && tr.at[sec.Timeline.Events[0].ID] <= pos {
+		j.fail("%s, left, goes back from %d to %d", id, pos, tr.at[sec.Timeline.Events[0].ID])
+	}
 	if n := len(sec.Timeline.Events); j.whole() && n > 0 {
 		last := tr.event(to)
 		if !own(last, j.user) || last.Member().Membership == event.Join {

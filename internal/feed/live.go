@@ -175,6 +175,8 @@ func (s *session) record(l *live, c *counts, ignored, counted bool) {
 		s.wakeLocked()
 	case ignored || l.stored != nil && !s.wantsEvent(l.stored) || l.receipt != nil && !s.wantsReceipt(l):
 		s.req.Since.At[l.p] = l.rec.Seq
+	case l.receipt != nil && !c.fresh:
+		s.wakeLocked() // no response looked yet whether the user is still in the room
 	case l.receipt != nil:
 		s.sendLocked(l, l.receiptFrame())
 	case !counted || !s.knowsLocked(l.stored):

@@ -433,6 +433,13 @@ func TestSlowSink(t *testing.T) {
 	}
 }
 
+func viewOf(s Session) *view {
+	x := s.(*session)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.mu.view
+}
+
 // Who was kicked is told of that, and of nothing behind it, though the list of
 // rooms does not know yet.
 func TestKickedAheadOfList(t *testing.T) {
@@ -460,19 +467,25 @@ func TestKickedAheadOfList(t *testing.T) {
 	kick.Go(func() { w.member(r, alice, bob, event.Leave) })
 	frames := k.wait(t, `"leave":{`)
 	settled(t, s) // the list is held back, and the session is up to date
-	w.say(r, alice, "secret")
+	secret := w.say(r, alice, "secret")
 	w.sync(w.hub, bob, frames[len(frames)-1].NextBatch, "") // it has been processed
 	// A view that is made now takes a seat in the room, and learns that it is none.
-	x := s.(*session)
-	x.mu.Lock()
-	v := x.mu.view
-	x.mu.Unlock()
-	w.hub.discard(v)
+	w.hub.discard(viewOf(s))
+	settled(t, s)
+	notice := TypingNotice{Room: r, User: alice, Until: w.clock.Now().Add(time.Minute)}
+	w.read(r, alice, secret)
+	settled(t, s)
+	w.hub.discard(viewOf(s))
+	settled(t, s)
+	if err := w.hub.Type(notice); err != nil {
+		t.Fatal(err)
+	}
 	settled(t, s)
 	w.sync(w.hub, bob, "", "")
 	settled(t, s)
 	w.say(r, alice, "secret too")
-	if err := w.hub.Type(TypingNotice{Room: r, User: alice, Until: w.clock.Now().Add(time.Minute)}); err != nil {
+	notice.Until = time.Time{}
+	if err := w.hub.Type(notice); err != nil {
 		t.Fatal(err)
 	}
 	polled := w.sync(w.hub, bob, frames[len(frames)-1].NextBatch, "")
@@ -571,5 +584,56 @@ func TestOpenErrors(t *testing.T) {
 		}
 		eventually(t, name, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return k.mu.closed == tt.code })
 		s.Close()
+	}
+}
+
+// A stay that was over before the client was told of it is told of from where the
+// client stands: nothing that it was shown of the stay before comes again.
+func TestStayAheadOfList(t *testing.T) {
+	c := clock.NewManual(time.Unix(1_700_000_000, 0))
+	st := faultstore.New(memstore.New(c))
+	w := newWorld(t, st)
+	t.Cleanup(w.close)
+	w.follow(w.bus)
+	home := w.hub.homeOf(bob)
+	r := w.create(alice, "shared")
+	for w.rooms.Place(r).Partition == home {
+		r = w.create(alice, "shared")
+	}
+	w.join(r, bob)
+	w.say(r, alice, "first")
+	joined := w.sync(w.hub, bob, "", "")
+	w.member(r, bob, bob, event.Leave)
+	first := w.sync(w.hub, bob, joined.NextBatch, "")
+	if joined.Rooms.Join[r] == nil || first.Rooms.Leave[r] == nil {
+		t.Fatalf("the first stay: %+v, then %+v", joined.Rooms, first.Rooms)
+	}
+	w.say(r, alice, "away")
+	w.join(r, bob)
+	gate := make(chan struct{})
+	stop := st.Inject(faultstore.Fault{
+		Calls: faultstore.Commit, Hold: gate, Match: func(p ids.Partition) bool { return p == home },
+	})
+	var kick sync.WaitGroup
+	kick.Go(func() { w.member(r, alice, bob, event.Leave) })
+	eventually(t, "the kick is in the room", func() bool {
+		e, err := w.rooms.StateEvent(ctx, r, event.TypeMember, string(bob))
+		return err == nil && e.Member().Membership == event.Leave
+	})
+	told := w.sync(w.hub, bob, first.NextBatch, "")
+	stop()
+	close(gate)
+	kick.Wait()
+	after := w.sync(w.hub, bob, told.NextBatch, "")
+	sec := told.Rooms.Leave[r]
+	if sec == nil || len(told.Rooms.Join) > 0 {
+		t.Fatalf("told of the stay: %+v", told.Rooms)
+	}
+	events := w.timeline(r)
+	if got, want := eventIDs(sec.Timeline.Events), []ids.EventID{events[len(events)-3].ID, events[len(events)-2].ID, events[len(events)-1].ID}; !slices.Equal(got, want) {
+		t.Fatalf("told of the stay, %s:\n%v, want\n%v", bodies(sec), got, want)
+	}
+	if len(after.Rooms.Leave)+len(after.Rooms.Join) > 0 {
+		t.Fatalf("told again: %+v", after.Rooms)
 	}
 }

@@ -120,7 +120,8 @@ func (s *syncer) addJoined(ctx context.Context, r *roomState, fresh bool) error 
 	}
 	if left > 0 {
 		s.v.noteLeft(r.id, left)
-		if sec.to = left; sec.from >= left {
+		sec.endAt(left)
+		if sec.from >= left {
 			return nil // was told
 		}
 	}
@@ -129,7 +130,7 @@ func (s *syncer) addJoined(ctx context.Context, r *roomState, fresh bool) error 
 	}
 	// What a client may still hold of an earlier stay does not lead up to this
 	// timeline, which can even repeat it: it has to begin afresh.
-	sec.limited = sec.limited || fresh && s.req.Since != nil
+	sec.limited = sec.limited || sec.fresh && s.req.Since != nil
 	if err := sec.readState(ctx); err != nil {
 		return err
 	}
@@ -143,6 +144,16 @@ func (s *syncer) addJoined(ctx context.Context, r *roomState, fresh bool) error 
 		addRoom(&s.out.join, r.id, body)
 	}
 	return nil
+}
+
+// endAt makes it the section of a stay that is over. If the client has not been told
+// that the stay began, nothing begins afresh: it is told of it from where it stands,
+// as it would be if the list of rooms said so too (addLeft), and at least of its end.
+func (sec *section) endAt(left ids.Seq) {
+	sec.to = left
+	if sec.fresh && sec.s.req.Since != nil {
+		sec.fresh, sec.from = false, min(sec.s.since.At[sec.r.p], left-1)
+	}
 }
 
 // leftBehindIndex looks whether the user has left the room between from and to
@@ -304,9 +315,11 @@ func (sec *section) lazyMembers(ctx context.Context, whole bool) ([]*room.Stored
 // encodeJoined writes the section of a joined room; any is false if it says
 // nothing.
 func (sec *section) encodeJoined(ctx context.Context, left bool) (b []byte, any bool, err error) {
-	ephemeral, err := sec.ephemeral(ctx)
-	if err != nil {
-		return nil, false, err
+	var ephemeral []byte
+	if !left { // who types now is none of the business of those who left
+		if ephemeral, err = sec.ephemeral(ctx); err != nil {
+			return nil, false, err
+		}
 	}
 	var data []byte
 	f := &sec.s.req.Filter.Room.AccountData

@@ -347,6 +347,8 @@ type faultyBus struct {
 		rng *rand.Rand
 		// drop, double, hold and raw are chances.
 		drop, double, hold, raw float64
+		// dropped is the end of the last batch that was lost.
+		dropped ids.Seq
 	}
 }
 
@@ -371,6 +373,9 @@ func (f *faultyBus) Subscribe(subject string, fn func(bus.Payload)) (bus.Subscri
 		f.mu.Lock()
 		roll := func(chance float64) bool { return f.mu.rng.Float64() < chance }
 		drop, double, hold, raw := roll(f.mu.drop), roll(f.mu.double), roll(f.mu.hold), roll(f.mu.raw)
+		if b, ok := p.(*partition.Published); ok && drop {
+			f.mu.dropped = b.Last
+		}
 		f.mu.Unlock()
 		if raw {
 			b, err := p.MarshalBinary()

@@ -200,7 +200,12 @@ func appendTyping(b []byte, users []ids.UserID) []byte {
 func (v *view) typingChanged(r ids.RoomID, users []ids.UserID, shared []byte) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if ur := v.mu.rooms[r]; ur == nil || ur.left > ur.roomSeq {
+	ur := v.mu.rooms[r]
+	if ur == nil || ur.left > ur.roomSeq {
+		return
+	}
+	if !ur.counts.fresh { // no response looked yet whether the user is still in the room
+		v.bumpLocked()
 		return
 	}
 	v.wakePollersLocked()

@@ -261,6 +261,11 @@ func (v *view) userChanged(r *partition.Record) {
 func (v *view) settle() {
 	v.settling.Lock()
 	defer v.settling.Unlock()
+	v.settleSettling()
+}
+
+// settleSettling is settle for the holder of settling.
+func (v *view) settleSettling() {
 	for {
 		v.mu.Lock()
 		pending := v.mu.pending
@@ -416,9 +421,13 @@ type roomState struct {
 }
 
 // snapshot copies the rooms of a view, and the position of the user's changes
-// that they reflect.
+// that they reflect. Another may be about to apply a change, which moves a room and
+// then the position: settling is held so that both or neither is seen, or the change
+// would be told now, by the room, and again by the list of changes.
 func (v *view) snapshot() (rooms []roomState, homeSeq ids.Seq, stale bool) {
-	v.settle()
+	v.settling.Lock()
+	defer v.settling.Unlock()
+	v.settleSettling()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	rooms = make([]roomState, 0, len(v.mu.rooms))
