@@ -22,6 +22,9 @@ const (
 	MaxTimeline = 100
 	// maxFilterList bounds each list of a filter: it is walked for every event.
 	maxFilterList = 1000
+	// maxFilterRelTypes bounds related_by_rel_types: each is looked for in the store
+	// for every event. There are four types that mean something.
+	maxFilterRelTypes = 10
 	// maxEventFields bounds event_fields: each may cost reading the content of
 	// every event once.
 	maxEventFields = 100
@@ -63,6 +66,10 @@ type EventFilter struct {
 	LazyLoad            bool          `json:"lazy_load_members,omitzero"`
 	Redundant           bool          `json:"include_redundant_members,omitzero"`
 	ThreadNotifications bool          `json:"unread_thread_notifications,omitzero"`
+	// Events to which one of the senders relates, by one of the types of relation:
+	// for clients that make lists of threads themselves. spec: MSC3440.
+	RelatedBySenders  *[]ids.UserID `json:"related_by_senders,omitzero"`
+	RelatedByRelTypes *[]string     `json:"related_by_rel_types,omitzero"`
 }
 
 // ParseFilter reads the JSON of a filter. The error is M_BAD_JSON.
@@ -139,7 +146,13 @@ func (f *EventFilter) check() error {
 			return errFilterList()
 		}
 	}
-	for _, u := range append(slices.Clone(f.NotSenders), deref(f.Senders)...) {
+	if len(deref(f.RelatedBySenders)) > maxFilterList {
+		return errFilterList()
+	}
+	if len(deref(f.RelatedByRelTypes)) > maxFilterRelTypes {
+		return merr.InvalidParamErr("related_by_rel_types has more than %d entries", maxFilterRelTypes)
+	}
+	for _, u := range slices.Concat(f.NotSenders, deref(f.Senders), deref(f.RelatedBySenders)) {
 		if _, err := ids.ParseUserID(string(u)); err != nil {
 			return merr.BadJSONErr("%q is no user ID", u)
 		}
@@ -172,8 +185,12 @@ func (f *EventFilter) limit() int {
 // All reports whether everything passes.
 func (f *EventFilter) All() bool {
 	return f.Types == nil && f.NotTypes == nil && f.Senders == nil && f.NotSenders == nil &&
-		f.Rooms == nil && f.NotRooms == nil && f.ContainsURL == nil
+		f.Rooms == nil && f.NotRooms == nil && f.ContainsURL == nil && !f.Related()
 }
+
+// Related reports whether the filter looks at what relates to an event, which
+// Event cannot know.
+func (f *EventFilter) Related() bool { return f.RelatedBySenders != nil || f.RelatedByRelTypes != nil }
 
 // Type reports whether an event type passes; patterns may hold "*".
 func (f *EventFilter) Type(t string) bool {

@@ -78,6 +78,9 @@ func (s *syncer) addLeft(ctx context.Context, r *roomState, c *account.Change, f
 			return err
 		}
 	}
+	if err := sec.bundle(ctx); err != nil {
+		return err
+	}
 	b := sec.appendTimeline([]byte{'{'})
 	b = sec.appendState(b)
 	b = append(b, `,"account_data":{"events":[]}}`...)

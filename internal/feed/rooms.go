@@ -99,6 +99,8 @@ type section struct {
 	limited bool
 	state   []*room.Stored
 	members bool // the list of members changed
+	// bundled are the aggregations of the events.
+	bundled room.Aggregations
 }
 
 // addJoined adds a room that the user is in. fresh: the client does not know it.
@@ -202,14 +204,20 @@ func (sec *section) readTimeline(ctx context.Context) error {
 		if len(page) > scanPage {
 			page = page[:scanPage]
 		}
-		for _, e := range page {
+		var related []bool
+		if f.Related() {
+			if related, err = sec.s.h.rooms.RelatedBy(ctx, sec.r.id, sec.onlooker(), page, f.RelatedBySenders, f.RelatedByRelTypes); err != nil {
+				return err
+			}
+		}
+		for i, e := range page {
 			if sec.access != nil && !sec.access.MaySee(e) {
 				// Older events may be visible again, but not without a gap.
 				sec.limited = true
 				return nil
 			}
 			sec.members = sec.members || e.Type == event.TypeMember && e.StateKey != nil
-			if !f.Event(e) || e.StateKey == nil && sec.s.v.ignores(e.Sender) {
+			if !f.Event(e) || related != nil && !related[i] || e.StateKey == nil && sec.s.v.ignores(e.Sender) {
 				continue
 			}
 			if len(sec.events) == limit {
@@ -336,6 +344,9 @@ func (sec *section) encodeJoined(ctx context.Context, left bool) (b []byte, any 
 	if !any {
 		return nil, false, nil
 	}
+	if err := sec.bundle(ctx); err != nil {
+		return nil, false, err
+	}
 	b = append(make([]byte, 0, 1024), '{')
 	b = sec.appendTimeline(b)
 	b = sec.appendState(b)
@@ -365,7 +376,25 @@ func (sec *section) viewer(e *room.Stored) room.Viewer {
 	if v.Membership == event.NoMembership {
 		v.Membership = event.Leave
 	}
+	v.Relations = sec.bundled[e.Seq]
 	return v
+}
+
+// onlooker is the client as the one who is shown aggregations.
+func (sec *section) onlooker() *room.Onlooker {
+	return &room.Onlooker{
+		User: sec.s.req.User, Device: sec.s.req.Device, Access: sec.access, UpTo: sec.to, Ignored: sec.s.v.ignoredUsers(),
+	}
+}
+
+// bundle reads the aggregations of the timeline, if it has a gap before it: of what
+// relates to the events of a timeline without one, the client hears as it comes.
+// spec: client-server §Aggregations of child events, GET /sync.
+func (sec *section) bundle(ctx context.Context) (err error) {
+	if sec.limited || sec.fresh {
+		sec.bundled, err = sec.s.h.rooms.Aggregate(ctx, sec.r.id, sec.onlooker(), sec.events)
+	}
+	return err
 }
 
 func (sec *section) appendTimeline(b []byte) []byte {

@@ -447,3 +447,10 @@ func (v *view) ignoresLocked(u ids.UserID) bool {
 	_, ok := v.mu.ignored[u]
 	return ok
 }
+
+// ignoredUsers returns whom the user ignores; the map does not change.
+func (v *view) ignoredUsers() map[ids.UserID]struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.mu.ignored
+}

@@ -95,6 +95,11 @@ func pinDraft(ctx context.Context, p *partition.Prep, pl Place, d roomstate.Draf
 
 // appendEvent makes the next event of a room and writes all its rows.
 func appendEvent(v view, d roomstate.Draft, txn Txn) (*Stored, error) {
+	return appendInThread(v, d, txn, "")
+}
+
+// appendInThread is appendEvent for an event in a thread, "" for the main timeline.
+func appendInThread(v view, d roomstate.Draft, txn Txn, thread ids.EventID) (*Stored, error) {
 	head := v.head()
 	if head == nil {
 		return nil, errUnknownRoom()
@@ -103,11 +108,11 @@ func appendEvent(v view, d roomstate.Draft, txn Txn) (*Stored, error) {
 	if err != nil {
 		return nil, err
 	}
-	return writeEvent(v, head, ev, txn)
+	return writeEvent(v, head, ev, txn, thread)
 }
 
 // writeEvent writes the rows of an authorized event. head is what it follows.
-func writeEvent(v view, head *Head, ev *event.Event, txn Txn) (*Stored, error) {
+func writeEvent(v view, head *Head, ev *event.Event, txn Txn, thread ids.EventID) (*Stored, error) {
 	if strings.IndexByte(ev.Type, 0) >= 0 {
 		return nil, merr.InvalidParamErr("An event type may not hold NUL") // it ends the type in sort keys
 	}
@@ -115,7 +120,7 @@ func writeEvent(v view, head *Head, ev *event.Event, txn Txn) (*Stored, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.TxnDevice, s.TxnID = txn.Device, txn.ID
+	s.TxnDevice, s.TxnID, s.Thread = txn.Device, txn.ID, thread
 	var replaced *Stored
 	if ev.StateKey != nil {
 		if replaced = v.stored(ev.Type, *ev.StateKey); replaced != nil {
@@ -204,6 +209,8 @@ type Send struct {
 	Unchanged bool
 	// Expect, if not nil, checks the state before; for membership changes.
 	Expect *Expect
+
+	rel *relating // found by Prepare
 }
 
 // Expect is what a membership change asks of the target's membership before.
@@ -225,7 +232,19 @@ func (c *Send) Partition(count int) ids.Partition { return ids.PartitionOf(strin
 
 // Prepare implements partition.Command.
 func (c *Send) Prepare(ctx context.Context, p *partition.Prep) error {
-	return pinDraft(ctx, p, Place{p.Partition(), c.Room}, c.Draft, &c.Txn)
+	pl := Place{p.Partition(), c.Room}
+	c.rel = nil
+	if _, ok := event.RelationOf(c.Draft.Content); ok {
+		var err error
+		r := NewReader(p.Store(), p.Count())
+		if c.rel, err = r.relating(ctx, c.Room, c.Draft.Sender, c.Draft.Type, c.Draft.Content); err != nil {
+			return err
+		}
+		if err := c.rel.pin(ctx, p, pl); err != nil {
+			return err
+		}
+	}
+	return pinDraft(ctx, p, pl, c.Draft, &c.Txn)
 }
 
 // Apply implements partition.Command.
@@ -247,12 +266,16 @@ func (c *Send) Apply(tx *partition.Tx) (any, error) {
 			return before.ID, nil
 		}
 	}
-	s, err := appendEvent(v, d, c.Txn)
+	thread, err := c.rel.admit(v)
+	if err != nil {
+		return nil, err
+	}
+	s, err := appendInThread(v, d, c.Txn, thread)
 	if err != nil {
 		return nil, err
 	}
 	c.Txn.record(v, c.Draft.Sender, s.ID)
-	return s.ID, nil
+	return s.ID, c.rel.write(v, s)
 }
 
 func (x *Expect) check(before *Stored) error {

@@ -88,7 +88,7 @@ func (c *Create) Apply(tx *partition.Tx) (any, error) {
 			return nil, err
 		}
 		head.RoomID = c.Room
-		if _, err := writeEvent(v, head, ev, Txn{}); err != nil {
+		if _, err := writeEvent(v, head, ev, Txn{}, ""); err != nil {
 			return nil, err
 		}
 	}

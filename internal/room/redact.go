@@ -31,6 +31,10 @@ type Redact struct {
 		// after is the position of the state event that followed the target, 0
 		// if the target is current or no state.
 		after ids.Seq
+		// rel is the relation that the target has, reply the latest reply of the
+		// thread beside it.
+		rel   *relating
+		reply ids.Seq
 	}
 }
 
@@ -53,11 +57,14 @@ func (c *Redact) Prepare(ctx context.Context, p *partition.Prep) error {
 	if err != nil {
 		return err
 	}
-	c.seen.target, c.seen.after = target, 0
+	c.seen.target, c.seen.after, c.seen.rel, c.seen.reply = target, 0, nil, 0
 	if target == nil {
 		return nil
 	}
-	if err := p.Pin(ctx, pl.timeline(target.Seq)); err != nil || target.StateKey == nil {
+	if err := p.Pin(ctx, pl.timeline(target.Seq)); err != nil {
+		return err
+	}
+	if err := c.prepareRelation(ctx, p, pl, r); err != nil || target.StateKey == nil {
 		return err
 	}
 	if c.seen.after, err = r.follower(ctx, target); err != nil {
@@ -68,6 +75,25 @@ func (c *Redact) Prepare(ctx context.Context, p *partition.Prep) error {
 		keys = append(keys, pl.timeline(c.seen.after))
 	}
 	return p.Pin(ctx, keys...)
+}
+
+// prepareRelation finds the relation that the redaction ends.
+func (c *Redact) prepareRelation(ctx context.Context, p *partition.Prep, pl Place, r *Reader) (err error) {
+	t := c.seen.target
+	if c.seen.rel, err = r.relating(ctx, c.Room, t.Sender, t.Type, t.Content); err != nil || c.seen.rel == nil {
+		return err
+	}
+	if c.seen.rel.kind == relThread {
+		if c.seen.reply, err = r.latestReply(ctx, c.Room, c.seen.rel.parent, t.Seq); err != nil {
+			return err
+		}
+	}
+	if c.seen.reply != 0 {
+		if err := p.Pin(ctx, pl.timeline(c.seen.reply)); err != nil {
+			return err
+		}
+	}
+	return c.seen.rel.pin(ctx, p, pl)
 }
 
 // follower returns the position of the state event that replaced another, 0 if
@@ -152,6 +178,9 @@ func (c *Redact) strip(v view, version event.Version, target, by *Stored) error 
 		return fmt.Errorf("redact event: %w", err)
 	}
 	v.putEvent(left)
+	if err := c.seen.rel.end(v, target, c.seen.reply); err != nil {
+		return err
+	}
 	if target.StateKey == nil {
 		return nil
 	}

@@ -39,6 +39,10 @@ func Tables() map[storage.Table]partition.TableSpec {
 		tables.TxnIndex: {Keep: true, Collect: collectTxns},
 		tables.Receipt:  {},
 		tables.Alias:    {},
+
+		tables.RelationCount: {Keep: true, Decode: decodeRelCount},
+		tables.Annotation:    {},
+		tables.ThreadMember:  {},
 	}
 }
 

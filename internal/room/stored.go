@@ -31,6 +31,10 @@ type Stored struct {
 	// RedactedBy is the client JSON of the redaction that took effect, complete
 	// with its room_id; nil if there is none.
 	RedactedBy []byte
+	// Thread is the root of the thread that the event is in, by a relation of its
+	// own or of its parents; "" for the main timeline. spec: client-server
+	// §Threaded read receipts.
+	Thread ids.EventID
 
 	// json is the client JSON without its end; links the hashes of prev_events
 	// (first) and auth_events.
@@ -47,6 +51,7 @@ const (
 	flagTxn
 	flagRedacts
 	flagPrev
+	flagThread
 )
 
 const (
@@ -124,6 +129,7 @@ func (s *Stored) encode() []byte {
 	set(flagTxn, s.TxnID != "")
 	set(flagRedacts, s.Redacts != "")
 	set(flagPrev, len(s.PrevEvents) > 0)
+	set(flagThread, s.Thread != "")
 
 	b := make([]byte, 0, len(s.json)+len(s.links)+len(s.PrevContent)+len(s.RedactedBy)+256)
 	b = append(b, storedFormat, flags)
@@ -150,6 +156,9 @@ func (s *Stored) encode() []byte {
 	}
 	if flags&flagRedacts != 0 {
 		b = appendString(b, s.Redacts)
+	}
+	if flags&flagThread != 0 {
+		b, _ = appendHash(b, s.Thread)
 	}
 	b = binary.AppendUvarint(b, uint64(len(s.Content)))
 	return append(b, s.json...)
@@ -186,6 +195,9 @@ func DecodeStored(room ids.RoomID, row []byte) (*Stored, error) {
 	}
 	if flags&flagRedacts != 0 {
 		s.Redacts = ids.EventID(r.str())
+	}
+	if flags&flagThread != 0 {
+		s.Thread = linkID(r.take(hashSize))
 	}
 	size := r.uvarint()
 	s.json = r.s
@@ -310,11 +322,17 @@ func (s *Stored) redacted(v event.Version, by *Stored) (*Stored, error) {
 	return r, nil
 }
 
+// Emptied returns the event as it would be if it were redacted, though it is not:
+// for one whose content a reader does not want to see.
+func (s *Stored) Emptied(v event.Version) (*Stored, error) {
+	return newStored(event.Redact(v, s.Full()), s.Seq)
+}
+
 // withPrevContent returns a copy with another prev_content.
 func (s *Stored) withPrevContent(content []byte) *Stored {
 	c := &Stored{
 		Seq: s.Seq, Replaces: s.Replaces, TxnDevice: s.TxnDevice, TxnID: s.TxnID,
-		PrevContent: content, RedactedBy: s.RedactedBy, json: s.json, links: s.links,
+		PrevContent: content, RedactedBy: s.RedactedBy, Thread: s.Thread, json: s.json, links: s.links,
 	}
 	copyEvent(&c.Event, &s.Event)
 	return c

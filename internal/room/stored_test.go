@@ -54,6 +54,9 @@ func drawStored(rt *rapid.T) (*Stored, event.Version) {
 	if rapid.Bool().Draw(rt, "txn") {
 		s.TxnDevice, s.TxnID = "D", rapid.StringN(1, 20, 80).Draw(rt, "txnID")
 	}
+	if rapid.Bool().Draw(rt, "thread") {
+		s.Thread = id()
+	}
 	return s, version
 }
 
@@ -96,6 +99,7 @@ func checkRoundTrip(rt *rapid.T, s *Stored, version event.Version, redacted erro
 		{got.Replaces, s.Replaces},
 		{got.TxnID, s.TxnID},
 		{got.TxnDevice, s.TxnDevice},
+		{got.Thread, s.Thread},
 		{string(got.PrevContent), string(s.PrevContent)},
 		{string(got.RedactedBy), string(s.RedactedBy)},
 	} {

@@ -49,7 +49,8 @@ const (
 	Alias storage.Table = 24
 	// RoomAlias lists a room's aliases.
 	RoomAlias storage.Table = 25
-	// Relation lists the events that relate to an event.
+	// Relation lists the events that relate to an event: sort is the parent's Seq,
+	// the kind of relation, the child's Seq.
 	Relation storage.Table = 26
 	// TxnIndex stands for all Txn rows of one device; it is in memory only.
 	TxnIndex storage.Table = 30
@@ -58,6 +59,17 @@ const (
 	DeviceList storage.Table = 27
 	// DeviceListLog lists these changes in order: sort is the Seq.
 	DeviceListLog storage.Table = 28
+	// RelationCount counts the relations to an event: sort is its Seq.
+	RelationCount storage.Table = 31
+	// Annotation tells equal annotations: sort is the parent's Seq, then a hash.
+	Annotation storage.Table = 32
+	// ThreadLog lists the threads by their latest reply: sort is its Seq.
+	ThreadLog storage.Table = 33
+	// ThreadMember counts a user's replies in a thread: sort is the root's Seq,
+	// then the user.
+	ThreadMember storage.Table = 34
+	// ThreadEvent lists the events in threads: sort is the Seq.
+	ThreadEvent storage.Table = 35
 )
 
 // Tables of a user; the entity is the user ID.
@@ -107,6 +119,9 @@ const (
 	Backup storage.Table = 83
 	// BackupKey holds the keys of backups: sort is version, room, session.
 	BackupKey storage.Table = 84
+	// ThreadSubscription holds the threads that the user subscribed to, and lists
+	// these subscriptions in order of change.
+	ThreadSubscription storage.Table = 85
 	// ShortToken holds tokens that last minutes, for one login or for OpenID: sort
 	// is the token's hash.
 	ShortToken storage.Table = 91

@@ -2,6 +2,7 @@ package rooms
 
 import (
 	"context"
+	"math"
 
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/event"
@@ -22,6 +23,8 @@ type reading struct {
 	// until is the last position of which the caller may see the state.
 	until  ids.Seq
 	caller api.Caller
+	// bundled are the aggregations of the events that are written.
+	bundled room.Aggregations
 }
 
 // read opens the room of the request: 403 M_FORBIDDEN for those who may read
@@ -60,6 +63,20 @@ func (m *Module) access(ctx context.Context, id ids.RoomID, user ids.UserID) (*r
 	return a, nil
 }
 
+// look is read for a request about one event of the room: it takes no right to read
+// the room, only to see the event. access is nil for those who may read nothing.
+func (m *Module) look(r *api.Request) (*reading, error) {
+	id, err := r.RoomID("roomId")
+	if err != nil {
+		return nil, err
+	}
+	a, err := m.access(r.Context, id, r.Caller.User)
+	if err != nil {
+		return nil, err
+	}
+	return &reading{id: id, access: a, until: math.MaxInt64, caller: r.Caller}, nil
+}
+
 // mustBeIn is 403 M_FORBIDDEN for users who are not in the room. Commands ask
 // again; this keeps what else a handler would tell from strangers.
 func (m *Module) mustBeIn(ctx context.Context, id ids.RoomID, user ids.UserID) error {
@@ -80,7 +97,9 @@ func (v *reading) appendEvent(b []byte, s *room.Stored) []byte {
 	if m == event.NoMembership {
 		m = event.Leave
 	}
-	return s.AppendClient(b, room.Viewer{User: v.caller.User, Device: v.caller.Device, RoomID: true, Membership: m})
+	return s.AppendClient(b, room.Viewer{
+		User: v.caller.User, Device: v.caller.Device, RoomID: true, Membership: m, Relations: v.bundled[s.Seq],
+	})
 }
 
 // appendEvents appends a JSON array of events.

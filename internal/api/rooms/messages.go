@@ -2,7 +2,6 @@ package rooms
 
 import (
 	"context"
-	"math"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -96,11 +95,17 @@ func (m *Module) collect(ctx context.Context, w *walk) error {
 		if err != nil {
 			return err
 		}
-		for _, s := range page {
+		passes, err := m.related(ctx, w, page)
+		if err != nil {
+			return err
+		}
+		for i, s := range page {
 			if w.full() {
 				return nil
 			}
-			w.take(s)
+			if passes == nil || passes[i] {
+				w.take(s)
+			}
 			w.pass(s)
 		}
 		if len(page) < ask {
@@ -168,6 +173,9 @@ func (m *Module) messages(r *api.Request) (any, error) {
 		if more, err = m.more(r.Context, w); err != nil {
 			return nil, err
 		}
+	}
+	if err := m.bundle(r.Context, v, w.ignored, w.chunk); err != nil {
+		return nil, err
 	}
 	b := v.appendEvents([]byte(`{"chunk":`), w.chunk)
 	if filter.LazyLoad {
@@ -287,20 +295,21 @@ func (m *Module) senders(ctx context.Context, v *reading, list []*room.Stored) (
 	return out, nil
 }
 
-// event: spec client-server §GET /rooms/{roomId}/event/{eventId}. It takes no
-// right to read the room, only to see the event.
+// event: spec client-server §GET /rooms/{roomId}/event/{eventId}.
 func (m *Module) event(r *api.Request) (any, error) {
-	id, err := r.RoomID("roomId")
+	v, err := m.look(r)
 	if err != nil {
 		return nil, err
 	}
-	a, err := m.access(r.Context, id, r.Caller.User)
-	if err != nil {
-		return nil, err
-	}
-	v := &reading{id: id, access: a, until: math.MaxInt64, caller: r.Caller}
 	s, err := m.find(r, v)
 	if err != nil {
+		return nil, err
+	}
+	ignored, err := m.ignored(r.Context, r.Caller.User)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.bundle(r.Context, v, ignored, []*room.Stored{s}); err != nil {
 		return nil, err
 	}
 	return jsontext.Value(v.appendEvent(nil, s)), nil
@@ -359,6 +368,9 @@ func (m *Module) context(r *api.Request) (any, error) {
 	}
 	state, err := m.contextState(r.Context, v, filter, s, before.chunk, after.chunk)
 	if err != nil {
+		return nil, err
+	}
+	if err := m.bundle(r.Context, v, ignored, []*room.Stored{s}, before.chunk, after.chunk); err != nil {
 		return nil, err
 	}
 	b := v.appendEvent([]byte(`{"event":`), s)

@@ -62,6 +62,7 @@ type Module struct {
 func New(d Deps) *Module { return &Module{d} }
 
 const (
+	v1     = "/_matrix/client/v1"
 	v3     = "/_matrix/client/v3"
 	inRoom = v3 + "/rooms/{roomId}"
 )
@@ -73,6 +74,7 @@ func (m *Module) Routes() []api.Route {
 	routes = append(routes, m.eventRoutes()...)
 	routes = append(routes, m.delayedRoutes()...)
 	routes = append(routes, m.discoveryRoutes()...)
+	routes = append(routes, m.relationRoutes()...)
 	return append(routes, m.directoryRoutes()...)
 }
 
