@@ -160,6 +160,8 @@ func TestTrimmedLog(t *testing.T) {
 	for i := range 20 {
 		want = append(want, w.say(r, alice, fmt.Sprint("m", i)))
 	}
+	// The bus delivers when it comes to it: only then are they lost.
+	eventually(t, "the bus has lost them", func() bool { return b.dropped.Load() >= 20 })
 	events := w.timeline(r)
 	w.trimLog(w.rooms.Place(r).Partition, events[len(events)-3].Seq)
 	eventually(t, "the messages were lost", func() bool {

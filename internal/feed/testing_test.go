@@ -350,6 +350,7 @@ type faultyBus struct {
 		// dropped is the end of the last batch that was lost.
 		dropped ids.Seq
 	}
+	dropped atomic.Int64 // batches
 }
 
 func newFaultyBus(b bus.Bus, seed uint64) *faultyBus {
@@ -386,6 +387,7 @@ func (f *faultyBus) Subscribe(subject string, fn func(bus.Payload)) (bus.Subscri
 		}
 		switch {
 		case drop:
+			f.dropped.Add(1)
 			return
 		case hold:
 			held = append(held, p)
