@@ -26,6 +26,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/cluster"
 	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/consumer"
 	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway"
@@ -43,13 +44,15 @@ type Server struct {
 	store    *openedStore
 	bus      bus.Bus
 	node     *cluster.Node
-	hub      *feed.Hub
-	tokens   *session.Authenticator
-	delayed  *delayed.Service
-	api      *api.Dispatcher
-	table    []api.Route
-	gateway  *gateway.Gateway
-	services services
+	// consumers follow the logs of the partitions that the node owns.
+	consumers *consumer.Set
+	hub       *feed.Hub
+	tokens    *session.Authenticator
+	delayed   *delayed.Service
+	api       *api.Dispatcher
+	table     []api.Route
+	gateway   *gateway.Gateway
+	services  services
 
 	http      *http.Server
 	listeners []net.Listener
@@ -179,6 +182,9 @@ func (s *Server) Close() error {
 	s.services.close()
 	if s.tokens != nil {
 		s.tokens.Close()
+	}
+	if s.consumers != nil {
+		s.consumers.Close()
 	}
 	if s.hub != nil {
 		s.hub.Close()

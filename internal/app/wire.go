@@ -19,6 +19,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/auth"
 	"github.com/hubbub-chat/hubbub/internal/cluster"
 	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/consumer"
 	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway"
@@ -62,6 +63,10 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("partitions: %w", err)
 	}
+	s.consumers = consumer.NewSet(consumer.Options{
+		Store: s.store, Router: s.node, Clock: s.clock(), Log: s.log, Metrics: s.registry,
+	})
+	s.node.Watch(s.consumers)
 	s.hub, err = feed.NewHub(ctx, feed.Options{
 		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Heads: s.node,
 		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(pushRules()), Router: s.node,

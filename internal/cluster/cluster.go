@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/bus"
@@ -62,6 +63,8 @@ type Node struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	slots  []slot // by partition
+	// watcher is told what the node runs, nil if nobody is.
+	watcher atomic.Pointer[Watcher]
 
 	mu struct {
 		sync.RWMutex
@@ -123,6 +126,9 @@ func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
 		Router: n, Metrics: n.opts.Metrics,
 		CacheBytes: n.opts.CacheBytes / int64(n.opts.Count),
 		Publish: func(b *partition.Published) {
+			if w := n.watcher.Load(); w != nil {
+				(*w).Published(b)
+			}
 			// The bus is a hint: subscribers see the gap and read the log.
 			if err := n.opts.Bus.Publish(partition.Subject(p), b); err != nil {
 				n.opts.Log.Debug("publish batch", "partition", p, "error", err)
@@ -146,9 +152,12 @@ func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
 		return fmt.Errorf("handle commands: %w", err)
 	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	n.mu.owned[p] = &owned{owner: owner, lease: lease, handler: handler}
+	n.mu.Unlock()
 	n.opts.Log.Debug("partition taken", "partition", p, "epoch", lease.Epoch)
+	if w := n.watcher.Load(); w != nil {
+		(*w).Taken(p, lease.Epoch)
+	}
 	return nil
 }
 
@@ -173,6 +182,9 @@ func (n *Node) dropLocked(p ids.Partition) *owned {
 	n.mu.Unlock()
 	if o == nil {
 		return nil
+	}
+	if w := n.watcher.Load(); w != nil {
+		(*w).Dropped(p)
 	}
 	o.owner.Close()
 	o.handler.Close()

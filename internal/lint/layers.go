@@ -37,7 +37,7 @@ func layers() []layer {
 		},
 		{
 			"L3 engine",
-			[]string{"internal/partition", "internal/cluster"},
+			[]string{"internal/partition", "internal/cluster", "internal/consumer"},
 			"the engine orders and commits commands without knowing them, so that a new feature does not touch it",
 		},
 		{
@@ -68,7 +68,7 @@ func beside() []besideRule {
 		{
 			"internal/obs", l0,
 			[]string{
-				"internal/storage", "internal/bus", "internal/blob", "internal/partition", "internal/cluster", "internal/room", "internal/account",
+				"internal/storage", "internal/bus", "internal/blob", "internal/partition", "internal/cluster", "internal/consumer", "internal/room", "internal/account",
 				"internal/feed", "internal/auth", "internal/media", "internal/push", "internal/assist", "internal/api", "internal/gateway",
 				"internal/app", "internal/bench", "internal/sim", "cmd",
 			},

@@ -4,8 +4,8 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Metrics counts what the owners of a node do. A nil Metrics counts nothing.
 type Metrics struct {
-	batches, commands, overloads, panics, badEffects prometheus.Counter
-	batchSize                                        prometheus.Histogram
+	batches, commands, overloads, panics, badEffects, unread prometheus.Counter
+	batchSize                                                prometheus.Histogram
 }
 
 // NewMetrics registers the metrics of the owners of a node.
@@ -21,6 +21,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		overloads:  counter("overloads_total", "Commands refused because the queue was full."),
 		panics:     counter("panics_total", "Commands that panicked; each is a bug."),
 		badEffects: counter("bad_effects_total", "Effects that could not be applied; each is a bug."),
+		unread:     counter("log_trimmed_unread_total", "Times the log was trimmed before a consumer had handled it."),
 		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "hubbub", Subsystem: "partition", Name: "batch_commands",
 			Help: "Commands in one batch.", Buckets: prometheus.ExponentialBuckets(1, 2, 10),
@@ -53,5 +54,11 @@ func (m *Metrics) panicked() {
 func (m *Metrics) badEffect() {
 	if m != nil {
 		m.badEffects.Inc()
+	}
+}
+
+func (m *Metrics) trimmedUnread() {
+	if m != nil {
+		m.unread.Inc()
 	}
 }

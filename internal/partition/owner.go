@@ -60,6 +60,8 @@ type batchState struct {
 	inFlight []*row
 	bytes    int
 	trimmed  ids.Seq
+	// cursors are where the consumers of the log stand, as far as they saved it.
+	cursors map[string]ids.Seq
 }
 
 // NewOwner begins to run a partition whose lease the caller holds with
@@ -69,7 +71,7 @@ func NewOwner(ctx context.Context, opts Options) (*Owner, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts.Tables = withCursor(opts.Tables)
+	opts.Tables = withOwn(opts.Tables)
 	o := &Owner{
 		opts:  opts,
 		rows:  newRows(opts.Store, opts.Tables, opts.CacheBytes),
@@ -79,6 +81,9 @@ func NewOwner(ctx context.Context, opts Options) (*Owner, error) {
 	}
 	o.head.Store(uint64(head))
 	o.batch.next = head + 1
+	if o.batch.cursors, err = loadCursors(ctx, opts.Store, opts.Partition); err != nil {
+		return nil, err
+	}
 	pending, err := loadOutbox(ctx, opts.Store, opts.Partition)
 	if err != nil {
 		return nil, err
@@ -89,11 +94,11 @@ func NewOwner(ctx context.Context, opts Options) (*Owner, error) {
 	return o, nil
 }
 
-// withCursor adds the table of the relay, which keeps a row for each origin.
-func withCursor(specs map[storage.Table]TableSpec) map[storage.Table]TableSpec {
-	all := make(map[storage.Table]TableSpec, len(specs)+1)
+// withOwn adds the tables of the partition itself: the relay keeps a row for each
+// origin, a consumer one cursor.
+func withOwn(specs map[storage.Table]TableSpec) map[storage.Table]TableSpec {
+	all := Tables()
 	maps.Copy(all, specs)
-	all[tables.Cursor] = TableSpec{Keep: true}
 	return all
 }
 
@@ -326,10 +331,7 @@ func (o *Owner) commit() error {
 		last := b.next - 1
 		b.storage.Put(storage.Key{Partition: p, Table: tables.Log, Sort: tables.SeqSort(last)},
 			appendRecords(nil, b.first, b.records, false))
-		if last >= b.trimmed+logTrimEvery && last > logKeep {
-			b.storage.DeleteRange(storage.Key{Partition: p, Table: tables.Log}, tables.SeqSort(last-logKeep))
-			b.trimmed = last
-		}
+		o.trim(last)
 	}
 	for i := range b.effects {
 		e := &b.effects[i].effect

@@ -77,11 +77,6 @@ const (
 	// state of a room that is shown to the invited, near a MiB.
 	maxEffects     = 256
 	maxEffectBytes = 2 << 20
-	// logKeep is how many positions of the log stay readable; feeds that are
-	// further behind start from the tables of their rooms and users.
-	logKeep = 1 << 20
-	// logTrimEvery is how many positions pass between two trims of the log.
-	logTrimEvery = 1 << 14
 )
 
 // Command is a request to a partition. Its exported fields say all there is to
@@ -169,5 +164,5 @@ func lost(cause error) error {
 
 // Tables are the rows of the partition itself that its commands pin.
 func Tables() map[storage.Table]TableSpec {
-	return map[storage.Table]TableSpec{tables.Cursor: {Keep: true}}
+	return map[storage.Table]TableSpec{tables.Cursor: {Keep: true}, tables.ConsumerCursor: {Keep: true}}
 }

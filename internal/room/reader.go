@@ -90,6 +90,18 @@ func (r *Reader) At(ctx context.Context, room ids.RoomID, s ids.Seq) (*Stored, e
 	return list[0], nil
 }
 
+// Record returns the event of a record of the log, nil if it is another kind of
+// record or the event was purged. A record that came from memory carries it.
+func (r *Reader) Record(ctx context.Context, rec *partition.Record) (*Stored, error) {
+	if rec.Kind != partition.RecordEvent {
+		return nil, nil
+	}
+	if e, ok := rec.Obj.(*Stored); ok {
+		return e, nil
+	}
+	return r.At(ctx, ids.RoomID(rec.Entity), rec.Seq)
+}
+
 func (r *Reader) get(ctx context.Context, room ids.RoomID, keys []storage.Key) ([]*Stored, error) {
 	rows, err := r.st.Get(ctx, keys...)
 	if err != nil {

@@ -27,6 +27,13 @@ const (
 	Report storage.Table = 10
 )
 
+// Tables of the partition's consumers; the entity is "".
+const (
+	// ConsumerCursor holds how far each consumer of the log has come: sort is its
+	// name.
+	ConsumerCursor storage.Table = 8
+)
+
 // Tables of a room; the entity is the room ID, for Alias the alias.
 const (
 	// RoomHead is one row: the end of the room's hash chain, and counts.
