@@ -186,6 +186,7 @@ func Tables() map[storage.Table]partition.TableSpec {
 		tables.RegToken:    {Decode: decoder[RegToken]},
 		tables.ShortToken:  {Decode: decoder[ShortToken]},
 		tables.Dehydrated:  {Decode: decoder[Dehydrated]},
+		tables.Presence:    {Decode: decoder[Presence]},
 	}
 	maps.Copy(all, keyTables())
 	return all

@@ -70,6 +70,7 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	s.hub, err = feed.NewHub(ctx, feed.Options{
 		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Heads: s.node,
 		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(pushRules()), Router: s.node,
+		Presence: s.cfg.Presence.Enabled,
 	})
 	if err != nil {
 		return fmt.Errorf("feed: %w", err)
@@ -176,6 +177,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 	all = append(all, sessions.Routes()...)
 	all = append(all, s.accountRoutes(sessions)...)
 	all = append(all, syncing.Routes(s.hub)...)
+	all = append(all, s.presenceRoutes()...)
 	all = append(all, inRooms.Routes()...)
 	all = append(all, ofUsers.Routes()...)
 	all = append(all, encryption.Routes()...)

@@ -31,6 +31,7 @@ type Config struct {
 	Registration Registration `toml:"registration" help:"Who may create an account, and how."`
 	Rooms        Rooms        `toml:"rooms" help:"What rooms are like, if who creates them says nothing else."`
 	Limits       Limits       `toml:"limits" help:"What one caller may take. Beyond a rate limit the answer is 429 with the time to wait."`
+	Presence     Presence     `toml:"presence" help:"Who is there, as others see it."`
 	RTC          RTC          `toml:"rtc" help:"Calls of many people, which need a media server beside this one."`
 	Log          Log          `toml:"log" help:"What the process writes to its standard error."`
 }
@@ -151,6 +152,11 @@ func (l *Limits) Rates() map[string]Rate {
 	}
 }
 
+// Presence is whether others see who is there.
+type Presence struct {
+	Enabled bool `toml:"enabled" help:"Tell those who share a room who is online. Each change reaches many; switch it off where nobody looks."`
+}
+
 // RTC is what calls of many people need.
 type RTC struct {
 	LivekitURLs []string `toml:"livekit_urls" arg:"URL" help:"Addresses of services that give out tokens for a LiveKit media server. Clients are told of them."`
@@ -252,6 +258,7 @@ func Default() Config {
 			Write:            Rate{PerSecond: 10, Burst: 100},
 			Sync:             Rate{PerSecond: 20, Burst: 100},
 		},
-		Log: Log{Level: LogInfo, Format: LogText},
+		Presence: Presence{Enabled: true},
+		Log:      Log{Level: LogInfo, Format: LogText},
 	}
 }

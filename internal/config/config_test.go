@@ -110,6 +110,8 @@ func sample(t *testing.T, f config.Field) (word, toml string) {
 		return "https://a.example", `"https://a.example"`
 	case "server.trusted_proxies", "limits.preview_allow":
 		return "10.0.0.0/8,::1", `["10.0.0.0/8", "::1"]`
+	case "presence.enabled":
+		return "false", "false"
 	case "rtc.livekit_urls":
 		return "https://a.example,https://b.example", `["https://a.example", "https://b.example"]`
 	case "server.partitions":

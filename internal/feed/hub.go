@@ -60,6 +60,8 @@ type Options struct {
 	Clock clock.Clock
 	Log   *slog.Logger
 	Rules *pushrules.Defaults
+	// Presence: it is told who is there.
+	Presence bool
 	// Router takes acknowledgements to the users' partitions.
 	Router partition.Router
 }
@@ -83,6 +85,7 @@ type Hub struct {
 	node     uint32
 	shards   []*shard
 	typing   typing
+	presence presence
 	// everything is the filter of those who ask for none; nobody changes it.
 	everything Filter
 	ctx        context.Context
@@ -146,6 +149,7 @@ func newHub(ctx context.Context, opts Options, pc pace) (*Hub, error) {
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.mu.users = make(map[ids.UserID]*view)
 	h.typing.init(h)
+	h.presence.init(h)
 	for p := range opts.Count {
 		s, err := h.openShard(ctx, ids.Partition(p))
 		if err != nil {
@@ -155,6 +159,10 @@ func newHub(ctx context.Context, opts Options, pc pace) (*Hub, error) {
 		h.shards = append(h.shards, s)
 	}
 	if err := h.typing.subscribe(); err != nil {
+		h.Close()
+		return nil, err
+	}
+	if err := h.presence.start(); err != nil {
 		h.Close()
 		return nil, err
 	}
@@ -191,6 +199,7 @@ func (h *Hub) Close() {
 		s.sub.Close()
 	}
 	h.typing.close()
+	h.presence.close()
 	h.wg.Wait()
 	h.mu.Lock()
 	views := h.mu.users
@@ -462,6 +471,7 @@ func (h *Hub) sweepLoop() {
 		case <-tick.C:
 			now := h.opts.Clock.Now()
 			h.typing.expire(now)
+			h.presence.expire(now)
 			h.sweep(now)
 		}
 	}

@@ -36,6 +36,8 @@ type session struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+	// away ends the presence that the socket stands for.
+	away func()
 
 	mu struct {
 		sync.Mutex
@@ -85,6 +87,7 @@ func (h *Hub) Open(ctx context.Context, o Open, sink Sink) (Session, error) {
 		s.cancel()
 		return nil, err
 	}
+	s.away = h.presence.begin(o.User, o.Device, Presence(o.SetPresence))
 	s.attach(v)
 	s.wake()
 	return s, nil
@@ -203,6 +206,7 @@ func (s *session) Close() {
 	s.mu.Unlock()
 	s.cancel()
 	s.done.Wait()
+	s.away()
 	s.detach()
 }
 

@@ -29,6 +29,8 @@ type Request struct {
 	Since     *Position
 	Filter    *Filter
 	FullState bool
+	// SetPresence is how present the user is by this request; "" is online.
+	SetPresence Presence
 	// Timeout is how long to wait for something to happen.
 	Timeout time.Duration
 	// Pushed: the response goes out by itself. Its timelines after the first are
@@ -46,6 +48,7 @@ func (h *Hub) Sync(ctx context.Context, req *Request) (jsontext.Value, error) {
 	if req.Filter == nil {
 		req.Filter = &Filter{}
 	}
+	defer h.presence.begin(req.User, req.Device, req.SetPresence)()
 	if req.Since != nil {
 		h.acknowledged(ctx, req.User, req.Device, req.Since)
 	}
@@ -102,7 +105,7 @@ func (h *Hub) syncOn(ctx context.Context, v *view, req *Request, deadline <-chan
 type result struct {
 	next                       Position
 	join, invite, knock, leave []byte
-	accountData                []byte
+	accountData, presence      []byte
 	e2ee                       e2ee
 	// lazy are the member events in it that were sent because of their senders.
 	lazy  []lazyMember
@@ -124,6 +127,9 @@ func (r *result) appendBody(b []byte) []byte {
 	b = r.e2ee.append(b)
 	if len(r.accountData) > 0 {
 		b = append(append(append(b, `,"account_data":{"events":[`...), r.accountData...), `]}`...)
+	}
+	if len(r.presence) > 0 {
+		b = append(append(append(b, `,"presence":{"events":[`...), r.presence...), `]}`...)
 	}
 	if len(r.join)+len(r.invite)+len(r.knock)+len(r.leave) == 0 {
 		return b
@@ -212,8 +218,11 @@ func (h *Hub) build(ctx context.Context, v *view, req *Request, lazy lazyMemory)
 	if err := s.addE2EE(ctx, changes, moved); err != nil {
 		return nil, err
 	}
+	if err := s.addPresence(ctx, moved); err != nil {
+		return nil, err
+	}
 	s.out.next = s.next
-	s.out.empty = s.out.e2ee.empty() && len(s.out.join)+len(s.out.invite)+len(s.out.knock)+len(s.out.leave)+len(s.out.accountData) == 0
+	s.out.empty = s.out.e2ee.empty() && len(s.out.join)+len(s.out.invite)+len(s.out.knock)+len(s.out.leave)+len(s.out.accountData)+len(s.out.presence) == 0
 	return &s.out, nil
 }
 

@@ -218,6 +218,14 @@ func (v *view) typingChanged(r ids.RoomID, users []ids.UserID, shared []byte) {
 	}
 }
 
+// next draws the number of a notice.
+func (t *typing) next() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mu.serial++
+	return t.mu.serial
+}
+
 // serial is the number of the last notice.
 func (t *typing) serial() uint64 {
 	t.mu.Lock()

@@ -53,6 +53,8 @@ type view struct {
 		program  *pushrules.Program
 		// lazy are the member events that each polling device has.
 		lazy map[ids.DeviceID]*polledLazy
+		// present are the users whose presence changed, with the number at which.
+		present map[ids.UserID]uint64
 	}
 }
 
@@ -316,6 +318,9 @@ func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
 	}
 	if e, ok := rec.Obj.(*room.Stored); ok && l == nil && e.Is(event.TypeMember, string(v.user)) && e.Member().Membership != event.Join {
 		ur.left = rec.Seq
+	}
+	if e, ok := rec.Obj.(*room.Stored); ok && l == nil && e.StateKey != nil && e.Type == event.TypeMember && e.Member().Membership == event.Join {
+		v.notePresenceLocked(ids.UserID(*e.StateKey)) // who came in
 	}
 	if ur.left > ur.roomSeq {
 		l = nil // of what comes now, responses alone know how much is for the user

@@ -138,6 +138,8 @@ const (
 	DelayedOf storage.Table = 97
 	// Dehydrated is one row: the user's dehydrated device.
 	Dehydrated storage.Table = 98
+	// Presence is one row: what the user last said about being there.
+	Presence storage.Table = 99
 )
 
 // Tables of jobs that run in the background; the entity is "".

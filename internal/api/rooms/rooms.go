@@ -20,6 +20,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/feed"
+	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
 	"github.com/hubbub-chat/hubbub/internal/room"
@@ -28,6 +29,8 @@ import (
 // Typer takes notices of who is typing.
 type Typer interface {
 	Type(n feed.TypingNotice) error
+	// Active notes that a user did something.
+	Active(u ids.UserID)
 }
 
 var _ Typer = (*feed.Hub)(nil)

@@ -74,6 +74,8 @@ func (m *Module) send(r *api.Request) (any, error) {
 		target, _ := event.StringField(content, "redacts")
 		return m.redactTarget(r, target, &room.Redact{Room: id, Draft: draft, Txn: txn, Timestamped: given})
 	}
+	draft.OriginServerTS = ts
+	m.Typer.Active(r.Caller.User)
 	return m.submit(r.Context, &room.Send{Room: id, Draft: draft, Txn: txn, Timestamped: given})
 }
 

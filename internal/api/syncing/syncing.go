@@ -50,9 +50,11 @@ func (h handler) sync(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := r.QueryEnum("set_presence", "online", "offline", "unavailable"); err != nil {
+	presence, err := r.QueryEnum("set_presence", "online", "offline", "unavailable")
+	if err != nil {
 		return nil, err
 	}
+	req.SetPresence = feed.Presence(presence)
 	req.Timeout = time.Duration(ms) * time.Millisecond
 	body, err := h.feed.Sync(ctx, req)
 	if errors.Is(err, feed.ErrUnknownPosition) {

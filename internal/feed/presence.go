@@ -1,0 +1,568 @@
+package feed
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/bus"
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+)
+
+// Presence is whether a user is there. spec: client-server §Presence.
+type Presence string
+
+// The states of presence, the least present first.
+const (
+	Offline     Presence = "offline"
+	Unavailable Presence = "unavailable"
+	Online      Presence = "online"
+)
+
+// Limits of presence. It is the one thing that everyone tells everyone, so all of
+// it is bounded.
+const (
+	// presenceEvery is how often others are told of one user at most; what changed
+	// in the meantime is told then, once.
+	presenceEvery = 2 * time.Second
+	// presenceTick is how often it is looked who is to be told of.
+	presenceTick = 200 * time.Millisecond
+	// presencePerTick bounds the users that are told of in one tick.
+	presencePerTick = 100
+	// presenceRooms bounds the rooms of one user in which it is told, and
+	// presenceAudience the people in a room: in larger ones nobody asks who is there,
+	// and each change would reach thousands.
+	presenceRooms    = 100
+	presenceAudience = 200
+	// presenceTold bounds how many one change reaches.
+	presenceTold = 1000
+	// presenceNoted bounds the users that a view remembers as changed.
+	presenceNoted = 2000
+	// presenceGrace is how long a user stays present without a request: clients
+	// that poll are away between two.
+	presenceGrace = 30 * time.Second
+	// presenceIdle is without any action, after which who is online counts as
+	// unavailable; activeFor is how long an action makes a user currently active.
+	presenceIdle = 5 * time.Minute
+	activeFor    = time.Minute
+	// activeStep is by how much the time of the last action may be out of date.
+	activeStep = 15 * time.Second
+	// presenceRepeat is how often nodes tell each other who is still there, and
+	// remoteGrace how long that is believed.
+	presenceRepeat = 2 * time.Minute
+	remoteGrace    = 5 * time.Minute
+	// presenceForget is how long it is known when a user was last seen.
+	presenceForget = time.Hour
+)
+
+const presenceSubject = "presence"
+
+// PresenceNotice tells the other nodes how present a user is on one node. Like
+// typing it is a hint: nothing of it is stored.
+type PresenceNotice struct {
+	User   ids.UserID
+	State  Presence
+	Status string
+	// Active is the time of the last action.
+	Active time.Time
+	Node   ids.NodeID
+}
+
+var _ bus.Payload = (*PresenceNotice)(nil)
+
+// MarshalBinary implements bus.Payload.
+func (n *PresenceNotice) MarshalBinary() ([]byte, error) { return json.Marshal(n) }
+
+// PresenceState is how present a user is.
+type PresenceState struct {
+	Presence Presence
+	// Status is what the user says about it.
+	Status string
+	// Active is the time of the last action, zero if not known.
+	Active time.Time
+	// Currently: that was just now.
+	Currently bool
+}
+
+// present is what a node knows of one user.
+type present struct {
+	// devices are those of this node, and a place for each other node.
+	devices map[string]*presentDevice
+	status  string
+	// asked: the stored status was read.
+	asked  bool
+	active time.Time
+	// told is what others were told, at a time; repeated is when the other nodes
+	// were told last.
+	told     PresenceState
+	toldAt   time.Time
+	repeated time.Time
+}
+
+type presentDevice struct {
+	state Presence
+	open  int // requests and sockets under way
+	seen  time.Time
+	grace time.Duration
+}
+
+// presence is who is there, as far as this node knows.
+//
+// A change marks its user; a goroutine tells of the marked users, a few at a time.
+// What a client has been told is numbered by the counter of the typing notices, so
+// that one number in a token serves both: a view draws a number when it notes a
+// user, under the lock under which it is read.
+type presence struct {
+	hub *Hub
+	sub bus.Subscription
+
+	mu struct {
+		sync.Mutex
+		users map[ids.UserID]*present
+		dirty map[ids.UserID]struct{}
+	}
+}
+
+func (p *presence) init(h *Hub) {
+	p.hub = h
+	p.mu.users = make(map[ids.UserID]*present)
+	p.mu.dirty = make(map[ids.UserID]struct{})
+}
+
+func (p *presence) start() error {
+	if !p.hub.opts.Presence {
+		return nil
+	}
+	sub, err := p.hub.opts.Bus.Subscribe(presenceSubject, func(m bus.Payload) {
+		n, ok := m.(*PresenceNotice)
+		if raw, isRaw := m.(bus.Raw); isRaw {
+			n = &PresenceNotice{}
+			ok = json.Unmarshal(raw, n) == nil
+		}
+		if ok && n.Node != p.hub.opts.Node {
+			p.remote(n)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("follow presence: %w", err)
+	}
+	p.sub = sub
+	p.hub.wg.Go(p.loop)
+	return nil
+}
+
+func (p *presence) close() {
+	if p.sub != nil {
+		p.sub.Close()
+	}
+}
+
+// userLocked returns what is known of a user, to be changed.
+func (p *presence) userLocked(u ids.UserID) *present {
+	s := p.mu.users[u]
+	if s == nil {
+		s = &present{devices: make(map[string]*presentDevice)}
+		s.told.Presence = Offline
+		p.mu.users[u] = s
+	}
+	return s
+}
+
+func (s *present) device(name string, grace time.Duration) *presentDevice {
+	d := s.devices[name]
+	if d == nil {
+		d = &presentDevice{grace: grace}
+		s.devices[name] = d
+	}
+	return d
+}
+
+// state is how present the user is at a time.
+func (s *present) state(now time.Time) PresenceState {
+	out := PresenceState{Presence: Offline, Status: s.status, Active: s.active}
+	for _, d := range s.devices {
+		if d.open == 0 && now.Sub(d.seen) > d.grace {
+			continue
+		}
+		if d.state == Online || out.Presence == Offline {
+			out.Presence = d.state
+		}
+	}
+	quiet := now.Sub(s.active)
+	if out.Presence == Online && quiet > presenceIdle {
+		out.Presence = Unavailable
+	}
+	out.Currently = out.Presence == Online && quiet < activeFor
+	return out
+}
+
+// checkLocked marks a user of whom there is something to tell.
+func (p *presence) checkLocked(u ids.UserID, s *present, now time.Time) {
+	st := s.state(now)
+	if st.Presence != s.told.Presence || st.Status != s.told.Status || st.Currently != s.told.Currently {
+		p.mu.dirty[u] = struct{}{}
+	}
+}
+
+// begin notes that a device is there with a state, until the function it returns
+// is called and a while beyond.
+func (p *presence) begin(u ids.UserID, device ids.DeviceID, state Presence) (end func()) {
+	if !p.hub.opts.Presence || state == Offline {
+		return func() {}
+	}
+	if state != Unavailable {
+		state = Online
+	}
+	now := p.hub.opts.Clock.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.userLocked(u)
+	d := s.device(string(device), presenceGrace)
+	if s.state(now).Presence == Offline {
+		s.active = now // who comes back is active
+	}
+	d.state, d.seen = state, now
+	d.open++
+	p.checkLocked(u, s, now)
+	return sync.OnceFunc(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		d.open--
+		d.seen = p.hub.opts.Clock.Now()
+	})
+}
+
+// SetPresence is what a user says of themselves. status nil leaves it as it is.
+func (h *Hub) SetPresence(u ids.UserID, device ids.DeviceID, state Presence, status *string) {
+	p := &h.presence
+	now := h.opts.Clock.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.userLocked(u)
+	d := s.device(string(device), presenceGrace)
+	d.state, d.seen = state, now
+	if state == Online {
+		s.active = now
+	}
+	if status != nil {
+		s.status, s.asked = *status, true
+	}
+	p.checkLocked(u, s, now)
+}
+
+// Active notes that a user did something. It is cheap: callers need not ask
+// whether it matters.
+func (h *Hub) Active(u ids.UserID) {
+	if !h.opts.Presence {
+		return
+	}
+	p := &h.presence
+	now := h.opts.Clock.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.mu.users[u]; s != nil && now.Sub(s.active) > activeStep {
+		s.active = now
+		p.checkLocked(u, s, now)
+	}
+}
+
+// remote takes what another node says.
+func (p *presence) remote(n *PresenceNotice) {
+	now := p.hub.opts.Clock.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.userLocked(n.User)
+	d := s.device("\x00"+string(n.Node), remoteGrace)
+	d.state, d.seen = n.State, now
+	s.status, s.asked = n.Status, true
+	if n.Active.After(s.active) {
+		s.active = n.Active
+	}
+	p.checkLocked(n.User, s, now)
+}
+
+// PresenceOf returns how present a user is.
+func (h *Hub) PresenceOf(ctx context.Context, u ids.UserID) (PresenceState, error) {
+	if !h.opts.Presence {
+		return PresenceState{Presence: Offline}, nil
+	}
+	p := &h.presence
+	p.mu.Lock()
+	s := p.mu.users[u]
+	if s != nil && s.asked {
+		defer p.mu.Unlock()
+		return s.state(h.opts.Clock.Now()), nil
+	}
+	p.mu.Unlock()
+	stored, err := h.accounts.Presence(ctx, u)
+	if err != nil {
+		return PresenceState{}, err
+	}
+	if stored == nil {
+		stored = &account.Presence{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s = p.mu.users[u]; s == nil {
+		st := PresenceState{Presence: Offline, Status: stored.Status}
+		if stored.TS != 0 {
+			st.Active = time.UnixMilli(stored.TS)
+		}
+		return st, nil
+	}
+	if !s.asked {
+		s.status, s.asked = stored.Status, true
+	}
+	return s.state(h.opts.Clock.Now()), nil
+}
+
+func (p *presence) loop() {
+	tick := time.NewTicker(presenceTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-p.hub.ctx.Done():
+			return
+		case <-tick.C:
+			for _, u := range p.due() {
+				if err := p.tell(p.hub.ctx, u); err != nil && p.hub.ctx.Err() == nil {
+					p.hub.opts.Log.Warn("tell presence", "user", u, "error", err)
+				}
+			}
+		}
+	}
+}
+
+// due takes marked users whom others may be told of now.
+func (p *presence) due() []ids.UserID {
+	now := p.hub.opts.Clock.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []ids.UserID
+	for u := range p.mu.dirty {
+		if len(out) == presencePerTick {
+			break
+		}
+		if s := p.mu.users[u]; s == nil || now.Sub(s.toldAt) >= presenceEvery {
+			delete(p.mu.dirty, u)
+			out = append(out, u)
+		}
+	}
+	return out
+}
+
+// tell tells those who share a room with a user, and the other nodes.
+func (p *presence) tell(ctx context.Context, u ids.UserID) error {
+	st, err := p.hub.PresenceOf(ctx, u)
+	if err != nil {
+		return err
+	}
+	now := p.hub.opts.Clock.Now()
+	p.mu.Lock()
+	if s := p.mu.users[u]; s != nil {
+		s.told, s.toldAt = st, now
+	}
+	notice := p.noticeLocked(u, now)
+	p.mu.Unlock()
+	if notice != nil {
+		// A lost one is repeated later.
+		_ = p.hub.opts.Bus.Publish(presenceSubject, notice)
+	}
+	rooms, err := p.hub.accounts.Joined(ctx, u)
+	if err != nil {
+		return err
+	}
+	frame := append(append([]byte(`{"op":"sync","presence":{"events":[`), st.event(u, now)...), `]}}`...)
+	seen := make(map[*view]bool)
+	for _, r := range rooms[:min(len(rooms), presenceRooms)] {
+		for _, v := range p.audience(r) {
+			if !seen[v] && len(seen) < presenceTold {
+				seen[v] = true
+				v.presenceChanged(u, frame)
+			}
+		}
+	}
+	return nil
+}
+
+// noticeLocked is what other nodes are told: what the devices of this node say.
+// nil if they say nothing.
+func (p *presence) noticeLocked(u ids.UserID, now time.Time) *PresenceNotice {
+	s := p.mu.users[u]
+	if s == nil {
+		return nil
+	}
+	own := *s
+	own.devices = make(map[string]*presentDevice)
+	for name, d := range s.devices {
+		if d.grace == presenceGrace {
+			own.devices[name] = d
+		}
+	}
+	if len(own.devices) == 0 {
+		return nil
+	}
+	s.repeated = now
+	return &PresenceNotice{User: u, State: own.state(now).Presence, Status: s.status, Active: s.active, Node: p.hub.opts.Node}
+}
+
+// audience are the views in a room that is small enough.
+func (p *presence) audience(r ids.RoomID) []*view {
+	s := p.hub.shardOf(string(r))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.mu.rooms[r]
+	if a == nil || len(a.seats) > presenceAudience {
+		return nil
+	}
+	out := make([]*view, len(a.seats))
+	for i, st := range a.seats {
+		out[i] = st.view
+	}
+	return out
+}
+
+// expire looks who has gone in the meantime, and repeats to other nodes who has not.
+func (p *presence) expire(now time.Time) {
+	var repeat []*PresenceNotice
+	p.mu.Lock()
+	for u, s := range p.mu.users {
+		for name, d := range s.devices {
+			if d.open == 0 && now.Sub(d.seen) > d.grace {
+				delete(s.devices, name)
+			}
+		}
+		p.checkLocked(u, s, now)
+		_, dirty := p.mu.dirty[u]
+		switch {
+		case dirty:
+		case len(s.devices) == 0 && now.Sub(s.active) > presenceForget:
+			delete(p.mu.users, u)
+		case len(s.devices) > 0 && now.Sub(s.repeated) > presenceRepeat:
+			if n := p.noticeLocked(u, now); n != nil {
+				repeat = append(repeat, n)
+			}
+		}
+	}
+	p.mu.Unlock()
+	for _, n := range repeat {
+		_ = p.hub.opts.Bus.Publish(presenceSubject, n)
+	}
+}
+
+// event is the m.presence event of a user. spec: client-server §m.presence.
+func (st *PresenceState) event(u ids.UserID, now time.Time) []byte {
+	b := append([]byte(`{"content":`), st.AppendContent(nil, now)...)
+	b = event.AppendString(append(b, `,"sender":`...), u)
+	return append(b, `,"type":"m.presence"}`...)
+}
+
+// AppendContent appends the state as the specification has it.
+func (st *PresenceState) AppendContent(b []byte, now time.Time) []byte {
+	b = append(b, `{"currently_active":`...)
+	b = strconv.AppendBool(b, st.Currently)
+	if !st.Active.IsZero() {
+		b = strconv.AppendInt(append(b, `,"last_active_ago":`...), max(now.Sub(st.Active).Milliseconds(), 0), 10)
+	}
+	b = event.AppendString(append(b, `,"presence":`...), st.Presence)
+	if st.Status != "" {
+		b = event.AppendString(append(b, `,"status_msg":`...), st.Status)
+	}
+	return append(b, '}')
+}
+
+// notePresenceLocked notes that the client has to learn how present a user is.
+func (v *view) notePresenceLocked(u ids.UserID) {
+	if !v.hub.opts.Presence {
+		return
+	}
+	if v.mu.present == nil || len(v.mu.present) >= presenceNoted {
+		// Those who have not asked since learn of the rest when it changes again.
+		v.mu.present = make(map[ids.UserID]uint64)
+	}
+	v.mu.present[u] = v.hub.typing.next()
+}
+
+// presenceChanged tells a view how present a user is.
+func (v *view) presenceChanged(u ids.UserID, frame []byte) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.ignoresLocked(u) {
+		return
+	}
+	v.notePresenceLocked(u)
+	v.wakePollersLocked()
+	for _, s := range v.mu.sessions {
+		s.presence(u, frame)
+	}
+}
+
+// presence takes a frame that tells how present a user is.
+func (s *session) presence(u ids.UserID, frame []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !s.mu.live:
+		s.wakeLocked()
+	case s.req.Filter.presence(u):
+		s.offerLocked(frame)
+	}
+}
+
+// presence reports whether the filter lets presence of a user pass.
+func (f *Filter) presence(u ids.UserID) bool {
+	p := &f.Presence
+	return p.Type("m.presence") && (p.Senders == nil || slices.Contains(*p.Senders, u)) && !slices.Contains(p.NotSenders, u)
+}
+
+// addPresence adds how present those are whom the client has to learn about: who
+// changed, who is in a room that is new, and at first all who are there.
+func (s *syncer) addPresence(ctx context.Context, moved map[ids.RoomID]*account.Change) error {
+	if !s.h.opts.Presence || !s.req.Filter.Presence.Type("m.presence") {
+		return nil
+	}
+	all := s.req.Since == nil || !s.known
+	users := make(map[ids.UserID]bool) // whether to tell of who is not there
+	s.v.mu.Lock()
+	for u, at := range s.v.mu.present {
+		if !all && at > s.since.Typing {
+			users[u] = true
+		}
+	}
+	s.v.mu.Unlock()
+	asked := 0
+	for i := range s.rooms {
+		r := &s.rooms[i]
+		c := moved[r.id]
+		entered := c != nil && c.Membership == event.Join && c.Prev != event.Join
+		if r.membership != event.Join || !all && !entered || asked == presenceRooms {
+			continue
+		}
+		asked++
+		for _, v := range s.h.presence.audience(r.id) {
+			if _, known := users[v.user]; !known && len(users) < presenceTold {
+				users[v.user] = false
+			}
+		}
+	}
+	now := s.h.opts.Clock.Now()
+	for u, always := range users {
+		if !s.req.Filter.presence(u) || s.v.ignores(u) {
+			continue
+		}
+		st, err := s.h.PresenceOf(ctx, u)
+		if err != nil {
+			return err
+		}
+		if always || st.Presence != Offline {
+			s.out.presence = appendList(s.out.presence, st.event(u, now))
+		}
+	}
+	return nil
+}
