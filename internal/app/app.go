@@ -21,7 +21,6 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/api/session"
-	"github.com/hubbub-chat/hubbub/internal/blob"
 	"github.com/hubbub-chat/hubbub/internal/bus"
 	"github.com/hubbub-chat/hubbub/internal/bus/membus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
@@ -31,7 +30,6 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway"
-	"github.com/hubbub-chat/hubbub/internal/media"
 	"github.com/hubbub-chat/hubbub/internal/obs"
 	"github.com/hubbub-chat/hubbub/internal/room"
 )
@@ -55,8 +53,6 @@ type Server struct {
 	table     []api.Route
 	gateway   *gateway.Gateway
 	services  services
-	blobs     blob.Store
-	media     *media.Service
 
 	http      *http.Server
 	listeners []net.Listener
@@ -85,10 +81,7 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, e
 	if err = s.openCore(ctx); err != nil {
 		return s, err
 	}
-	if err = s.makeSenders(ctx); err != nil {
-		return s, err
-	}
-	if err = s.openMedia(ctx); err != nil {
+	if err = s.startServices(ctx); err != nil {
 		return s, err
 	}
 	for _, addr := range cfg.Server.Listen {
@@ -196,7 +189,6 @@ func (s *Server) Close() error {
 	if s.hub != nil {
 		s.hub.Close()
 	}
-	errs = append(errs, s.closeMedia())
 	if s.node != nil {
 		s.node.Close()
 	}

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
@@ -18,7 +19,12 @@ import (
 type services struct {
 	registry *appservice.Registry
 	client   *appservice.Client
+	// sender is nil until the core is open.
+	sender atomic.Pointer[appservice.Sender]
 }
+
+// typing passes on who types in a room.
+func (v *services) typing(r ids.RoomID, users []ids.UserID) { v.sender.Load().Typing(r, users) }
 
 // loadServices reads the registrations. Whatever is wrong in one keeps the server
 // from starting: a bridge that half works loses messages.
@@ -28,6 +34,19 @@ func (s *Server) loadServices() (err error) {
 	}
 	s.services.client = appservice.NewClient(s.services.registry, s.clock())
 	return nil
+}
+
+// startServices begins to send services what they are interested in.
+func (s *Server) startServices(ctx context.Context) error {
+	if err := s.makeSenders(ctx); err != nil {
+		return err
+	}
+	sender := appservice.NewSender(appservice.SenderOptions{
+		Services: s.services.registry, Client: s.services.client, Store: s.store, Count: s.store.partitions,
+		Router: s.node, Owns: s.node.Owns, Log: s.log, Metrics: s.registry,
+	})
+	s.services.sender.Store(sender)
+	return sender.Follow(ctx, s.consumers)
 }
 
 // makeSenders makes the user of each service that has none yet.
@@ -72,11 +91,14 @@ func (s *Server) hasPeople(ctx context.Context, p ids.Partition) (bool, error) {
 
 func (s *Server) serviceRoutes() []api.Route {
 	return appserviceapi.New(appserviceapi.Deps{
-		Services: s.services.registry, Client: s.services.client, Router: s.node, Rooms: s.rooms(),
+		Services: s.services.registry, Client: s.services.client, Pinged: s.services.sender.Load().Retry, Router: s.node, Rooms: s.rooms(),
 	}).Routes()
 }
 
 func (v *services) close() {
+	if s := v.sender.Load(); s != nil {
+		s.Close()
+	}
 	if v.client != nil {
 		v.client.Close()
 	}

@@ -19,8 +19,8 @@ import (
 const (
 	// maxFileBytes bounds a registration file. They have a few hundred bytes.
 	maxFileBytes = 1 << 20
-	// maxID bounds a service's ID in bytes: it is part of keys.
-	maxID = 255
+	// maxID bounds a service's ID in bytes: it is part of keys and of names.
+	maxID = 100
 	// minToken is the shortest token in bytes: services make 64 characters; what is
 	// shorter than this was typed as an example.
 	minToken = 8

@@ -64,6 +64,9 @@ type Options struct {
 	Presence bool
 	// Router takes acknowledgements to the users' partitions.
 	Router partition.Router
+	// Typing, if not nil, is told who types in a room when that changes. It must not
+	// wait.
+	Typing func(r ids.RoomID, users []ids.UserID)
 }
 
 // Hub follows the logs of all partitions for the users that are connected to

@@ -150,6 +150,9 @@ func (t *typing) expire(now time.Time) {
 // wake tells the views in a room's audience who types. Sessions that are live are
 // handed a frame, without a position: it is no part of any log.
 func (t *typing) wake(r ids.RoomID) {
+	if also := t.hub.opts.Typing; also != nil {
+		also(r, t.users(r))
+	}
 	s := t.hub.shardOf(string(r))
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -26,6 +26,8 @@ const (
 	RecordUser RecordKind = 3
 	// RecordEffect: nothing but effects; takes a position, says nothing.
 	RecordEffect RecordKind = 4
+	// RecordAlias: an alias of a room was added or removed; Data is the alias.
+	RecordAlias RecordKind = 6
 	// RecordDevices: the devices of a user changed; Entity is a room that
 	// others share with the user, Data the user ID.
 	RecordDevices RecordKind = 5

@@ -218,6 +218,7 @@ func (aliasEffects) Apply(tx *partition.Tx, e partition.Effect) error {
 	} else {
 		tx.Put(k, []byte{}, nil)
 	}
+	tx.Emit(partition.Record{Kind: partition.RecordAlias, Entity: string(c.Room), Data: []byte(c.Alias)})
 	return nil
 }
 

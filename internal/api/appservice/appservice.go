@@ -20,8 +20,10 @@ import (
 type Deps struct {
 	Services *appservice.Registry
 	Client   *appservice.Client
-	Router   partition.Router
-	Rooms    *room.Reader
+	// Pinged is told of a service that answered a ping.
+	Pinged func(*appservice.Service)
+	Router partition.Router
+	Rooms  *room.Reader
 }
 
 // Module holds the handlers.
@@ -78,6 +80,7 @@ func (m *Module) ping(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.Pinged(s)
 	return map[string]int64{"duration_ms": took.Milliseconds()}, nil
 }
 

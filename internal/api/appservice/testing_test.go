@@ -34,20 +34,28 @@ type request struct {
 	query        url.Values
 	body         object
 	raw          string
+	status       int // of the answer to a transaction
 }
 
 // bridge is an application service: a server that notes what it is asked, and
 // what it does about it.
 type bridge struct {
-	t        *testing.T
-	url      string
-	id       string
-	server   *apptest.Server
-	requests chan request
+	t      *testing.T
+	url    string
+	id     string
+	server *apptest.Server
+	// requests are all but the transactions, which are apart: they come when they
+	// like.
+	requests, transactions chan request
+	// taken are the transactions that the test has looked at and that were answered
+	// with 200.
+	taken map[string]bool
 
 	mu struct {
 		sync.Mutex
 		answer func(request) (int, any)
+		// take says what a transaction is answered with.
+		take func(request) int
 	}
 }
 
@@ -56,7 +64,8 @@ const hsToken = "hs-token-of-the-bridge"
 // newBridge starts a bridge, for id irc of users @_irc_.* and aliases #_irc_.*.
 func newBridge(t *testing.T, id string) *bridge {
 	t.Helper()
-	b := &bridge{t: t, id: id, requests: make(chan request, 10_000)}
+	b := &bridge{t: t, id: id, requests: make(chan request, 10_000), transactions: make(chan request, 10_000), taken: make(map[string]bool)}
+	b.mu.take = func(request) int { return 200 }
 	b.mu.answer = func(request) (int, any) { return 404, object{"errcode": "M_NOT_FOUND"} }
 	srv := httptest.NewServer(http.HandlerFunc(b.serve))
 	t.Cleanup(srv.Close)
@@ -76,10 +85,7 @@ func (b *bridge) serve(w http.ResponseWriter, r *http.Request) {
 	if len(raw) > 0 && json.Unmarshal(raw, &req.body) != nil {
 		b.t.Errorf("%s %s: body %s", r.Method, r.URL, raw)
 	}
-	b.mu.Lock()
-	status, body := b.mu.answer(req)
-	b.mu.Unlock()
-	b.requests <- req
+	status, body := b.decide(req)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	if text, ok := body.(string); ok {
@@ -90,6 +96,83 @@ func (b *bridge) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		b.t.Logf("answer %s %s: %v", r.Method, r.URL, err)
 	}
+}
+
+// transactionPath is the path of transactions before their ID.
+const transactionPath = "/_matrix/app/v1/transactions/"
+
+func (b *bridge) decide(req request) (int, any) {
+	b.mu.Lock()
+	answer, take := b.mu.answer, b.mu.take
+	b.mu.Unlock()
+	if req.method == "PUT" && strings.HasPrefix(req.path, transactionPath) {
+		req.status = take(req)
+		b.transactions <- req
+		return req.status, object{}
+	}
+	status, body := answer(req)
+	b.requests <- req
+	return status, body
+}
+
+// takes says what transactions are answered with from now on.
+func (b *bridge) takes(fn func(request) int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.take = fn
+}
+
+// transaction returns the next transaction.
+func (b *bridge) transaction() request {
+	b.t.Helper()
+	select {
+	case r := <-b.transactions:
+		if r.status == 200 && b.taken[r.path] {
+			// The server ended before it had the answer. A service knows it by its ID.
+			return b.transaction()
+		}
+		b.taken[r.path] = r.status == 200
+		return r
+	case <-time.After(patience):
+		b.t.Fatal("no transaction came")
+	}
+	return request{}
+}
+
+// until collects the events of transactions until one of them is last.
+func (b *bridge) until(last string) []object {
+	b.t.Helper()
+	var out []object
+	for {
+		for _, e := range list(b.transaction().body, "events") {
+			out = append(out, e)
+			if e["event_id"] == last {
+				return out
+			}
+		}
+	}
+}
+
+// find returns the first entry of a list of transactions that match accepts.
+func (b *bridge) find(name string, match func(object) bool) object {
+	b.t.Helper()
+	for {
+		for _, e := range list(b.transaction().body, name) {
+			if match(e) {
+				return e
+			}
+		}
+	}
+}
+
+// list is a member that is a list of objects.
+func list(o object, name string) []object {
+	var out []object
+	entries, _ := o[name].([]any)
+	for _, e := range entries {
+		out = append(out, e.(object))
+	}
+	return out
 }
 
 // answers says what the bridge answers from now on.
