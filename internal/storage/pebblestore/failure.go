@@ -95,6 +95,7 @@ type failFS struct {
 	vfs.FS
 	failure *failure
 	log     *syncedLog
+	spare   *spareLog
 }
 
 var (
@@ -114,6 +115,14 @@ func (f *failFS) wrap(file vfs.File, name string) vfs.File {
 // Create implements vfs.FS.
 func (f *failFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f.failure.parkIfFailed()
+	if _, ok := logNumber(name); ok {
+		if f.failure.armed.Load() { // an open store that fills its logs
+			defer f.spare.prepare()
+		}
+		if file := f.spare.take(name, c); file != nil {
+			return f.wrap(file, name), nil
+		}
+	}
 	file, err := f.FS.Create(name, c)
 	return f.wrap(file, name), f.failure.check(f.critical(name), "create", name, err)
 }
@@ -138,6 +147,12 @@ func (f *failFS) OpenDir(name string) (vfs.File, error) {
 // ReuseForWrite implements vfs.FS.
 func (f *failFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f.failure.parkIfFailed()
+	if f.spare.short(oldname) {
+		defer f.spare.prepare()
+		if file := f.spare.take(newname, c); file != nil {
+			return f.wrap(file, newname), f.failure.check(true, "remove", oldname, f.FS.Remove(oldname))
+		}
+	}
 	file, err := f.FS.ReuseForWrite(oldname, newname, c)
 	return f.wrap(file, newname), f.failure.check(f.critical(newname), "reuse", newname, err)
 }

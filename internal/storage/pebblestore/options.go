@@ -27,8 +27,9 @@ const (
 	DefaultCacheBytes = 256 << 20
 	// DefaultMemTableBytes is the size at which rows in memory are written out.
 	// Pebble starts with small ones and doubles them, so that an idle server
-	// does not hold this much.
-	DefaultMemTableBytes = 64 << 20
+	// does not hold this much. Larger ones write a little less in all, and more at
+	// a time, for which commits that come meanwhile wait.
+	DefaultMemTableBytes = 16 << 20
 
 	// memTables is how many of them may wait for the disk before commits stall.
 	memTables = 4
@@ -91,8 +92,9 @@ func (s *Store) pebbleOptions(o Options) (*pebble.Options, io.Closer) {
 			o.Logger.Warn("slow disk", "operation", i.String())
 		})
 	}
+	s.spare = newSpareLog(fsys, s.dir, logBytes(o.MemTableBytes), s.failure)
 	po := &pebble.Options{
-		FS:                          &failFS{FS: fsys, failure: s.failure, log: s.log},
+		FS:                          &failFS{FS: fsys, failure: s.failure, log: s.log, spare: s.spare},
 		CacheSize:                   o.CacheBytes,
 		MemTableSize:                o.MemTableBytes,
 		MemTableStopWritesThreshold: memTables,
@@ -114,6 +116,10 @@ func (s *Store) pebbleOptions(o Options) (*pebble.Options, io.Closer) {
 	}
 	return po, closer
 }
+
+// logBytes is how long Pebble makes a log for a memtable of a size: its rows take
+// less in a log, and the last batch comes on top.
+func logBytes(memTable uint64) int64 { return int64(memTable + memTable/10) }
 
 // prepareDir makes the directory, private to its user and durable, and returns
 // its one true name: a lock on another spelling of the path would not be seen.

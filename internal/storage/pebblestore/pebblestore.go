@@ -81,6 +81,7 @@ type Store struct {
 	counters *counters
 	views    *views
 	log      *syncedLog
+	spare    *spareLog
 
 	requests chan *request
 	syncing  chan *group
@@ -222,6 +223,7 @@ func (s *Store) Close() error {
 		return fmt.Errorf("pebblestore: close %s: %w", s.dir, err)
 	}
 	s.views.close()
+	s.spare.close()
 	err := errors.Join(s.db.Close(), s.lock.Close(), s.closeFS())
 	if err != nil {
 		return fmt.Errorf("pebblestore: close %s: %w", s.dir, err)
