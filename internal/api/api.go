@@ -66,6 +66,10 @@ const (
 	RateWrite RateClass = ratelimit.Write
 	// RateSync: the sync family, per user.
 	RateSync RateClass = ratelimit.Sync
+	// RateMedia: downloads and thumbnails, per user.
+	RateMedia RateClass = ratelimit.Media
+	// RatePreview: previews of URLs, per user.
+	RatePreview RateClass = ratelimit.Preview
 )
 
 // Hold says how long a route keeps its place among the requests in flight, and

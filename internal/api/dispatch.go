@@ -189,7 +189,7 @@ func (rt *Route) Check() error {
 }
 
 func rateClasses() []RateClass {
-	return []RateClass{RateNone, RateLogin, RateRegister, RateSend, RateJoin, RateRead, RateWrite, RateSync}
+	return []RateClass{RateNone, RateLogin, RateRegister, RateSend, RateJoin, RateRead, RateWrite, RateSync, RateMedia, RatePreview}
 }
 
 func (rt *Route) templates(old bool) []string {

@@ -21,6 +21,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/api/session"
+	"github.com/hubbub-chat/hubbub/internal/blob"
 	"github.com/hubbub-chat/hubbub/internal/bus"
 	"github.com/hubbub-chat/hubbub/internal/bus/membus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
@@ -30,6 +31,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway"
+	"github.com/hubbub-chat/hubbub/internal/media"
 	"github.com/hubbub-chat/hubbub/internal/obs"
 	"github.com/hubbub-chat/hubbub/internal/room"
 )
@@ -53,6 +55,8 @@ type Server struct {
 	table     []api.Route
 	gateway   *gateway.Gateway
 	services  services
+	blobs     blob.Store
+	media     *media.Service
 
 	http      *http.Server
 	listeners []net.Listener
@@ -82,6 +86,9 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, e
 		return s, err
 	}
 	if err = s.startServices(ctx); err != nil {
+		return s, err
+	}
+	if err = s.openMedia(ctx); err != nil {
 		return s, err
 	}
 	for _, addr := range cfg.Server.Listen {
@@ -189,6 +196,7 @@ func (s *Server) Close() error {
 	if s.hub != nil {
 		s.hub.Close()
 	}
+	errs = append(errs, s.closeMedia())
 	if s.node != nil {
 		s.node.Close()
 	}

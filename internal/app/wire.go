@@ -11,6 +11,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/api/discovery"
 	"github.com/hubbub-chat/hubbub/internal/api/e2ee"
+	mediaapi "github.com/hubbub-chat/hubbub/internal/api/media"
 	"github.com/hubbub-chat/hubbub/internal/api/rooms"
 	"github.com/hubbub-chat/hubbub/internal/api/session"
 	"github.com/hubbub-chat/hubbub/internal/api/syncing"
@@ -24,6 +25,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway"
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/media"
 	"github.com/hubbub-chat/hubbub/internal/obs"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
@@ -55,8 +57,8 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	id := ids.NodeID(rand.Text())
 	s.node, err = cluster.Start(ctx, cluster.Options{
 		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Clock: s.clock(), Log: s.log,
-		Tables:     merge(room.Tables(), account.Tables(), partition.Tables(), delayed.Tables(), report.Tables()),
-		Effects:    merge(room.Effects(), account.Effects()),
+		Tables:     merge(room.Tables(), account.Tables(), partition.Tables(), delayed.Tables(), report.Tables(), media.Tables()),
+		Effects:    merge(room.Effects(), account.Effects(), media.Effects()),
 		CacheBytes: rowCacheBytes,
 		Metrics:    partition.NewMetrics(s.registry),
 	})
@@ -184,6 +186,10 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 	all = append(all, encryption.Routes()...)
 	all = append(all, about.Routes()...)
 	all = append(all, s.serviceRoutes()...)
+	all = append(all, mediaapi.New(mediaapi.Deps{
+		Server: s.cfg.Server.Name, Media: s.media,
+		Legacy: s.cfg.Media.LegacyDownload, Previews: !s.cfg.Media.NoPreviews,
+	}).Routes()...)
 	return all, nil
 }
 

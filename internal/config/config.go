@@ -33,6 +33,7 @@ type Config struct {
 	Limits       Limits       `toml:"limits" help:"What one caller may take. Beyond a rate limit the answer is 429 with the time to wait."`
 	Presence     Presence     `toml:"presence" help:"Who is there, as others see it."`
 	RTC          RTC          `toml:"rtc" help:"Calls of many people, which need a media server beside this one."`
+	Media        Media        `toml:"media" help:"What users upload, and previews of links."`
 	Log          Log          `toml:"log" help:"What the process writes to its standard error."`
 }
 
@@ -51,7 +52,7 @@ type Server struct {
 	AppserviceFiles []string       `toml:"appservice_files" flag:"appservice" arg:"FILE" help:"Registration files of application services (bridges, bots), as the Matrix specification defines them."`
 	TrustedProxies  []netip.Prefix `toml:"trusted_proxies" arg:"CIDR" help:"Networks of proxies whose X-Forwarded-For is believed. From anyone else it is ignored."`
 	ShutdownGraceMS int            `toml:"shutdown_grace_ms" arg:"MS" help:"How long a stopping server waits for requests that are under way, in milliseconds."`
-	TestMode        bool           `toml:"test_mode" flag:"test-mode" help:"For tests only, never with real users: open registration, weak passwords allowed, no rate limits, cheap password hashing, previews of 127.0.0.0/8. Stands for these five keys at its own place in the order of sources; one that is set in the same place or a later one wins."`
+	TestMode        bool           `toml:"test_mode" flag:"test-mode" help:"For tests only, never with real users: open registration, weak passwords allowed, no rate limits, cheap password hashing, previews of 127.0.0.0/8, downloads without a token. Stands for these six keys at its own place in the order of sources; one that is set in the same place or a later one wins."`
 }
 
 // ShutdownGrace is ShutdownGraceMS as a duration.
@@ -127,7 +128,22 @@ type Limits struct {
 	Read         Rate `toml:"read" help:"Reads that cost more than a look-up, per user."`
 	Write        Rate `toml:"write" help:"Writes that only the caller sees, per user."`
 	Sync         Rate `toml:"sync" help:"Requests for what is new, per user."`
+	Media        Rate `toml:"media" help:"Downloads and thumbnails, per user."`
+	Preview      Rate `toml:"preview" help:"Previews of links, per user."`
 }
+
+// Media is what users upload, and previews of links.
+type Media struct {
+	Store          string `toml:"store" arg:"URL" help:"Where the bytes are kept: \"files\" is the directory media in data_dir; s3://bucket/prefix?endpoint=https://host&region=name is a bucket of an S3 server, of AWS without an endpoint."`
+	StoreAccessKey Secret `toml:"store_access_key" arg:"KEY" help:"Access key of the S3 server. Empty: what the environment (AWS_ACCESS_KEY_ID and so on) or the role of the machine says."`
+	StoreSecretKey Secret `toml:"store_secret_key" arg:"KEY" help:"Secret key of the S3 server. On the command line other users of the machine can read it; prefer the file or the environment."`
+	MaxUploadBytes int64  `toml:"max_upload_bytes" arg:"BYTES" help:"The largest upload."`
+	LegacyDownload bool   `toml:"legacy_download" help:"Answer the download endpoints of old clients, at which anyone who knows an address gets the media without an access token."`
+	NoPreviews     bool   `toml:"no_previews" help:"Do not fetch pages that users link to, to show what they are about. They are never fetched from private or local networks, but for limits.preview_allow."`
+}
+
+// MediaFiles is the store of media in data_dir.
+const MediaFiles = "files"
 
 // Rate is a token bucket.
 type Rate struct {
@@ -149,6 +165,8 @@ func (l *Limits) Rates() map[string]Rate {
 		"read":         l.Read,
 		"write":        l.Write,
 		"sync":         l.Sync,
+		"media":        l.Media,
+		"preview":      l.Preview,
 	}
 }
 
@@ -257,7 +275,10 @@ func Default() Config {
 			Read:             Rate{PerSecond: 20, Burst: 100},
 			Write:            Rate{PerSecond: 10, Burst: 100},
 			Sync:             Rate{PerSecond: 20, Burst: 100},
+			Media:            Rate{PerSecond: 50, Burst: 500},
+			Preview:          Rate{PerSecond: 1, Burst: 30},
 		},
+		Media:    Media{Store: MediaFiles, MaxUploadBytes: 100 << 20},
 		Presence: Presence{Enabled: true},
 		Log:      Log{Level: LogInfo, Format: LogText},
 	}

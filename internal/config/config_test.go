@@ -116,8 +116,10 @@ func sample(t *testing.T, f config.Field) (word, toml string) {
 		return "https://a.example,https://b.example", `["https://a.example", "https://b.example"]`
 	case "server.partitions":
 		return "8", "8"
-	case "limits.max_request_bytes":
+	case "limits.max_request_bytes", "media.max_upload_bytes":
 		return "1000000", "1000000"
+	case "media.store":
+		return "s3://bucket?endpoint=http://127.0.0.1:7070", `"s3://bucket?endpoint=http://127.0.0.1:7070"`
 	}
 	switch f.Kind {
 	case config.KindBool:
@@ -244,6 +246,7 @@ func TestTestMode(t *testing.T) {
 			got := []bool{
 				c.Server.TestMode, c.Registration.AllowWeakPasswords, c.Registration.CheapPasswordHashes,
 				c.Limits.NoRateLimits, reflect.DeepEqual(c.Limits.PreviewAllow, local),
+				c.Media.LegacyDownload,
 			}
 			for i, on := range got {
 				if on != tt.on {
@@ -321,6 +324,9 @@ func TestMistakes(t *testing.T) {
 		{"rate NaN", flags("limits.send.per_second", "NaN"), []string{"above 0"}},
 		{"burst", flags("limits.login.burst", "0"), []string{"limits.login.burst", "1 or more"}},
 		{"body", flags("limits.max_request_bytes", "10"), []string{"131072"}},
+		{"media store", flags("media.store", "s3://key:pw@bucket"), []string{"media.store", `"files"`}},
+		{"no bucket", flags("media.store", "s3://"), []string{"media.store", "s3://bucket"}},
+		{"upload", flags("media.max_upload_bytes", "10"), []string{"65536"}},
 		{"two at once", env("HUBBUB_A=1", "HUBBUB_LOG_LEVEL=loud"), []string{"HUBBUB_A", "log.level"}},
 	}
 	for _, tt := range tests {

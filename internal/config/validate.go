@@ -22,6 +22,10 @@ const (
 	minRequestBytes = 128 << 10
 	// maxRequestBytes is what a process can hold of many requests at once.
 	maxRequestBytes = 64 << 20
+	// minUploadBytes lets small pictures through, maxUploadBytes is what one request
+	// can carry in its hour on a fast line.
+	minUploadBytes = 64 << 10
+	maxUploadBytes = 16 << 30
 	// maxShutdownGraceMS is beyond the patience of every supervisor.
 	maxShutdownGraceMS = 10 * 60 * 1000
 	// maxEventDelayMS is a year: who plans further ahead has a calendar.
@@ -57,6 +61,7 @@ func (c *Config) problems() []Problem {
 			k.add("rtc.livekit_urls", "%s", err)
 		}
 	}
+	c.Media.check(&k)
 	k.oneOf("log.level", string(c.Log.Level))
 	k.oneOf("log.format", string(c.Log.Format))
 	return k.problems
@@ -144,6 +149,18 @@ func (s *Server) checkDeployment(k *checker) {
 
 func (r *Registration) check(k *checker) {
 	k.oneOf("registration.mode", string(r.Mode))
+}
+
+func (m *Media) check(k *checker) {
+	if m.Store != MediaFiles {
+		// The value is not repeated: people write keys into URLs.
+		if u, err := url.Parse(m.Store); err != nil || u.Scheme != "s3" || u.Host == "" || u.User != nil {
+			k.add("media.store", "is neither %q nor s3://bucket/prefix?endpoint=https://host&region=name", MediaFiles)
+		}
+	}
+	if n := m.MaxUploadBytes; n < minUploadBytes || n > maxUploadBytes {
+		k.add("media.max_upload_bytes", "is %d; use %d to %d", n, minUploadBytes, int64(maxUploadBytes))
+	}
 }
 
 func (l *Limits) check(k *checker) {

@@ -131,7 +131,7 @@ type besideRule struct {
 // backends, and only tests and each other may import them.
 func testSupport(pkg string) bool {
 	for _, dir := range []string{
-		"internal/storage/storagetest", "internal/storage/faultstore", "internal/bus/bustest", "internal/bus/faultbus", "internal/lint/skip",
+		"internal/storage/storagetest", "internal/storage/faultstore", "internal/bus/bustest", "internal/bus/faultbus", "internal/blob/blobtest", "internal/lint/skip",
 	} {
 		if inside(pkg, dir) {
 			return true
@@ -142,7 +142,9 @@ func testSupport(pkg string) bool {
 
 // backend reports whether a package is one of several that fill an interface.
 func backend(pkg string) bool {
-	return (strings.HasPrefix(pkg, "internal/storage/") || strings.HasPrefix(pkg, "internal/bus/")) && !testSupport(pkg)
+	return slices.ContainsFunc([]string{"internal/storage/", "internal/bus/", "internal/blob/"}, func(dir string) bool {
+		return strings.HasPrefix(pkg, dir)
+	}) && !testSupport(pkg)
 }
 
 // pure reports whether a package is pure logic.
@@ -162,6 +164,9 @@ func confined() map[string][]string {
 	return map[string][]string{
 		"github.com/cockroachdb/pebble": {"internal/storage/pebblestore"},
 		"github.com/nats-io":            {"internal/bus/natsbus"},
+		"github.com/minio/minio-go":     {"internal/blob/s3blob"},
+		"golang.org/x/image":            {"internal/media"},
+		"code.dny.dev/ssrf":             {"internal/media"},
 		"github.com/gobwas/ws":          {"internal/gateway", "internal/wsclient", "internal/bench"},
 		"github.com/alecthomas/kong":    {"cmd", "internal/bench"},
 		"github.com/BurntSushi/toml":    {"internal/config"},

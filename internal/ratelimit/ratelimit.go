@@ -51,11 +51,15 @@ const (
 	Write Class = "write"
 	// Sync: the sync family, per user.
 	Sync Class = "sync"
+	// Media: downloads and thumbnails, per user.
+	Media Class = "media"
+	// Preview: previews of URLs, per user.
+	Preview Class = "preview"
 )
 
 // Classes returns every class that needs a limit.
 func Classes() []Class {
-	return []Class{Login, LoginAccount, Registration, Send, Join, Read, Write, Sync}
+	return []Class{Login, LoginAccount, Registration, Send, Join, Read, Write, Sync, Media, Preview}
 }
 
 // Limit is a bucket: Burst actions at once, then PerSecond.
@@ -93,6 +97,11 @@ func Defaults() Config {
 		// A sync answers at once while the caller's rooms are busy; three connections
 		// per device are usual with sliding sync.
 		Sync: {PerSecond: 20, Burst: 100},
+		// A room full of pictures, and the faces of its members, come at once.
+		Media: {PerSecond: 50, Burst: 500},
+		// Each may be a request to a stranger's server. A client asks for those of the
+		// links on its screen.
+		Preview: {PerSecond: 1, Burst: 30},
 	}
 }
 

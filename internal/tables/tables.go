@@ -169,6 +169,30 @@ const (
 	ServiceRoster storage.Table = 110
 )
 
+// Tables of media; the entity is what each says.
+const (
+	// Media holds one row for each media ID, which is the entity.
+	Media storage.Table = 100
+	// Content holds one row for each content that is stored; the entity is its hash.
+	Content storage.Table = 101
+	// ContentRef lists the media that show a content: the entity is its hash, sort
+	// the media ID.
+	ContentRef storage.Table = 102
+	// MediaTime lists the partition's media in order of their creation; the entity
+	// is "".
+	MediaTime storage.Table = 103
+	// MediaDue lists what is to be removed from the partition or from where the
+	// bytes are, in order of the time; the entity is "".
+	MediaDue storage.Table = 104
+	// UserMedia lists the media of a user, who is the entity, in order of their
+	// creation.
+	UserMedia storage.Table = 105
+	// MediaUse is one row of totals: of a user, or of the partition for "".
+	MediaUse storage.Table = 106
+	// Preview holds previews of URLs: the entity is "", sort the URL's hash.
+	Preview storage.Table = 107
+)
+
 // SeqSort encodes a Seq so that its order is the order of the sort keys.
 func SeqSort(s ids.Seq) string {
 	var b [8]byte

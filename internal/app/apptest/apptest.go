@@ -57,6 +57,7 @@ func Start(t testing.TB, changes ...func(*config.Config)) *Server {
 	cfg.Registration.CheapPasswordHashes = true
 	cfg.Registration.SharedSecret = "shared"
 	cfg.Limits.NoRateLimits = true
+	cfg.Media.LegacyDownload = true
 	for _, change := range changes {
 		change(&cfg)
 	}
