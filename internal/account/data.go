@@ -181,6 +181,7 @@ func (c *Forget) Apply(tx *partition.Tx) (any, error) {
 func Effects() map[string]partition.EffectHandler {
 	return map[string]partition.EffectHandler{
 		room.EffectMembership: membershipEffects{},
+		EffectNames:           namesEffects{},
 		EffectToDevice:        toDeviceEffects{},
 	}
 }

@@ -66,7 +66,7 @@ func (c *SetProfile) Apply(tx *partition.Tx) (any, error) {
 			tx.Delete(k)
 			put(tx, p.account(), &changed)
 		}
-		return nil, nil
+		return nil, c.tell(tx, old)
 	}
 	if string(old) == string(c.Value) {
 		return nil, nil
@@ -77,5 +77,13 @@ func (c *SetProfile) Apply(tx *partition.Tx) (any, error) {
 	}
 	tx.Put(k, c.Value, nil)
 	put(tx, p.account(), &changed)
-	return nil, nil
+	return nil, c.tell(tx, old)
+}
+
+// tell tells the index of users of a new display name.
+func (c *SetProfile) tell(tx *partition.Tx, old []byte) error {
+	if c.Field != FieldDisplayName {
+		return nil
+	}
+	return tellNames(tx, c.User, terms(c.User, old), terms(c.User, c.Value))
 }

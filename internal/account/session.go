@@ -10,6 +10,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/room"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/internal/tables"
 )
@@ -81,7 +82,7 @@ func (c *Register) Apply(tx *partition.Tx) (any, error) {
 	if c.Session != nil {
 		c.Session.start(tx, p)
 	}
-	return nil, nil
+	return nil, tellNames(tx, c.User, nil, room.NameTerms(c.User, c.DisplayName))
 }
 
 // start writes the device and its tokens; the tokens that the device had before
@@ -311,7 +312,8 @@ func (c *EndDevices) Prepare(ctx context.Context, p *partition.Prep) error {
 			}
 		}
 	}
-	if err := p.Pin(ctx, append(c.at(p).ending(c.found), c.at(p).account())...); err != nil || len(c.found) == 0 {
+	keys := append(c.at(p).ending(c.found), c.at(p).account(), c.at(p).profile(FieldDisplayName))
+	if err := p.Pin(ctx, keys...); err != nil || len(c.found) == 0 {
 		return err
 	}
 	return c.tell.prepare(ctx, p, c.at(p))
@@ -342,6 +344,9 @@ func (c *EndDevices) Apply(tx *partition.Tx) (any, error) {
 	}
 	if c.Deactivate {
 		endIdentity(tx, p)
+		if err := tellNames(tx, c.User, terms(c.User, tx.Get(p.profile(FieldDisplayName)).Value), nil); err != nil {
+			return nil, err
+		}
 	}
 	return endDevices(tx, p, c.found, &c.tell)
 }

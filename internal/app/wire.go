@@ -160,7 +160,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 		return nil, err
 	}
 	ofUsers := userdata.New(userdata.Deps{
-		Server: s.cfg.Server.Name, Partitions: s.store.partitions, Router: s.node, Accounts: s.accounts(),
+		Server: s.cfg.Server.Name, SearchAll: s.cfg.Directory.SearchAllUsers, Router: s.node, Accounts: s.accounts(),
 		Asker: s.services.client,
 		State: s.rooms(), Rooms: inRooms, Rules: pushrules.NewDefaults(pushRules()), RuleOptions: pushRules(),
 	})

@@ -34,6 +34,7 @@ type Config struct {
 	Presence     Presence     `toml:"presence" help:"Who is there, as others see it."`
 	RTC          RTC          `toml:"rtc" help:"Calls of many people, which need a media server beside this one."`
 	Media        Media        `toml:"media" help:"What users upload, and previews of links."`
+	Directory    Directory    `toml:"directory" help:"Who finds whom."`
 	Log          Log          `toml:"log" help:"What the process writes to its standard error."`
 }
 
@@ -178,6 +179,11 @@ type Presence struct {
 // RTC is what calls of many people need.
 type RTC struct {
 	LivekitURLs []string `toml:"livekit_urls" arg:"URL" help:"Addresses of services that give out tokens for a LiveKit media server. Clients are told of them."`
+}
+
+// Directory is who finds whom.
+type Directory struct {
+	SearchAllUsers bool `toml:"search_all_users" help:"Whoever searches for users finds everyone. Otherwise they find those who share a room with them or are in a room that anyone can join or read."`
 }
 
 // Log is what the process writes to its standard error.

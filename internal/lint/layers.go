@@ -27,7 +27,7 @@ func layers() []layer {
 		},
 		{
 			"L1 pure logic",
-			[]string{"internal/roomstate", "internal/pushrules"},
+			[]string{"internal/roomstate", "internal/pushrules", "internal/textindex"},
 			"domain logic is pure: what it needs comes in as arguments, so that it can be proven by tables and replayed",
 		},
 		{

@@ -221,24 +221,3 @@ func (aliasEffects) Apply(tx *partition.Tx, e partition.Effect) error {
 	tx.Emit(partition.Record{Kind: partition.RecordAlias, Entity: string(c.Room), Data: []byte(c.Alias)})
 	return nil
 }
-
-// directoryPage bounds the public rooms read from one partition at once.
-const directoryPage = 1000
-
-// PublicRooms returns the IDs of the public rooms of one partition behind a room
-// ID ("" to begin), in order.
-func (r *Reader) PublicRooms(ctx context.Context, p ids.Partition, after ids.RoomID) ([]ids.RoomID, error) {
-	from := ""
-	if after != "" {
-		from = string(after) + "\x00"
-	}
-	rows, err := r.st.Scan(ctx, storage.Range{Partition: p, Table: tables.Directory, From: from, Limit: directoryPage})
-	if err != nil {
-		return nil, fmt.Errorf("read directory: %w", err)
-	}
-	out := make([]ids.RoomID, len(rows))
-	for i, row := range rows {
-		out[i] = ids.RoomID(row.Sort)
-	}
-	return out, nil
-}

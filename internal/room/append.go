@@ -140,6 +140,7 @@ func writeEvent(v view, head *Head, ev *event.Event, txn Txn, thread ids.EventID
 		if ev.Type == event.TypeMember {
 			next.count(replaced, s)
 		}
+		v.index(head, &next, replaced, s)
 	}
 	v.tx.Put(v.p.head(), next.encode(), &next)
 	v.tx.Emit(partition.Record{Kind: partition.RecordEvent, Entity: string(v.p.Room), Body: row, Obj: s})

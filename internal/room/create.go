@@ -130,7 +130,15 @@ func (c *SetPublic) draft() roomstate.Draft {
 
 // Prepare implements partition.Command.
 func (c *SetPublic) Prepare(ctx context.Context, p *partition.Prep) error {
-	return pinDraft(ctx, p, Place{p.Partition(), c.Room}, c.draft(), &Txn{})
+	pl := Place{p.Partition(), c.Room}
+	keys := make([]storage.Key, 0, len(describing))
+	for _, t := range describing {
+		keys = append(keys, pl.state(t.eventType, ""))
+	}
+	if err := p.Pin(ctx, keys...); err != nil {
+		return err
+	}
+	return pinDraft(ctx, p, pl, c.draft(), &Txn{})
 }
 
 // Apply implements partition.Command.
@@ -154,5 +162,6 @@ func (c *SetPublic) Apply(tx *partition.Tx) (any, error) {
 	} else {
 		tx.Delete(directoryKey(v.p))
 	}
+	v.list(&next)
 	return nil, nil
 }

@@ -188,6 +188,8 @@ func (c *Redact) strip(v view, version event.Version, target, by *Stored) error 
 		if current := v.stored(target.Type, *target.StateKey); current == nil || current.Seq != target.Seq {
 			return partition.ErrRetry // it was current when Prepare looked
 		}
+		head := v.head()
+		v.index(head, head, target, left)
 		return nil
 	}
 	after, err := v.event(c.seen.after)

@@ -118,11 +118,11 @@ func TestCreateTwice(t *testing.T) {
 		t.Errorf("made %d times", n)
 	}
 	w.checkRoom(c.Room)
-	p := w.r.Place(c.Room).Partition
-	if list, err := w.r.PublicRooms(ctx, p, ""); err != nil || !slices.Equal(list, []ids.RoomID{c.Room}) {
+	place := Listing{Joined: 1, Room: c.Room}
+	if list, err := w.r.Listed(ctx, ListQuery{Limit: 10}); err != nil || !slices.Equal(list, []Listing{place}) {
 		t.Errorf("directory %v, %v", list, err)
 	}
-	if list, err := w.r.PublicRooms(ctx, p, c.Room); err != nil || len(list) != 0 {
+	if list, err := w.r.Listed(ctx, ListQuery{Limit: 10, From: &place}); err != nil || len(list) != 0 {
 		t.Errorf("directory behind the last: %v, %v", list, err)
 	}
 }
@@ -302,22 +302,19 @@ func TestNULInNames(t *testing.T) {
 
 func TestSetPublic(t *testing.T) {
 	w, room := clean(t, "12")
-	p := w.r.Place(room).Partition
 	set := func(u ids.UserID, public, admin bool) error {
 		_, err := w.node.Do(ctx, &SetPublic{Room: room, Sender: u, Public: public, Admin: admin})
 		return err
 	}
 	listed := func() bool {
-		list, err := w.r.PublicRooms(ctx, p, "")
+		head, err := w.r.Head(ctx, room)
 		if err != nil {
 			t.Fatal(err)
 		}
-		head, _ := w.r.Head(ctx, room)
-		if head.Public != slices.Contains(list, room) {
-			t.Errorf("public is %v, directory %v", head.Public, list)
-		}
+		w.checkDirectory(room, head)
 		return head.Public
 	}
+	w.state(room, alice, event.TypeName, "", `{"name":"Two words"}`)
 	w.member(room, bob, bob, event.Join)
 	if err := set(bob, true, false); !merr.Is(err, merr.Forbidden) || listed() {
 		t.Errorf("bob lists the room: %v", err)
@@ -325,6 +322,15 @@ func TestSetPublic(t *testing.T) {
 	if err := set(alice, true, false); err != nil || !listed() {
 		t.Errorf("alice lists the room: %v", err)
 	}
+	w.state(room, alice, event.TypeName, "", `{"name":"Three words here"}`)
+	topic := w.state(room, alice, event.TypeTopic, "", `{"topic":"words"}`)
+	w.member(room, bob, bob, event.Leave)
+	w.checkRoom(room)
+	redaction := &Redact{Room: room, Target: topic.ID, Draft: roomstate.Draft{Type: event.TypeRedaction, Sender: alice, Content: []byte("{}"), Redacts: topic.ID}}
+	if _, err := w.node.Do(ctx, redaction); err != nil {
+		t.Fatal(err)
+	}
+	w.checkRoom(room)
 	if err := set(carol, false, true); err != nil || listed() {
 		t.Errorf("an administrator takes it out: %v", err)
 	}

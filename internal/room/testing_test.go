@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -253,6 +254,67 @@ func (w *world) checkRoom(room ids.RoomID) {
 	w.checkChain(head, events)
 	w.checkIndex(room, events)
 	w.checkState(room, head, events)
+	w.checkDirectory(room, head)
+}
+
+// checkDirectory checks that the room is where it belongs in the directory, and
+// that its members and what describes it are found by exactly their words.
+func (w *world) checkDirectory(room ids.RoomID, head *Head) {
+	w.t.Helper()
+	var want, have, members, haveMembers []string
+	roomType := ""
+	for _, row := range w.rows(room, tables.State) {
+		s, err := DecodeStored(room, row.Value)
+		if err != nil {
+			w.t.Fatalf("read: %v", err)
+		}
+		for _, d := range describing {
+			if s.Is(d.eventType, "") && head.Public {
+				for _, term := range describes(s, d.field) {
+					want = append(want, term+" "+d.letter)
+				}
+			}
+		}
+		switch s.Type {
+		case event.TypeCreate:
+			roomType = s.Create().RoomType
+		case event.TypeMember:
+			for _, term := range memberTerms(s) {
+				members = append(members, term+" "+*s.StateKey)
+			}
+		}
+	}
+	for _, row := range w.rows(room, tables.MemberTerm) {
+		haveMembers = append(haveMembers, strings.Replace(row.Sort, "\x00", " ", 1))
+	}
+	scan := func(table storage.Table, entity string) []storage.Entry {
+		rows, err := w.store.Scan(ctx, storage.Range{Partition: w.r.Place(room).Partition, Table: table, Entity: entity, Limit: storage.MaxScan})
+		if err != nil {
+			w.t.Fatalf("read: %v", err)
+		}
+		return rows
+	}
+	for _, row := range scan(tables.DirectoryTerm, "") {
+		if parts := strings.Split(row.Sort, "\x00"); parts[1] == string(room) {
+			have = append(have, parts[0]+" "+parts[2])
+		}
+	}
+	for _, list := range []string{listAll, listOf(roomType)} {
+		for _, row := range scan(tables.DirectoryOrder, list) {
+			if l := parseListing(row.Sort); l.Room == room {
+				have = append(have, fmt.Sprint(list, l.Joined))
+			}
+		}
+		if head.Public && head.Joined > 0 {
+			want = append(want, fmt.Sprint(list, head.Joined))
+		}
+	}
+	for _, list := range [][]string{want, have, members, haveMembers} {
+		slices.Sort(list)
+	}
+	if !slices.Equal(have, want) || !slices.Equal(haveMembers, members) {
+		w.t.Fatalf("public: %t, directory %q, want %q; members %q, want %q", head.Public, have, want, haveMembers, members)
+	}
 }
 
 // checkChain checks that the events are a hash chain that ends at the head.

@@ -25,6 +25,16 @@ const (
 	Users storage.Table = 6
 	// Report holds what users reported: sort is the Seq.
 	Report storage.Table = 10
+	// DirectoryOrder lists the partition's public rooms, the largest first: the
+	// entity is a list (all, or those of a type), sort the number of members from
+	// above and the room ID.
+	DirectoryOrder storage.Table = 11
+	// DirectoryTerm finds public rooms by the words that describe them: sort is
+	// term, NUL, room ID, NUL, where it stands.
+	DirectoryTerm storage.Table = 12
+	// UserTerm finds users by their names: the entity is the first letter of a
+	// term, sort is term, NUL, user ID.
+	UserTerm storage.Table = 13
 )
 
 // Tables of the partition's consumers; the entity is "".
@@ -77,6 +87,9 @@ const (
 	ThreadMember storage.Table = 34
 	// ThreadEvent lists the events in threads: sort is the Seq.
 	ThreadEvent storage.Table = 35
+	// MemberTerm finds the members of a room by their names: sort is term, NUL,
+	// user ID.
+	MemberTerm storage.Table = 36
 )
 
 // Tables of a user; the entity is the user ID.

@@ -1,7 +1,6 @@
 package rooms
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"slices"
@@ -14,19 +13,21 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/textindex"
 )
 
 const (
 	// maxListing bounds the rooms of one answer of the directory; it is also how
 	// many there are if the client does not say.
 	maxListing = 100
-	// maxListed bounds the rooms of the directory that are sorted, and maxSearched
-	// those of them, the largest, that a search reads: an answer is made from
-	// what is stored now, so that it is never out of date.
-	maxListed   = 50_000
-	maxSearched = 5_000
-	// headsPage is how many heads are read at a time.
-	headsPage = 1000
+	// maxMatches bounds the rooms of one partition that a search looks at, of those
+	// that one of its words finds.
+	maxMatches = 200
+	// maxTypes bounds the room types that a query may ask for: each is a list of its
+	// own in every partition.
+	maxTypes = 20
+	// maxSearchBytes is the longest search term: more than anyone types.
+	maxSearchBytes = 512
 )
 
 // publicRoom is a room in the directory. spec: client-server §PublicRoomsChunk.
@@ -41,21 +42,26 @@ type publicRoom struct {
 	GuestCanJoin  bool       `json:"guest_can_join"`
 	JoinRule      string     `json:"join_rule,omitempty"`
 	RoomType      string     `json:"room_type,omitempty"`
+
+	public bool // it is in the server's own directory
 }
 
 // listQuery is a request for a part of the directory.
 type listQuery struct {
 	limit int
 	since string
-	// search is lower case, "" for all. types is nil for all; "" in it stands
-	// for rooms without a type.
-	search string
-	types  map[string]bool
+	// words are the folded words to find, nil for all rooms.
+	words []string
+	// types is nil for all; "" in it stands for rooms without a type.
+	types []string
 	// network is the directory asked for, the zero Instance for the server's own;
 	// allNetworks adds those of all networks to that.
 	network     appservice.Instance
 	allNetworks bool
 }
+
+// ofNetworks reports whether a query asks for directories of other networks.
+func (q *listQuery) ofNetworks() bool { return q.network.Service != "" || q.allNetworks }
 
 // getPublicRooms: spec client-server §GET /publicRooms.
 func (m *Module) getPublicRooms(r *api.Request) (any, error) {
@@ -81,20 +87,24 @@ func (m *Module) queryPublicRooms(r *api.Request) (any, error) {
 	if err := api.DecodeBody(r, &req); err != nil {
 		return nil, err
 	}
-	q := listQuery{limit: req.Limit, since: req.Since, search: strings.ToLower(req.Filter.Search), allNetworks: req.AllNetworks}
+	if len(req.Filter.Search) > maxSearchBytes {
+		return nil, merr.InvalidParamErr("The search term is longer than %d bytes", maxSearchBytes)
+	}
+	q := listQuery{limit: req.Limit, since: req.Since, words: textindex.Words(req.Filter.Search), allNetworks: req.AllNetworks}
 	if req.Network != "" {
 		var ok bool
 		if q.network, ok = appservice.ParseInstance(req.Network); !ok || q.allNetworks {
 			return nil, merr.InvalidParamErr("third_party_instance_id names no network, or stands beside include_all_networks")
 		}
 	}
-	if req.Filter.Types != nil {
-		q.types = make(map[string]bool)
-		for _, t := range *req.Filter.Types {
-			if t == nil {
-				q.types[""] = true
-			} else {
-				q.types[*t] = true
+	if types := req.Filter.Types; types != nil {
+		if len(*types) > maxTypes {
+			return nil, merr.InvalidParamErr("More than %d room types", maxTypes)
+		}
+		q.types = make([]string, len(*types))
+		for i, t := range *types {
+			if t != nil {
+				q.types[i] = *t
 			}
 		}
 	}
@@ -105,7 +115,8 @@ type listAnswer struct {
 	Chunk []*publicRoom `json:"chunk"`
 	Next  string        `json:"next_batch,omitempty"`
 	Prev  string        `json:"prev_batch,omitempty"`
-	Total int           `json:"total_room_count_estimate"`
+	// Total is nil if it is not known: to count all rooms is to look at them.
+	Total *int `json:"total_room_count_estimate,omitzero"`
 }
 
 func (m *Module) list(r *api.Request, q listQuery) (any, error) {
@@ -115,131 +126,161 @@ func (m *Module) list(r *api.Request, q listQuery) (any, error) {
 	if q.limit <= 0 || q.limit > maxListing {
 		q.limit = maxListing
 	}
-	after, err := parseListToken(q.since)
+	since, err := parseListToken(q.since)
 	if err != nil {
 		return nil, err
 	}
-	heads, err := m.listedHeads(r.Context, &q)
+	networks, err := m.fromNetworks(r.Context, &q)
 	if err != nil {
 		return nil, err
 	}
-	described := make(map[ids.RoomID]*publicRoom)
-	if q.search != "" || q.types != nil {
-		if heads, err = m.matching(r.Context, heads[:min(len(heads), maxSearched)], q, described); err != nil {
+	if len(q.words) > 0 {
+		return m.searched(r.Context, &q, networks, since)
+	}
+	list, before, after, err := m.stretch(r.Context, &q, networks, since)
+	if err != nil {
+		return nil, err
+	}
+	a, err := m.listed(r.Context, list, before, after)
+	if err == nil && !before && !after {
+		n := len(a.Chunk)
+		a.Total = &n
+	}
+	return a, err
+}
+
+// fromNetworks describes the rooms that application services list, of the types
+// asked for; none if the query does not ask for them.
+func (m *Module) fromNetworks(ctx context.Context, q *listQuery) ([]*publicRoom, error) {
+	if !q.ofNetworks() {
+		return nil, nil
+	}
+	list, err := m.networkRooms(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	rooms, err := m.describeAll(ctx, list)
+	return slices.DeleteFunc(rooms, func(p *publicRoom) bool { return !q.hasType(p) }), err
+}
+
+// stretch returns the rooms of one page in order, and whether there are others
+// before and after it.
+func (m *Module) stretch(ctx context.Context, q *listQuery, networks []*publicRoom, since *listToken) (list []room.Listing, before, after bool, err error) {
+	// One more than asked for says that there are others on that side. On the other
+	// side is where the client comes from.
+	ask := room.ListQuery{Types: q.types, Limit: q.limit + 1}
+	if since != nil {
+		ask.From, ask.Back = &since.Listing, since.back
+	}
+	if q.network.Service == "" && (q.types == nil || len(q.types) > 0) {
+		if list, err = m.Rooms.Listed(ctx, ask); err != nil {
+			return nil, false, false, err
+		}
+	}
+	for _, p := range networks {
+		l := p.listing()
+		if since == nil || since.back == (l.Compare(since.Listing) < 0) && l != since.Listing {
+			list = append(list, l)
+		}
+	}
+	slices.SortFunc(list, room.Listing.Compare)
+	list = slices.Compact(list)
+	more := len(list) > q.limit
+	if ask.Back {
+		return list[max(0, len(list)-q.limit):], more, true, nil
+	}
+	return list[:min(len(list), q.limit)], since != nil, more, nil
+}
+
+// searched answers a query for rooms that are described by some words. All that
+// one of the words finds are looked at, the others in the rooms themselves.
+func (m *Module) searched(ctx context.Context, q *listQuery, networks []*publicRoom, since *listToken) (any, error) {
+	all := networks
+	if q.network.Service == "" {
+		found, err := m.Rooms.ListedLike(ctx, textindex.Longest(q.words), maxMatches)
+		if err != nil {
 			return nil, err
 		}
-	}
-	from, to := after.page(heads, q.limit)
-	a := listAnswer{Chunk: make([]*publicRoom, 0, to-from), Total: len(heads)}
-	for _, h := range heads[from:to] {
-		p := described[h.RoomID]
-		if p == nil {
-			if p, err = m.describe(r.Context, h); err != nil {
-				return nil, err
-			}
+		described, err := m.describeAll(ctx, found)
+		if err != nil {
+			return nil, err
 		}
-		a.Chunk = append(a.Chunk, p)
+		all = append(all, slices.DeleteFunc(described, func(p *publicRoom) bool { return !p.public })...)
 	}
-	if to < len(heads) && to > from {
-		a.Next = listToken{joined: heads[to-1].Joined, room: heads[to-1].RoomID}.String()
+	var list []room.Listing
+	for _, p := range all {
+		if q.matches(p) {
+			list = append(list, p.listing())
+		}
 	}
-	if from > 0 && to > from {
-		a.Prev = listToken{back: true, joined: heads[from].Joined, room: heads[from].RoomID}.String()
+	slices.SortFunc(list, room.Listing.Compare)
+	list = slices.Compact(list)
+	from, to := since.page(list, q.limit)
+	a, err := m.listed(ctx, list[from:to], from > 0, to < len(list))
+	if err == nil {
+		n := len(list)
+		a.Total = &n
+	}
+	return a, err
+}
+
+func (p *publicRoom) listing() room.Listing { return room.Listing{Joined: p.Joined, Room: p.RoomID} }
+
+func (q *listQuery) hasType(p *publicRoom) bool {
+	return q.types == nil || slices.Contains(q.types, p.RoomType)
+}
+
+// matches reports whether a room is what a query asks for.
+func (q *listQuery) matches(p *publicRoom) bool {
+	if !q.hasType(p) {
+		return false
+	}
+	var terms []string
+	for _, text := range [...]string{p.Name, p.Topic, p.Alias} {
+		terms = append(terms, textindex.Prefixes(text, textindex.DescriptionTerms)...)
+	}
+	return textindex.HavePrefixes(terms, q.words)
+}
+
+// listed makes an answer. before and after report whether there are rooms on
+// either side.
+func (m *Module) listed(ctx context.Context, list []room.Listing, before, after bool) (*listAnswer, error) {
+	found := make([]ids.RoomID, len(list))
+	for i, l := range list {
+		found[i] = l.Room
+	}
+	rooms, err := m.describeAll(ctx, found)
+	if err != nil {
+		return nil, err
+	}
+	a := &listAnswer{Chunk: rooms}
+	if len(list) > 0 && after {
+		a.Next = listToken{Listing: list[len(list)-1]}.String()
+	}
+	if len(list) > 0 && before {
+		a.Prev = listToken{back: true, Listing: list[0]}.String()
 	}
 	return a, nil
 }
 
-// listedHeads returns the heads of all rooms in the directory asked for that have
-// somebody in them, in the order of the directory.
-func (m *Module) listedHeads(ctx context.Context, q *listQuery) (all []*room.Head, err error) {
-	if q.network.Service == "" {
-		if all, err = m.publicHeads(ctx); err != nil {
-			return nil, err
-		}
+// describeAll describes those of the rooms that have members.
+func (m *Module) describeAll(ctx context.Context, rooms []ids.RoomID) ([]*publicRoom, error) {
+	heads, err := m.Rooms.Heads(ctx, rooms...)
+	if err != nil {
+		return nil, err
 	}
-	if q.network.Service != "" || q.allNetworks {
-		list, err := m.networkRooms(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		if all, err = m.withHeads(ctx, all, list); err != nil {
-			return nil, err
-		}
-	}
-	order := func(a, b *room.Head) int { return compareListed(a.Joined, a.RoomID, b.Joined, b.RoomID) }
-	slices.SortFunc(all, order)
-	return slices.CompactFunc(all, func(a, b *room.Head) bool { return a.RoomID == b.RoomID }), nil
-}
-
-// withHeads adds the heads of those rooms that have somebody in them.
-func (m *Module) withHeads(ctx context.Context, all []*room.Head, list []ids.RoomID) ([]*room.Head, error) {
-	for chunk := range slices.Chunk(list, headsPage) {
-		heads, err := m.Rooms.Heads(ctx, chunk...)
-		if err != nil {
-			return nil, err
-		}
-		for _, h := range heads {
-			if h != nil && h.Joined > 0 {
-				all = append(all, h)
-			}
-		}
-	}
-	return all, nil
-}
-
-// publicHeads returns the heads of the rooms in the server's own directory, in no order.
-func (m *Module) publicHeads(ctx context.Context) ([]*room.Head, error) {
-	var all []*room.Head
-	for p := range m.Rooms.Count() {
-		last := ids.RoomID("")
-		for len(all) < maxListed {
-			page, err := m.Rooms.PublicRooms(ctx, ids.Partition(p), last)
-			if err != nil {
-				return nil, err
-			}
-			if len(page) == 0 {
-				break
-			}
-			last = page[len(page)-1]
-			if all, err = m.withHeads(ctx, all, page); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return all, nil
-}
-
-// compareListed is the order of the directory: the most members first.
-func compareListed(joinedA int, a ids.RoomID, joinedB int, b ids.RoomID) int {
-	return cmp.Or(cmp.Compare(joinedB, joinedA), cmp.Compare(a, b))
-}
-
-// matching keeps the rooms that a query asks for.
-func (m *Module) matching(ctx context.Context, heads []*room.Head, q listQuery, described map[ids.RoomID]*publicRoom) ([]*room.Head, error) {
-	var out []*room.Head
+	out := make([]*publicRoom, 0, len(rooms))
 	for _, h := range heads {
+		if h == nil || h.Joined == 0 {
+			continue // it changed since the directory was read
+		}
 		p, err := m.describe(ctx, h)
 		if err != nil {
 			return nil, err
 		}
-		if q.matches(p) {
-			out = append(out, h)
-			described[h.RoomID] = p
-		}
+		out = append(out, p)
 	}
 	return out, nil
-}
-
-func (q *listQuery) matches(p *publicRoom) bool {
-	if q.types != nil && !q.types[p.RoomType] {
-		return false
-	}
-	for _, s := range [...]string{p.Name, p.Topic, p.Alias} {
-		if strings.Contains(strings.ToLower(s), q.search) {
-			return true
-		}
-	}
-	return false
 }
 
 // listedState is the state that the directory and summaries show.
@@ -261,7 +302,7 @@ func (m *Module) describe(ctx context.Context, h *room.Head) (*publicRoom, error
 	if err != nil {
 		return nil, err
 	}
-	p := &publicRoom{RoomID: h.RoomID, Joined: h.Joined, JoinRule: string(event.JoinRuleInvite)}
+	p := &publicRoom{RoomID: h.RoomID, Joined: h.Joined, JoinRule: string(event.JoinRuleInvite), public: h.Public}
 	for _, s := range list {
 		if s != nil {
 			p.fill(s)
@@ -297,9 +338,8 @@ func (p *publicRoom) fill(s *room.Stored) {
 // Rooms that come, go and grow meanwhile may be shown twice or not at all; the
 // place is found even if its room is gone.
 type listToken struct {
-	back   bool
-	joined int
-	room   ids.RoomID
+	room.Listing
+	back bool
 }
 
 // String writes the token for clients.
@@ -308,7 +348,7 @@ func (t listToken) String() string {
 	if t.back {
 		dir = "p"
 	}
-	return base64.RawURLEncoding.EncodeToString([]byte(dir + strconv.Itoa(t.joined) + string(t.room)))
+	return base64.RawURLEncoding.EncodeToString([]byte(dir + strconv.Itoa(t.Joined) + string(t.Room)))
 }
 
 // parseListToken reads a token; "" is the beginning, before any room.
@@ -318,29 +358,27 @@ func parseListToken(s string) (*listToken, error) {
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(s)
 	dir, id, ok := strings.Cut(string(raw), "!")
-	if err != nil || !ok || dir == "" || dir[0] != 'n' && dir[0] != 'p' {
+	if err != nil || !ok || dir == "" || dir[0] != 'n' && dir[0] != 'p' || len(id) > ids.MaxLength {
 		return nil, merr.InvalidParamErr("Unknown token in since")
 	}
 	joined, err := strconv.Atoi(dir[1:])
-	if err != nil {
+	if err != nil || joined < 0 {
 		return nil, merr.InvalidParamErr("Unknown token in since").Because(err)
 	}
-	return &listToken{dir[0] == 'p', joined, ids.RoomID("!" + id)}, nil
+	return &listToken{room.Listing{Joined: joined, Room: ids.RoomID("!" + id)}, dir[0] == 'p'}, nil
 }
 
-// page returns the rooms that follow, or precede, the token's place.
-func (t *listToken) page(heads []*room.Head, limit int) (from, to int) {
+// page returns which of the rooms follow, or precede, the token's place.
+func (t *listToken) page(list []room.Listing, limit int) (from, to int) {
 	if t == nil {
-		return 0, min(limit, len(heads))
+		return 0, min(limit, len(list))
 	}
-	at, found := slices.BinarySearchFunc(heads, t, func(h *room.Head, t *listToken) int {
-		return compareListed(h.Joined, h.RoomID, t.joined, t.room)
-	})
+	at, found := slices.BinarySearchFunc(list, t.Listing, room.Listing.Compare)
 	if t.back {
 		return max(0, at-limit), at
 	}
 	if found {
 		at++
 	}
-	return at, min(at+limit, len(heads))
+	return at, min(at+limit, len(list))
 }

@@ -163,3 +163,68 @@ func TestPublicRooms(t *testing.T) {
 	alice.Fails(t, "POST", v3+"/publicRooms", object{"limit": "x"}, 400, "M_BAD_JSON")
 	s.Anonymous().Fails(t, "POST", v3+"/publicRooms", object{}, 401, "M_MISSING_TOKEN")
 }
+
+// TestPublicRoomsIndex walks a directory that is larger than what is read at once,
+// there and back, and finds rooms by the beginnings of words in any script.
+func TestPublicRoomsIndex(t *testing.T) {
+	s := apptest.Start(t)
+	alice, bob := s.User(t, "alice"), s.User(t, "bob")
+	var want []string // the larger ones first, then by ID
+	for i := range 260 {
+		options := object{"visibility": "public", "preset": "public_chat", "name": fmt.Sprintf("Salon nº %d", i)}
+		if i%2 == 0 {
+			options["creation_content"] = object{"type": "m.space"}
+		}
+		want = append(want, alice.CreateRoom(t, options))
+	}
+	large := want[100]
+	bob.Join(t, large)
+	slices.Sort(want)
+	want = append([]string{large}, slices.DeleteFunc(want, func(r string) bool { return r == large })...)
+	walk := func(filter object, dir, since string) (out []string, last object) {
+		for {
+			page := alice.Must(t, "POST", v3+"/publicRooms", object{"limit": 33, "filter": filter, "since": since})
+			var rooms []string
+			for _, r := range list(t, page, "chunk") {
+				rooms = append(rooms, r["room_id"].(string))
+			}
+			if dir == "next_batch" {
+				out = append(out, rooms...)
+			} else {
+				out = append(rooms, out...)
+			}
+			next, more := page[dir].(string)
+			if !more {
+				return out, page
+			}
+			since = next
+		}
+	}
+	all, last := walk(object{}, "next_batch", "")
+	same(t, "all", all, want)
+	back, _ := walk(object{}, "prev_batch", last["prev_batch"].(string))
+	same(t, "back", back, want[:len(want)-len(list(t, last, "chunk"))])
+	spaces, _ := walk(object{"room_types": []any{"m.space"}}, "next_batch", "")
+	rooms, _ := walk(object{"room_types": []any{nil}}, "next_batch", "")
+	both, _ := walk(object{"room_types": []any{nil, "m.space", "m.space"}}, "next_batch", "")
+	same(t, "by type", []int{len(spaces), len(rooms)}, []int{130, 130})
+	same(t, "both types", both, want)
+	found, _ := walk(object{"generic_search_term": "sal"}, "next_batch", "")
+	same(t, "searched", found, want)
+	for _, name := range []string{"東京の部屋", "Café Müller", "😀 fun"} {
+		alice.CreateRoom(t, object{"visibility": "public", "name": name})
+	}
+	for term, n := range map[string]int{
+		"部屋": 1, "の部": 1, "cafe": 1, "MÜLL": 1, "ller": 0, "😀": 1, "salon 17": 11, "cafe salon": 0, "...": 263,
+	} {
+		page := alice.Must(t, "POST", v3+"/publicRooms", object{"filter": object{"generic_search_term": term}})
+		got := len(list(t, page, "chunk"))
+		if term == "..." { // no word at all: everything
+			got, n = min(got, 100), 100
+		}
+		same(t, term, got, n)
+	}
+	types := make([]string, 21)
+	alice.Fails(t, "POST", v3+"/publicRooms", object{"filter": object{"room_types": types}}, 400, "M_INVALID_PARAM")
+	alice.Fails(t, "POST", v3+"/publicRooms", object{"filter": object{"generic_search_term": strings.Repeat("x", 600)}}, 400, "M_INVALID_PARAM")
+}

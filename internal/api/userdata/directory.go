@@ -5,24 +5,32 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/textindex"
 )
 
-// A search looks at all users, one partition after the other, keeps those whose
-// name matches, and then asks, the best first, whom of them the caller may see.
-// There is no index: the bounds below are what one search may cost, and a search
-// that meets one says that its result is limited.
+// A search asks two indexes by one of its words: of each room that the caller is
+// in, by name of its members, and of all users. Whom the first finds may be seen;
+// of whom only the second finds it is asked whether they are in a room that anyone
+// may join or read. What a search costs depends on the rooms of the caller and the
+// bounds below, never on how many users or rooms there are. A search that meets a
+// bound says that its result is limited.
 const (
 	// maxSearches is how many searches run at once on this node; others wait.
 	maxSearches = 2
-	// maxSearchUsers is how many users one search looks at: about 50 ms of work.
-	maxSearchUsers = 20_000
+	// maxRoomIndexes is how many rooms of the caller one search asks, and
+	// maxOfRoom how many members it takes from each.
+	maxRoomIndexes = 1000
+	maxOfRoom      = 50
+	// maxShared is how many users one search takes from all these rooms together,
+	// maxFound from the index of all.
+	maxShared = 1000
+	maxFound  = 500
 	// maxSearchLists is how many users' lists of rooms one search reads.
 	maxSearchLists = 200
 	// maxSearchRooms is how many rooms one search asks whether they are public.
@@ -61,7 +69,7 @@ func (m *Module) search(r *api.Request) (any, error) {
 	if req.Limit != nil {
 		limit = min(max(*req.Limit, 1), maxResults)
 	}
-	t := newTerm(*req.Term)
+	t := m.newTerm(*req.Term)
 	if len(t.words) == 0 || len(*req.Term) > maxTermBytes {
 		return searchAnswer{Results: []foundUser{}}, nil
 	}
@@ -71,55 +79,56 @@ func (m *Module) search(r *api.Request) (any, error) {
 	case <-r.Context.Done():
 		return nil, r.Context.Err()
 	}
-	matches, limited, err := m.matches(r.Context, t, r.Caller.User)
-	if err != nil {
-		return nil, err
-	}
-	return m.visible(r.Context, r.Caller.User, matches, limit, limited)
+	f := &finder{m: m, term: t, caller: r.Caller.User, open: make(map[ids.RoomID]bool)}
+	return f.search(r.Context, limit)
 }
 
 // term is what is searched for.
 type term struct {
-	text  string
-	words []string
+	text  string   // folded
+	words []string // folded
+	// exact is the user that the term names in full, "" if it does not.
+	exact ids.UserID
 }
 
-func newTerm(s string) term {
-	s = strings.ToLower(strings.TrimSpace(s))
-	return term{text: s, words: strings.Fields(s)}
+func (m *Module) newTerm(s string) term {
+	s = strings.TrimSpace(s)
+	if user, err := ids.ParseUserID(s); err == nil {
+		return term{exact: user, words: textindex.Words(user.Localpart())}
+	}
+	s = strings.TrimPrefix(s, "@")
+	s = strings.TrimSuffix(s, ":"+m.Server)
+	return term{text: textindex.Fold(s), words: textindex.Words(s)}
 }
 
 // The ranks of matches, the best first.
 const (
 	rankExact = iota
 	rankPrefix
-	rankInside
+	rankWords
 	noMatch
 )
 
-// rank says how well a user matches: every word has to occur in the display name
-// or the user ID.
+// rank says how well a user matches: every word has to begin a word of the display
+// name or of the localpart.
 func (t term) rank(n *account.Names) int {
-	id, name := strings.ToLower(string(n.User)), strings.ToLower(n.DisplayName)
-	for _, w := range t.words {
-		if !strings.Contains(id, w) && !strings.Contains(name, w) {
-			return noMatch
+	if t.exact != "" {
+		if n.User == t.exact {
+			return rankExact
 		}
+		return noMatch
 	}
-	local := ids.UserID(id).Localpart()
-	bare := strings.TrimPrefix(t.text, "@")
+	if !textindex.HavePrefixes(room.NameTerms(n.User, n.DisplayName), t.words) {
+		return noMatch
+	}
+	local, name := textindex.Fold(n.User.Localpart()), textindex.Fold(n.DisplayName)
 	switch {
-	case t.text == id, bare == local, t.text == name:
+	case t.text == local, t.text == name:
 		return rankExact
-	case strings.HasPrefix(local, bare), strings.HasPrefix(id, t.text), strings.HasPrefix(name, t.text):
+	case strings.HasPrefix(local, t.text), strings.HasPrefix(name, t.text), strings.Contains(name, " "+t.text):
 		return rankPrefix
 	}
-	for i, c := range name {
-		if unicode.IsSpace(c) && strings.HasPrefix(strings.TrimSpace(name[i:]), t.text) {
-			return rankPrefix
-		}
-	}
-	return rankInside
+	return rankWords
 }
 
 type match struct {
@@ -127,36 +136,65 @@ type match struct {
 	rank int
 }
 
+// finder is one search.
+type finder struct {
+	m       *Module
+	term    term
+	caller  ids.UserID
+	limited bool
+
+	// shared are the users found in rooms of the caller, who are in those rooms.
+	shared map[ids.UserID]bool
+	// open remembers which rooms show their members.
+	open  map[ids.RoomID]bool
+	asked int
+}
+
+func (f *finder) search(ctx context.Context, limit int) (any, error) {
+	matches, err := f.matches(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := searchAnswer{Results: []foundUser{}}
+	lists := 0
+	for _, c := range matches {
+		ok := f.m.SearchAll || f.shared[c.User]
+		if !ok {
+			if lists == maxSearchLists {
+				f.limited = true
+				continue
+			}
+			lists++
+			if ok, err = f.mayMeet(ctx, c.User); err != nil {
+				return nil, err
+			}
+		}
+		if ok && len(out.Results) == limit {
+			f.limited = true
+			break
+		}
+		if ok {
+			out.Results = append(out.Results, foundUser{c.User, c.DisplayName, c.AvatarURL})
+		}
+	}
+	out.Limited = f.limited
+	return out, nil
+}
+
 // matches returns the users that match, the best first, without the caller.
-// limited reports that not all users were looked at.
-func (m *Module) matches(ctx context.Context, t term, caller ids.UserID) (out []match, limited bool, err error) {
-	seen := 0
-	add := func(n account.Names) {
-		if rank := t.rank(&n); rank != noMatch && n.User != caller {
+func (f *finder) matches(ctx context.Context) ([]match, error) {
+	found, err := f.candidates(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names, err := f.m.Accounts.NamesOf(ctx, found)
+	if err != nil {
+		return nil, err
+	}
+	var out []match
+	for _, n := range names {
+		if rank := f.term.rank(&n); rank != noMatch && n.User != f.caller {
 			out = append(out, match{n, rank})
-		}
-	}
-	for p := range m.Partitions {
-		after := ids.UserID("")
-		for seen < maxSearchUsers {
-			page, err := m.Accounts.Users(ctx, ids.Partition(p), after)
-			if err != nil {
-				return nil, false, err
-			}
-			if len(page) == 0 {
-				break
-			}
-			for _, n := range page {
-				add(n)
-			}
-			seen += len(page)
-			after = page[len(page)-1].User
-		}
-	}
-	limited = seen >= maxSearchUsers
-	if limited {
-		if err := m.addNamed(ctx, t, add); err != nil {
-			return nil, false, err
 		}
 	}
 	slices.SortFunc(out, func(a, b match) int {
@@ -166,86 +204,79 @@ func (m *Module) matches(ctx context.Context, t term, caller ids.UserID) (out []
 			cmp.Compare(a.User, b.User),
 		)
 	})
-	return slices.CompactFunc(out, func(a, b match) bool { return a.User == b.User }), limited, nil
-}
-
-// addNamed adds the user whose ID or localpart the term is: that one is found
-// however many users there are.
-func (m *Module) addNamed(ctx context.Context, t term, add func(account.Names)) error {
-	local, _, _ := strings.Cut(strings.TrimPrefix(t.text, "@"), ":")
-	user, err := ids.ParseLocalpart(local, m.Server)
-	if err != nil {
-		return nil // no name that anybody here has
-	}
-	n, err := m.Accounts.Names(ctx, user)
-	if err != nil || n == nil {
-		return err
-	}
-	add(*n)
-	return nil
-}
-
-// visible picks from matches whom the caller may see: those who share a room with
-// them, or are in a room that anybody can join or read.
-func (m *Module) visible(ctx context.Context, caller ids.UserID, matches []match, limit int, limited bool) (any, error) {
-	joined, err := m.Accounts.Joined(ctx, caller)
-	if err != nil {
-		return nil, err
-	}
-	v := &visibility{state: m.State, open: make(map[ids.RoomID]bool, len(joined))}
-	for _, r := range joined {
-		v.open[r] = true
-	}
-	out := searchAnswer{Results: []foundUser{}, Limited: limited}
-	for i, c := range matches {
-		if i == maxSearchLists {
-			out.Limited = true
-			break
-		}
-		rooms, err := m.Accounts.Joined(ctx, c.User)
-		if err != nil {
-			return nil, err
-		}
-		ok, err := v.anyOpen(ctx, rooms)
-		if err != nil {
-			return nil, err
-		}
-		if ok && len(out.Results) == limit {
-			out.Limited = true
-			break
-		}
-		if ok {
-			out.Results = append(out.Results, foundUser{c.User, c.DisplayName, c.AvatarURL})
-		}
-	}
-	out.Limited = out.Limited || v.asked >= maxSearchRooms
 	return out, nil
 }
 
-// visibility remembers during one search which rooms show their members.
-type visibility struct {
-	state RoomState
-	open  map[ids.RoomID]bool
-	asked int
+// candidates asks the indexes by the longest word, each user once.
+func (f *finder) candidates(ctx context.Context) ([]ids.UserID, error) {
+	rooms, err := f.m.Accounts.Joined(ctx, f.caller)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rooms {
+		f.open[r] = true
+	}
+	if f.term.exact != "" {
+		return []ids.UserID{f.term.exact}, nil
+	}
+	word := textindex.Longest(f.term.words)
+	f.shared = make(map[ids.UserID]bool)
+	var out []ids.UserID
+	f.limited = len(rooms) > maxRoomIndexes
+	for _, r := range rooms[:min(len(rooms), maxRoomIndexes)] {
+		if len(out) >= maxShared {
+			f.limited = true
+			break
+		}
+		list, more, err := f.m.State.MembersNamed(ctx, r, word, maxOfRoom)
+		if err != nil {
+			return nil, err
+		}
+		f.limited = f.limited || more
+		for _, u := range list {
+			if !f.shared[u] {
+				f.shared[u] = true
+				out = append(out, u)
+			}
+		}
+	}
+	all, more, err := f.m.Accounts.UsersNamed(ctx, word, maxFound)
+	f.limited = f.limited || more
+	for _, u := range all {
+		if !f.shared[u] {
+			out = append(out, u)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), err
 }
 
-func (v *visibility) anyOpen(ctx context.Context, rooms []ids.RoomID) (bool, error) {
-	if slices.ContainsFunc(rooms, func(r ids.RoomID) bool { return v.open[r] }) {
+// mayMeet reports whether a user is in a room of the caller's, or in one that
+// anyone may join or read. spec: client-server §POST /user_directory/search.
+func (f *finder) mayMeet(ctx context.Context, user ids.UserID) (bool, error) {
+	rooms, err := f.m.Accounts.Joined(ctx, user)
+	if err != nil {
+		return false, err
+	}
+	if slices.ContainsFunc(rooms, func(r ids.RoomID) bool { return f.open[r] }) {
 		return true, nil
 	}
 	for _, r := range rooms {
-		if _, known := v.open[r]; known || v.asked >= maxSearchRooms {
+		if _, known := f.open[r]; known {
 			continue
 		}
-		v.asked++
-		list, err := v.state.StateEvents(ctx, r,
+		if f.asked++; f.asked > maxSearchRooms {
+			f.limited = true
+			return false, nil
+		}
+		list, err := f.m.State.StateEvents(ctx, r,
 			room.StateKey{Type: event.TypeJoinRules}, room.StateKey{Type: event.TypeHistoryVisibility})
 		if err != nil {
 			return false, err
 		}
-		v.open[r] = list[0] != nil && list[0].JoinRules().Rule == event.JoinRulePublic ||
+		f.open[r] = list[0] != nil && list[0].JoinRules().Rule == event.JoinRulePublic ||
 			list[1] != nil && list[1].HistoryVisibility() == event.VisibilityWorldReadable
-		if v.open[r] {
+		if f.open[r] {
 			return true, nil
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
+	"github.com/hubbub-chat/hubbub/internal/config"
 )
 
 func search(t *testing.T, c *apptest.Client, term string, more ...object) (found []string, limited bool) {
@@ -58,7 +59,9 @@ func TestSearchUsersTerms(t *testing.T) {
 	s := apptest.Start(t)
 	alice := s.User(t, "alice")
 	room := alice.CreateRoom(t, object{"preset": "public_chat"})
-	for name, shown := range map[string]string{"zoe": "Zoë Müller", "zed": "", "max": "Max Zoe", "zoe2": "Second"} {
+	for name, shown := range map[string]string{
+		"zoe": "Zoë Müller", "zed": "", "max": "Max Zoe", "zoe2": "Second", "yamada": "山田太郎", "anna-maria": "Анна Ёлкина", "smile": "a 🦊",
+	} {
 		u := s.User(t, name)
 		u.Must(t, "PUT", profile(u, "/displayname"), object{"displayname": shown})
 		u.Join(t, room)
@@ -69,6 +72,17 @@ func TestSearchUsersTerms(t *testing.T) {
 		"@zoe:" + apptest.Name:    {"zoe"},
 		"MÜLLER":                  {"zoe"},
 		"müller zoë":              {"zoe"},
+		"mull zo":                 {"zoe"},
+		"uller":                   nil,
+		"太郎":                      {"yamada"},
+		"田太":                      {"yamada"},
+		"田郎":                      nil,
+		"елк":                     {"anna-maria"},
+		"АННА":                    {"anna-maria"},
+		"maria":                   {"anna-maria"},
+		"@anna-mar":               {"anna-maria"},
+		"🦊":                       {"smile"},
+		"z":                       {"max", "zoe2", "zoe", "zed"}, // those with a name first
 		"zoë nobody":              nil,
 		"zed":                     {"zed"},
 		"  ":                      nil,
@@ -90,6 +104,53 @@ func TestSearchUsersTerms(t *testing.T) {
 		object{"membership": "join", "displayname": "incognito"})
 	if got, _ := search(t, alice, "incognito"); got != nil {
 		t.Errorf("a room's own name is found: %v", got)
+	}
+}
+
+// TestSearchUsersFollows: who is found follows names, rooms and accounts at once.
+func TestSearchUsersFollows(t *testing.T) {
+	s := apptest.Start(t)
+	alice, bob := s.User(t, "alice"), s.User(t, "bob")
+	find := func(term string, want ...string) {
+		t.Helper()
+		if got, _ := search(t, alice, term); !slices.Equal(got, want) {
+			t.Errorf("%q finds %v, want %v", term, got, want)
+		}
+	}
+	rename := func(name string) { bob.Must(t, "PUT", profile(bob, "/displayname"), object{"displayname": name}) }
+	room := alice.CreateRoom(t, object{"preset": "private_chat", "invite": []string{bob.UserID}})
+	find("bob")
+	bob.Join(t, room)
+	find("bob", "bob")
+	rename("Robert")
+	find("robert", "bob")
+	find("bob", "bob") // the localpart
+	rename("Bobby Tables")
+	find("robert")
+	find("tables bob", "bob")
+	bob.Must(t, "DELETE", profile(bob, "/displayname"), nil)
+	find("tables")
+	rename("Tables")
+	alice.Must(t, "POST", v3+"/rooms/"+url.PathEscape(room)+"/kick", object{"user_id": bob.UserID})
+	find("tables")
+	bob.CreateRoom(t, object{"preset": "public_chat"})
+	find("tables", "bob")
+	bob.Must(t, "POST", v3+"/account/deactivate", object{"auth": object{
+		"type": "m.login.password", "identifier": object{"type": "m.id.user", "user": "bob"}, "password": apptest.Password,
+	}})
+	find("tables")
+	find("bob")
+	find(bob.UserID)
+}
+
+func TestSearchAllUsers(t *testing.T) {
+	s := apptest.Start(t, func(c *config.Config) { c.Directory.SearchAllUsers = true })
+	alice, bob := s.User(t, "alice"), s.User(t, "bob")
+	bob.CreateRoom(t, nil)
+	for _, term := range []string{"bob", bob.UserID} {
+		if got, _ := search(t, alice, term); !slices.Equal(got, []string{"bob"}) {
+			t.Errorf("%q finds %v", term, got)
+		}
 	}
 }
 

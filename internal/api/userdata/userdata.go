@@ -42,21 +42,23 @@ type Rooms interface {
 // RoomState reads the state of rooms. *room.Reader is one.
 type RoomState interface {
 	StateEvents(ctx context.Context, r ids.RoomID, keys ...room.StateKey) ([]*room.Stored, error)
+	MembersNamed(ctx context.Context, r ids.RoomID, prefix string, limit int) (users []ids.UserID, more bool, err error)
 }
 
 var _ RoomState = (*room.Reader)(nil)
 
 // Deps are what the module stands on.
 type Deps struct {
-	// Server is the server name, Partitions the number of partitions.
-	Server     string
-	Partitions int
-	Router     partition.Router
-	Accounts   *account.Reader
+	// Server is the server name.
+	Server   string
+	Router   partition.Router
+	Accounts *account.Reader
 	// Asker asks application services for users that are not there.
 	Asker *appservice.Client
 	State RoomState
 	Rooms Rooms
+	// SearchAll: a search for users shows everyone to everyone.
+	SearchAll bool
 	// Rules are the predefined push rules that RuleOptions choose.
 	Rules       *pushrules.Defaults
 	RuleOptions pushrules.Options
