@@ -36,6 +36,8 @@ type Account struct {
 	Locked      bool  `json:"locked,omitzero"`
 	// Suspended users may read, and do what keeps their account in order.
 	Suspended bool `json:"suspended,omitzero"`
+	// Unlimited exempts the user from rate limits.
+	Unlimited bool `json:"unlimited,omitzero"`
 	// Logins counts the sessions ever begun, so that a command that ends all
 	// devices notices one that it did not find.
 	Logins uint64 `json:"logins,omitzero"`

@@ -96,7 +96,7 @@ func (s *Server) openEdge() error {
 		API: &dispatch, Auth: s.tokens, Feed: s.hub, Log: s.log, Registry: s.registry,
 		PublicBaseURL: s.URL(), DrainSpread: s.shutdownSpread(),
 	})
-	routes, err := s.routes(limiter)
+	routes, err := s.routes(limiter, &dispatch)
 	if err != nil {
 		return fmt.Errorf("routes: %w", err)
 	}
@@ -130,7 +130,7 @@ func limits(rates map[string]config.Rate) ratelimit.Config {
 }
 
 // routes is the table of all endpoints but the socket.
-func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
+func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route, error) {
 	params := auth.DefaultParams()
 	if s.cfg.Registration.CheapPasswordHashes {
 		params = auth.CheapParams()
@@ -190,6 +190,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter) ([]api.Route, error) {
 		Server: s.cfg.Server.Name, Media: s.media,
 		Legacy: s.cfg.Media.LegacyDownload, Previews: !s.cfg.Media.NoPreviews,
 	}).Routes()...)
+	all = append(all, s.adminRoutes(sessions, calls)...)
 	return all, nil
 }
 

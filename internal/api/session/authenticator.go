@@ -141,7 +141,7 @@ func (a *Authenticator) prove(ctx context.Context, user ids.UserID, hash string,
 	return proven{
 		caller: api.Caller{
 			User: user, Device: t.Device, TokenHash: hash, Admin: acc.Admin, Guest: acc.Guest,
-			Suspended: acc.Suspended,
+			Suspended: acc.Suspended, Unlimited: acc.Unlimited,
 		},
 		until: now.Add(tokenTTL), expires: t.ExpiresTS, locked: acc.Locked,
 	}, nil
