@@ -191,6 +191,7 @@ func Tables() map[storage.Table]partition.TableSpec {
 		tables.Presence:    {Decode: decoder[Presence]},
 	}
 	maps.Copy(all, keyTables())
+	maps.Copy(all, contactTables())
 	return all
 }
 

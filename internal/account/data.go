@@ -183,6 +183,7 @@ func Effects() map[string]partition.EffectHandler {
 		room.EffectMembership: membershipEffects{},
 		EffectNames:           namesEffects{},
 		EffectToDevice:        toDeviceEffects{},
+		EffectReleaseContact:  releaseEffects{},
 	}
 }
 

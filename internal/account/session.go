@@ -43,11 +43,14 @@ type Register struct {
 	// DisplayName is the first display name, "" for none.
 	DisplayName string
 	Session     *Session
+	// Contact, if not nil, is the user's first address, which ClaimContact has
+	// taken for them.
+	Contact *Contact
 }
 
 // NewRegister returns the command for a user ID that is valid.
 func NewRegister(user ids.UserID, a Account, displayName string, s *Session) *Register {
-	return &Register{command{user}, a, displayName, s}
+	return &Register{command: command{user}, Account: a, DisplayName: displayName, Session: s}
 }
 
 var _ partition.Command = (*Register)(nil)
@@ -79,6 +82,11 @@ func (c *Register) Apply(tx *partition.Tx) (any, error) {
 	}
 	put(tx, p.account(), &a)
 	tx.Put(storage.Key{Partition: p.Partition, Table: tables.Users, Sort: string(p.User)}, []byte{}, nil)
+	if c.Contact != nil {
+		contact := *c.Contact
+		contact.AddedTS = tx.Now
+		put(tx, p.contact(contact.Medium, contact.Address), &contact)
+	}
 	if c.Session != nil {
 		c.Session.start(tx, p)
 	}
@@ -330,7 +338,7 @@ func (c *EndDevices) Apply(tx *partition.Tx) (any, error) {
 		tx.DeletePrefix(p.shortToken("")) // a login with one would outlast the others
 	}
 	if c.PasswordHash != "" || c.Deactivate {
-		if a == nil {
+		if a == nil || a.Deactivated {
 			return nil, merr.NotFoundErr("No such user")
 		}
 		changed := *a

@@ -31,6 +31,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway"
+	"github.com/hubbub-chat/hubbub/internal/mailer"
 	"github.com/hubbub-chat/hubbub/internal/media"
 	"github.com/hubbub-chat/hubbub/internal/obs"
 	"github.com/hubbub-chat/hubbub/internal/room"
@@ -50,6 +51,7 @@ type Server struct {
 	consumers *consumer.Set
 	hub       *feed.Hub
 	tokens    *session.Authenticator
+	mailer    *mailer.Mailer
 	delayed   *delayed.Service
 	api       *api.Dispatcher
 	table     []api.Route
@@ -189,6 +191,9 @@ func (s *Server) Close() error {
 	s.services.close()
 	if s.tokens != nil {
 		s.tokens.Close()
+	}
+	if s.mailer != nil {
+		s.mailer.Close(ctx)
 	}
 	if s.consumers != nil {
 		s.consumers.Close()

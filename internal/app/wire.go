@@ -139,8 +139,13 @@ func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route
 	if secret := s.cfg.Registration.SharedSecret.Reveal(); secret != "" {
 		shared = auth.NewSharedSecret(secret, s.store.secrets, s.clock())
 	}
+	contacts, err := s.contacts(limiter)
+	if err != nil {
+		return nil, err
+	}
 	sessions := session.New(session.Deps{
-		Server: s.cfg.Server.Name, Mode: s.cfg.Registration.Mode, Router: s.node, Accounts: s.accounts(),
+		Server: s.cfg.Server.Name, Mode: s.cfg.Registration.Mode, Contacts: contacts, NeedEmail: s.cfg.Registration.RequireEmail,
+		Router: s.node, Accounts: s.accounts(),
 		Services: s.services.registry,
 		Hasher:   auth.NewHasher(params), Policy: auth.NewPolicy(s.cfg.Registration.AllowWeakPasswords),
 		Secrets: s.store.secrets, Shared: shared, Limiter: limiter, Clock: s.clock(), Log: s.log, Tokens: s.tokens,
@@ -170,7 +175,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route
 	})
 	about, err := discovery.New(discovery.Deps{
 		Server: s.cfg.Server.Name, Version: obs.ReadBuild().Version, BaseURL: s.URL(),
-		Registration: s.cfg.Registration.Mode, TestMode: s.cfg.Server.TestMode, DefaultRoomVersion: s.cfg.Rooms.DefaultVersion,
+		Registration: s.cfg.Registration.Mode, TestMode: s.cfg.Server.TestMode, Email: contacts.Enabled(), DefaultRoomVersion: s.cfg.Rooms.DefaultVersion,
 		MaxEventDelay: s.delayed.MaxDelay(), MaxDelayed: s.cfg.Limits.MaxDelayedEvents, Livekit: s.cfg.RTC.LivekitURLs,
 	})
 	if err != nil {
@@ -178,7 +183,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route
 	}
 	var all []api.Route
 	all = append(all, sessions.Routes()...)
-	all = append(all, s.accountRoutes(sessions)...)
+	all = append(all, s.accountRoutes(sessions, contacts)...)
 	all = append(all, syncing.Routes(s.hub)...)
 	all = append(all, s.presenceRoutes()...)
 	all = append(all, inRooms.Routes()...)

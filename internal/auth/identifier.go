@@ -116,8 +116,39 @@ func parseEmail(medium, address string) (string, error) {
 	if medium != "email" {
 		return "", unsupported("Of third-party identifiers only email is supported")
 	}
-	if len(address) > maxEmailBytes || !strings.Contains(address, "@") || strings.IndexByte(address, 0) >= 0 {
+	return CanonicalEmail(address)
+}
+
+// maxEmailLocal is the longest part before the @. RFC 5321 §4.5.3.1.1.
+const maxEmailLocal = 64
+
+// CanonicalEmail returns the form in which an address is stored, compared and
+// written to: small letters, without anything that could end a header or add a
+// recipient. Addresses that need quotes, and such outside of ASCII, are refused: 400
+// M_INVALID_PARAM.
+func CanonicalEmail(address string) (string, error) {
+	address = strings.ToLower(address)
+	local, domain, ok := strings.Cut(address, "@")
+	ok = ok && len(local) <= maxEmailLocal && len(address) <= maxEmailBytes &&
+		isDotted(local, "!#$%&'*+/=?^_`{|}~-") && isDotted(domain, "-") && strings.Contains(domain, ".")
+	if !ok {
 		return "", merr.InvalidParamErr("The email address is malformed")
 	}
-	return strings.ToLower(address), nil
+	return address, nil
+}
+
+// isDotted reports whether s is words of small letters, digits and the characters
+// in more, with dots between them.
+func isDotted(s, more string) bool {
+	for word := range strings.SplitSeq(s, ".") {
+		if word == "" {
+			return false
+		}
+		for _, c := range []byte(word) {
+			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && strings.IndexByte(more, c) < 0 {
+				return false
+			}
+		}
+	}
+	return true
 }

@@ -26,7 +26,16 @@ type RegistrationTokenVerifier interface {
 	ValidRegistrationToken(ctx context.Context, token string) (bool, error)
 }
 
+// EmailVerifier is the account store as the email stage sees it.
+type EmailVerifier interface {
+	// ValidatedEmail reports whether the client with the secret has proved an
+	// address in the session sid, for the operation. It does not use that up: the
+	// operation does.
+	ValidatedEmail(ctx context.Context, operation, sid, secret string) (bool, error)
+}
+
 var (
+	_ Stage = emailStage{}
 	_ Stage = dummyStage{}
 	_ Stage = passwordStage{}
 	_ Stage = registrationTokenStage{}
@@ -148,4 +157,46 @@ func isRegistrationToken(s string) bool {
 		}
 	}
 	return s != "" && len(s) <= maxRegistrationToken
+}
+
+type emailStage struct{ verifier EmailVerifier }
+
+// NewEmailStage returns m.login.email.identity. Its proof is the session ID of the
+// validation, for the operation to use up. spec: client-server §Email-based
+// (identity / homeserver).
+func NewEmailStage(v EmailVerifier) Stage { return emailStage{verifier: v} }
+
+// maxEmailCreds bounds both members: what a server makes and what a client may.
+const maxEmailCreds = 255
+
+func (s emailStage) Verify(ctx context.Context, r StageRequest) (string, error) {
+	type creds struct {
+		SID    string `json:"sid"`
+		Secret string `json:"client_secret"`
+	}
+	var in struct {
+		Creds *creds `json:"threepid_creds"`
+		// Old is the name before version 1.1, which clients send as well.
+		Old *creds `json:"threepidCreds"`
+	}
+	if err := json.Unmarshal(r.Auth, &in); err != nil {
+		return "", merr.BadJSONErr("threepid_creds has a wrong form").Because(err)
+	}
+	if in.Creds == nil {
+		in.Creds = in.Old
+	}
+	if in.Creds == nil || in.Creds.SID == "" || in.Creds.Secret == "" {
+		return "", merr.MissingParamErr("threepid_creds with sid and client_secret is missing")
+	}
+	if len(in.Creds.SID) > maxEmailCreds || len(in.Creds.Secret) > maxEmailCreds {
+		return "", merr.InvalidParamErr("threepid_creds is too long")
+	}
+	ok, err := s.verifier.ValidatedEmail(ctx, r.Operation, in.Creds.SID, in.Creds.Secret)
+	if err != nil {
+		return "", err
+	}
+	if !ok {
+		return "", StageFailed("The email address is not confirmed yet")
+	}
+	return in.Creds.SID, nil
 }

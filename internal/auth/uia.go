@@ -26,6 +26,7 @@ const (
 	StageDummy             StageType = "m.login.dummy"
 	StagePassword          StageType = "m.login.password"
 	StageRegistrationToken StageType = "m.login.registration_token"
+	StageEmail             StageType = "m.login.email.identity"
 )
 
 // Flow is a sequence of stages, which are completed in its order.
@@ -41,6 +42,8 @@ type Stage interface {
 
 // StageRequest is what a stage sees of a request.
 type StageRequest struct {
+	// Operation is that of the UIARequest.
+	Operation string
 	// Caller is the user whose access token was sent, "" without one.
 	Caller ids.UserID
 	// Session is the random ID of the session, the same for all of its requests:
@@ -235,7 +238,7 @@ func (u *UIA) verify(ctx context.Context, r UIARequest, s *session, stage StageT
 	if !ok {
 		return "", fmt.Errorf("stage %s is offered but not there", stage)
 	}
-	return impl.Verify(ctx, StageRequest{Caller: r.Caller, Session: s.ID, Auth: r.Auth})
+	return impl.Verify(ctx, StageRequest{Operation: r.Operation, Caller: r.Caller, Session: s.ID, Auth: r.Auth})
 }
 
 // has reports whether a stage is completed. Such a stage is not tried again.

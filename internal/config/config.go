@@ -30,6 +30,7 @@ type Config struct {
 	Server       Server       `toml:"server" help:"The process: addresses, data, its part in a deployment."`
 	Registration Registration `toml:"registration" help:"Who may create an account, and how."`
 	Rooms        Rooms        `toml:"rooms" help:"What rooms are like, if who creates them says nothing else."`
+	SMTP         SMTP         `toml:"smtp" help:"Mail, to prove e-mail addresses: for sign-up, for new passwords, for signing in with one."`
 	Limits       Limits       `toml:"limits" help:"What one caller may take. Beyond a rate limit the answer is 429 with the time to wait."`
 	Presence     Presence     `toml:"presence" help:"Who is there, as others see it."`
 	RTC          RTC          `toml:"rtc" help:"Calls of many people, which need a media server beside this one."`
@@ -92,8 +93,32 @@ type Registration struct {
 	Mode                RegistrationMode `toml:"mode" flag:"registration" enum:"open,token,closed" arg:"MODE" help:"open: anyone. token: whoever has a registration token; the first administrator uses the sign-up link that the first start prints. closed: nobody but by the shared secret."`
 	SharedSecret        Secret           `toml:"shared_secret" flag:"registration-shared-secret" arg:"S" help:"Whoever has it can create any account, administrators too, whatever the mode. Empty: nobody can. On the command line other users of the machine can read it; prefer the file or the environment."`
 	AllowWeakPasswords  bool             `toml:"allow_weak_passwords" flag:"allow-weak-passwords" help:"Accept passwords that are short or well known."`
+	RequireEmail        bool             `toml:"require_email" help:"Who registers has to prove an e-mail address. Needs smtp.addr."`
 	CheapPasswordHashes bool             `toml:"cheap_password_hashes" help:"For tests only: hash passwords at the least cost, so that a stolen database gives them away."`
 }
+
+// SMTP says how mail is sent.
+type SMTP struct {
+	Addr      string       `toml:"addr" arg:"ADDR" help:"Address (host:port) of the server that takes mail. Empty: no mail is sent, and accounts have no e-mail addresses."`
+	From      string       `toml:"from" arg:"ADDRESS" help:"The sender, such as Chat <chat@example.org>."`
+	User      string       `toml:"user" arg:"NAME" help:"The name to log in with. Empty: no login."`
+	Password  Secret       `toml:"password" arg:"S" help:"The password to log in with. It is sent only over TLS, or to this machine."`
+	Security  SMTPSecurity `toml:"security" enum:"starttls,implicit,none" arg:"HOW" help:"starttls: the connection begins in clear and must change to TLS (port 587). implicit: TLS from the beginning (port 465). none: in clear, for a server on this machine."`
+	NextLinks []string     `toml:"next_links" arg:"URL" help:"URLs that a link in a mail may lead on to, with all that is below them: where web clients are. The server's own address is always one."`
+}
+
+// SMTPSecurity says how the connection to the mail server is protected.
+type SMTPSecurity string
+
+// The kinds of protection.
+const (
+	// SMTPStartTLS demands STARTTLS.
+	SMTPStartTLS SMTPSecurity = "starttls"
+	// SMTPImplicit begins with TLS.
+	SMTPImplicit SMTPSecurity = "implicit"
+	// SMTPNone sends in clear.
+	SMTPNone SMTPSecurity = "none"
+)
 
 // RegistrationMode says who may create an account.
 type RegistrationMode string
@@ -270,6 +295,7 @@ func Default() Config {
 		},
 		Registration: Registration{Mode: RegistrationToken},
 		Rooms:        Rooms{DefaultVersion: event.DefaultVersion},
+		SMTP:         SMTP{Security: SMTPStartTLS},
 		Limits: Limits{
 			MaxRequestBytes:  1 << 20,
 			MaxEventDelayMS:  24 * 60 * 60 * 1000,

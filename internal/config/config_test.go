@@ -104,6 +104,8 @@ func sample(t *testing.T, f config.Field) (word, toml string) {
 		return "", "[]"
 	case "server.listen":
 		return "127.0.0.1:1,127.0.0.1:2", `["127.0.0.1:1", "127.0.0.1:2"]`
+	case "smtp.addr":
+		return "mail.example:587", `"mail.example:587"`
 	case "server.metrics_listen":
 		return "127.0.0.1:3", `"127.0.0.1:3"`
 	case "server.public_base_url":
@@ -494,4 +496,29 @@ func FuzzFile(f *testing.F) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+func TestSMTP(t *testing.T) {
+	good := func() config.Config {
+		c := config.Default()
+		c.SMTP.Addr, c.SMTP.From = "mail.example.org:587", "Chat <chat@example.org>"
+		return c
+	}
+	c := good()
+	if err := c.Validate(); err != nil {
+		t.Errorf("a good one: %v", err)
+	}
+	for key, change := range map[string]func(*config.Config){
+		"smtp.addr":       func(c *config.Config) { c.SMTP.Addr = "mail.example.org" },
+		"smtp.from":       func(c *config.Config) { c.SMTP.From = "nobody" },
+		"smtp.password":   func(c *config.Config) { c.SMTP.User = "x" },
+		"smtp.security":   func(c *config.Config) { c.SMTP.User, c.SMTP.Password, c.SMTP.Security = "x", "y", config.SMTPNone },
+		"smtp.next_links": func(c *config.Config) { c.SMTP.NextLinks = []string{"app.example.org"} },
+	} {
+		c := good()
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
 }

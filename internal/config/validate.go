@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/mail"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -55,6 +56,7 @@ func (c *Config) problems() []Problem {
 	c.Server.check(&k)
 	c.Registration.check(&k)
 	k.oneOf("rooms.default_version", c.Rooms.DefaultVersion)
+	c.SMTP.check(&k)
 	c.Limits.check(&k)
 	for _, u := range c.RTC.LivekitURLs {
 		if err := checkBaseURL(u); err != nil {
@@ -161,6 +163,35 @@ func (m *Media) check(k *checker) {
 	if n := m.MaxUploadBytes; n < minUploadBytes || n > maxUploadBytes {
 		k.add("media.max_upload_bytes", "is %d; use %d to %d", n, minUploadBytes, int64(maxUploadBytes))
 	}
+}
+
+func (m *SMTP) check(k *checker) {
+	k.oneOf("smtp.security", string(m.Security))
+	if m.Addr == "" {
+		return
+	}
+	for _, link := range m.NextLinks {
+		if u, err := url.Parse(link); err != nil || u.Scheme == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			k.add("smtp.next_links", "holds %q, which is not a URL; write it as https://app.example.org", link)
+		}
+	}
+	if host, _, err := net.SplitHostPort(m.Addr); err != nil || host == "" || checkAddress(m.Addr) != nil {
+		k.add("smtp.addr", "is not an address; write host:port, such as mail.example.org:587")
+	} else if m.User != "" && m.Security == SMTPNone && !isLocal(host) {
+		k.add("smtp.security", "would send the password in clear; use starttls or implicit")
+	}
+	if _, err := mail.ParseAddress(m.From); m.From != "" && err != nil {
+		k.add("smtp.from", "is not a sender; write it as Chat <chat@example.org>")
+	}
+	if (m.User == "") != (m.Password == "") {
+		k.add("smtp.password", "and smtp.user go together; set both or none")
+	}
+}
+
+// isLocal reports whether a host is this machine.
+func isLocal(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
 func (l *Limits) check(k *checker) {

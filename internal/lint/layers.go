@@ -42,7 +42,7 @@ func layers() []layer {
 		},
 		{
 			"L4 domain services",
-			[]string{"internal/room", "internal/report", "internal/account", "internal/feed", "internal/delayed", "internal/auth", "internal/media", "internal/push", "internal/assist", "internal/appservice"},
+			[]string{"internal/room", "internal/report", "internal/account", "internal/feed", "internal/delayed", "internal/auth", "internal/media", "internal/push", "internal/assist", "internal/appservice", "internal/mailer", "internal/contact"},
 			"a service does not know which transport asks, so that HTTP, WebSocket and bots are served alike",
 		},
 		{
@@ -170,6 +170,7 @@ func confined() map[string][]string {
 		"github.com/gobwas/ws":          {"internal/gateway", "internal/wsclient", "internal/bench"},
 		"github.com/alecthomas/kong":    {"cmd", "internal/bench"},
 		"github.com/BurntSushi/toml":    {"internal/config"},
+		"github.com/wneessen/go-mail":   {"internal/mailer"},
 	}
 }
 

@@ -39,6 +39,8 @@ const (
 	// wherever they come. Take a token before the attempt and Refund it when it
 	// succeeded: then parallel guesses are bounded too.
 	LoginAccount Class = "login_account"
+	// Mail: mails to one address, from wherever they are asked for.
+	Mail Class = "mail"
 	// Registration: new accounts and availability checks, per address.
 	Registration Class = "registration"
 	// Send: what makes others receive something, per user.
@@ -59,7 +61,7 @@ const (
 
 // Classes returns every class that needs a limit.
 func Classes() []Class {
-	return []Class{Login, LoginAccount, Registration, Send, Join, Read, Write, Sync, Media, Preview}
+	return []Class{Login, LoginAccount, Mail, Registration, Send, Join, Read, Write, Sync, Media, Preview}
 }
 
 // Limit is a bucket: Burst actions at once, then PerSecond.
@@ -81,6 +83,9 @@ func Defaults() Config {
 		Login: {PerSecond: 0.17, Burst: 10},
 		// Three slips, then one guess in six seconds however many addresses take part.
 		LoginAccount: {PerSecond: 0.17, Burst: 3},
+		// A second mail when the first does not come, and a third; then one in five
+		// minutes is no nuisance to somebody who never asked.
+		Mail: {PerSecond: 1.0 / 300, Burst: 3},
 		// A sign-up calls register twice or more (user-interactive stages) and checks
 		// the name as it is typed.
 		Registration: {PerSecond: 0.1, Burst: 20},

@@ -142,6 +142,8 @@ const (
 	// ThreadSubscription holds the threads that the user subscribed to, and lists
 	// these subscriptions in order of change.
 	ThreadSubscription storage.Table = 85
+	// Contact holds the contact addresses of the user: sort is medium, NUL, address.
+	Contact storage.Table = 90
 	// ShortToken holds tokens that last minutes, for one login or for OpenID: sort
 	// is the token's hash.
 	ShortToken storage.Table = 91
@@ -164,6 +166,15 @@ const (
 
 // Tables of what has no user or room of its own.
 const (
+	// ContactOwner is one row: whose a contact address is; the entity is a hash of
+	// medium and address.
+	ContactOwner storage.Table = 112
+	// Validation is one row: the proof of a contact address under way; the entity
+	// is its session ID.
+	Validation storage.Table = 113
+	// ValidationDue lists the partition's validations by when they end: the entity
+	// is "", sort is the time in ms since 1970, 8 bytes, and the session ID.
+	ValidationDue storage.Table = 114
 	// RegTokenList lists the partition's registration tokens: the entity is "",
 	// sort is the token.
 	RegTokenList storage.Table = 115

@@ -12,6 +12,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/contact"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 )
@@ -30,6 +31,7 @@ type Deps struct {
 	Accounts *account.Reader
 	Clock    clock.Clock
 	Prover   Prover
+	Contacts *contact.Service
 	// Changed is told that what a user may do has changed.
 	Changed func(user ids.UserID)
 }
@@ -50,7 +52,7 @@ const (
 // Routes are the routes of the module.
 func (m *Module) Routes() []api.Route {
 	const suspend, lock = "/_matrix/client/v1/admin/suspend/{userId}", "/_matrix/client/v1/admin/lock/{userId}"
-	return []api.Route{
+	return append(m.contactRoutes(), []api.Route{
 		{Method: get, Path: v3 + "/admin/whois/{userId}", Op: "getWhoIs", Auth: api.AuthUser, Rate: api.RateRead, Handle: m.whois},
 		{Method: get, Path: suspend, Op: "getAdminSuspendUser", Auth: api.AuthAdmin, Rate: api.RateRead, Handle: m.suspended},
 		{Method: put, Path: suspend, Op: "setAdminSuspendUser", Auth: api.AuthAdmin, Rate: api.RateWrite, Handle: m.suspend},
@@ -58,5 +60,5 @@ func (m *Module) Routes() []api.Route {
 		{Method: put, Path: lock, Op: "setAdminLockUser", Auth: api.AuthAdmin, Rate: api.RateWrite, Handle: m.lock},
 		{Method: post, Path: v3 + "/user/{userId}/openid/request_token", Op: "requestOpenIdToken", Auth: api.AuthUser, Rate: api.RateWrite, Handle: m.openID},
 		{Method: get, Path: "/_matrix/federation/v1/openid/userinfo", Auth: api.AuthNone, Rate: api.RateRead, Handle: m.userInfo},
-	}
+	}...)
 }

@@ -34,6 +34,8 @@ type Deps struct {
 	TestMode     bool
 	// DefaultRoomVersion is the version of rooms whose creator names none.
 	DefaultRoomVersion string
+	// Email: accounts can have e-mail addresses.
+	Email bool
 	// MaxEventDelay is the longest delay of an event, 0 if there are none, and
 	// MaxDelayed how many of a user may wait.
 	MaxEventDelay time.Duration
@@ -180,7 +182,7 @@ func capabilities(d *Deps) map[string]any {
 		"m.profile_fields":  enabled{true},
 		"m.set_displayname": enabled{true},
 		"m.set_avatar_url":  enabled{true},
-		"m.3pid_changes":    enabled{false},
+		"m.3pid_changes":    enabled{d.Email},
 		"m.get_login_token": enabled{true},
 	}
 	if d.MaxEventDelay > 0 {

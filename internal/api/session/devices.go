@@ -126,41 +126,6 @@ func (m *Module) deleteDevices(r *api.Request) (any, error) {
 	return api.Empty, m.end(r.Context, account.NewEndDevices(r.Caller.User, req.Devices...))
 }
 
-// changePassword: spec client-server §POST /account/password.
-func (m *Module) changePassword(r *api.Request) (any, error) {
-	var req struct {
-		authOnly
-		NewPassword   *string `json:"new_password"`
-		LogoutDevices *bool   `json:"logout_devices"`
-	}
-	if err := api.DecodeBody(r, &req); err != nil {
-		return nil, err
-	}
-	if r.Caller.AppService != "" {
-		// spec: application-service §Identity assertion: all but account management.
-		return nil, merr.ForbiddenErr("An application service may not change passwords")
-	}
-	if err := m.Prove(r, "POST /account/password", req.Auth); err != nil {
-		return nil, err
-	}
-	if req.NewPassword == nil {
-		return nil, api.Missing("new_password")
-	}
-	if err := m.Policy.Check(*req.NewPassword, r.Caller.User.Localpart()); err != nil {
-		return nil, err
-	}
-	hash, err := m.Hasher.Hash(r.Context, *req.NewPassword)
-	if err != nil {
-		return nil, err
-	}
-	cmd := account.NewEndDevices(r.Caller.User)
-	if req.LogoutDevices == nil || *req.LogoutDevices {
-		cmd = account.NewEndAll(r.Caller.User, r.Caller.Device)
-	}
-	cmd.PasswordHash = hash
-	return api.Empty, m.end(r.Context, cmd)
-}
-
 // deactivate: spec client-server §POST /account/deactivate.
 func (m *Module) deactivate(r *api.Request) (any, error) {
 	var req authOnly
@@ -204,9 +169,4 @@ func (m *Module) leaveEverywhere(r *api.Request, user ids.UserID) error {
 		}
 	}
 	return nil
-}
-
-// threePIDs: spec client-server §GET /account/3pid.
-func (m *Module) threePIDs(*api.Request) (any, error) {
-	return jsontext.Value(`{"threepids":[]}`), nil
 }

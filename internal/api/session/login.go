@@ -129,15 +129,22 @@ func (m *Module) VerifyPassword(ctx context.Context, id auth.Identifier, passwor
 // it is wrong. Wrong guesses are limited for each account, whether it exists or
 // not.
 func (m *Module) checkPassword(ctx context.Context, id auth.Identifier, password string) (ids.UserID, string, error) {
-	if id.User == "" {
-		return "", "", m.Hasher.VerifyMissing(ctx, password)
-	}
-	if ok, wait := m.Limiter.Allow(ratelimit.LoginAccount, string(id.User), m.Clock.Now()); !ok {
+	key := string(id.User) + id.Email
+	if ok, wait := m.Limiter.Allow(ratelimit.LoginAccount, key, m.Clock.Now()); !ok {
 		return "", "", merr.LimitedErr(wait)
 	}
-	acc, err := m.Accounts.Account(ctx, id.User)
-	if err != nil {
-		return "", "", err
+	if id.User == "" {
+		var err error
+		if id.User, err = m.Accounts.ContactOwner(ctx, account.MediumEmail, id.Email); err != nil {
+			return "", "", err
+		}
+	}
+	var acc *account.Account
+	if id.User != "" {
+		var err error
+		if acc, err = m.Accounts.Account(ctx, id.User); err != nil {
+			return "", "", err
+		}
 	}
 	if acc == nil || acc.PasswordHash == "" {
 		if err := m.Hasher.VerifyMissing(ctx, password); err != nil {
@@ -152,7 +159,7 @@ func (m *Module) checkPassword(ctx context.Context, id auth.Identifier, password
 	if err != nil || !ok {
 		return "", "", err
 	}
-	m.Limiter.Refund(ratelimit.LoginAccount, string(id.User))
+	m.Limiter.Refund(ratelimit.LoginAccount, key)
 	return id.User, acc.PasswordHash, nil
 }
 

@@ -284,9 +284,6 @@ func TestWhoami(t *testing.T) {
 	if out["user_id"] != "@alice:h" || out["device_id"] != alice.Device || out["is_guest"] != false {
 		t.Errorf("whoami %v", out)
 	}
-	if out := alice.Must(t, "GET", v3+"/account/3pid", nil); len(out["threepids"].([]any)) != 0 {
-		t.Errorf("3pid %v", out)
-	}
 }
 
 func retryAfter(t *testing.T, c *apptest.Client, path string, body any) (limited bool) {

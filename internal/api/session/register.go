@@ -60,12 +60,8 @@ func (m *Module) register(r *api.Request) (any, error) {
 	if err := checkDevice(req.DeviceID, req.DisplayName); err != nil {
 		return nil, err
 	}
-	flow := auth.Flow{auth.StageDummy}
-	if m.Mode == config.RegistrationToken {
-		flow = auth.Flow{auth.StageRegistrationToken}
-	}
 	done, err := m.uia.Check(r.Context, auth.UIARequest{
-		Operation: "POST /register", Auth: req.Auth, Flows: []auth.Flow{flow},
+		Operation: opRegister, Auth: req.Auth, Flows: m.registerFlows(),
 	})
 	if err != nil {
 		return nil, err
@@ -74,7 +70,24 @@ func (m *Module) register(r *api.Request) (any, error) {
 		return nil, api.Missing("password")
 	}
 	token, _ := done.Proof(auth.StageRegistrationToken)
-	return m.create(r, user, &req, token)
+	sid, _ := done.Proof(auth.StageEmail)
+	return m.create(r, user, &req, token, sid)
+}
+
+// registerFlows are the ways to an account. An address comes before a token, since
+// a token alone may be enough.
+func (m *Module) registerFlows() []auth.Flow {
+	plain, email := auth.Flow{auth.StageDummy}, auth.Flow{auth.StageEmail}
+	if m.Mode == config.RegistrationToken {
+		plain, email = auth.Flow{auth.StageRegistrationToken}, auth.Flow{auth.StageEmail, auth.StageRegistrationToken}
+	}
+	switch {
+	case !m.Contacts.Enabled():
+		return []auth.Flow{plain}
+	case m.NeedEmail:
+		return []auth.Flow{email}
+	}
+	return []auth.Flow{plain, email}
 }
 
 // newUser returns the user ID for a wanted name, or one of our choice.
@@ -102,9 +115,9 @@ func (m *Module) mustBeNew(ctx context.Context, user ids.UserID) error {
 	return err
 }
 
-// create makes the account. A registration token is consumed before, by its own
-// partition, and given back if that was for nothing.
-func (m *Module) create(r *api.Request, user ids.UserID, req *registerRequest, token string) (any, error) {
+// create makes the account. A registration token and a validated address are
+// used up before, by their own partitions, and given back if that was for nothing.
+func (m *Module) create(r *api.Request, user ids.UserID, req *registerRequest, token, sid string) (any, error) {
 	hash, err := m.Hasher.Hash(r.Context, *req.Password)
 	if err != nil {
 		return nil, err
@@ -117,8 +130,8 @@ func (m *Module) create(r *api.Request, user ids.UserID, req *registerRequest, t
 		}
 		a.Admin = used.Admin
 	}
-	out, err := m.makeAccount(r, user, a, req)
-	if err != nil && token != "" && merr.Is(err, merr.UserInUse) {
+	out, err := m.createWith(r, user, a, req, sid)
+	if err != nil && token != "" && definite(err) {
 		_, back := m.Router.Do(r.Context, &account.UseRegToken{Token: token, Use: account.ReturnRegToken})
 		if back != nil {
 			m.Log.Warn("give a registration token back", "error", back)
@@ -127,17 +140,26 @@ func (m *Module) create(r *api.Request, user ids.UserID, req *registerRequest, t
 	return out, err
 }
 
-func (m *Module) makeAccount(r *api.Request, user ids.UserID, a account.Account, req *registerRequest) (any, error) {
+// definite reports whether an error means that nothing was done.
+func definite(err error) bool {
+	return merr.Is(err, merr.UserInUse) || merr.Is(err, merr.ThreePIDInUse) || merr.Is(err, merr.ThreePIDAuthFailed)
+}
+
+func (m *Module) makeAccount(r *api.Request, user ids.UserID, a account.Account, req *registerRequest, contact *account.Contact) (any, error) {
 	name := req.profileName
 	if name == "" {
 		name = user.Localpart()
 	}
 	if req.InhibitLogin {
-		_, err := m.Router.Do(r.Context, account.NewRegister(user, a, name, nil))
+		cmd := account.NewRegister(user, a, name, nil)
+		cmd.Contact = contact
+		_, err := m.Router.Do(r.Context, cmd)
 		return sessionAnswer{UserID: user, HomeServer: m.Server}, err
 	}
 	s, t := m.start(r, user, req.DeviceID, req.DisplayName, req.RefreshToken)
-	if _, err := m.Router.Do(r.Context, account.NewRegister(user, a, name, &s)); err != nil {
+	cmd := account.NewRegister(user, a, name, &s)
+	cmd.Contact = contact
+	if _, err := m.Router.Do(r.Context, cmd); err != nil {
 		return nil, err
 	}
 	return m.answer(user, s, t), nil
@@ -224,5 +246,5 @@ func (m *Module) sharedRegister(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.makeAccount(r, user, account.Account{PasswordHash: hash, Admin: req.Admin}, &registerRequest{profileName: req.DisplayName})
+	return m.makeAccount(r, user, account.Account{PasswordHash: hash, Admin: req.Admin}, &registerRequest{profileName: req.DisplayName}, nil)
 }

@@ -117,7 +117,7 @@ func (m *Module) registerService(r *api.Request, req *registerRequest) (any, err
 	if s.Devices && !req.InhibitLogin {
 		return nil, errNoLogin(s)
 	}
-	return m.makeAccount(r, user, account.Account{}, req)
+	return m.makeAccount(r, user, account.Account{}, req, nil)
 }
 
 // errNoLogin tells a service that makes its devices by itself that it gets no

@@ -16,6 +16,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/auth"
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/contact"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
@@ -47,14 +48,17 @@ type Revoked func(user ids.UserID, devices []ids.DeviceID)
 
 // Deps are what the module stands on.
 type Deps struct {
-	Server   string // the server name
-	Mode     config.RegistrationMode
-	Router   partition.Router
-	Accounts *account.Reader
-	Services *appservice.Registry
-	Hasher   *auth.Hasher
-	Policy   *auth.Policy
-	Secrets  *auth.Secrets
+	Server string // the server name
+	Mode   config.RegistrationMode
+	// Contacts proves e-mail addresses. NeedEmail: who registers has to.
+	Contacts  *contact.Service
+	NeedEmail bool
+	Router    partition.Router
+	Accounts  *account.Reader
+	Services  *appservice.Registry
+	Hasher    *auth.Hasher
+	Policy    *auth.Policy
+	Secrets   *auth.Secrets
 	// Shared is nil if there is no shared secret for registration.
 	Shared  *auth.SharedSecret
 	Limiter Limiter
@@ -77,6 +81,7 @@ func New(d Deps) *Module {
 		auth.StageDummy:             auth.NewDummyStage(),
 		auth.StagePassword:          auth.NewPasswordStage(d.Server, m),
 		auth.StageRegistrationToken: auth.NewRegistrationTokenStage(m),
+		auth.StageEmail:             auth.NewEmailStage(m),
 	})
 	return m
 }
@@ -100,9 +105,8 @@ func (m *Module) Routes() []api.Route {
 		{Method: get, Path: v3 + "/register/available", Op: "checkUsernameAvailability", Auth: api.AuthNone, Rate: api.RateRegister, Handle: m.available},
 		{Method: get, Path: "/_matrix/client/v1/register/m.login.registration_token/validity", Op: "registrationTokenValidity", Auth: api.AuthNone, Rate: api.RateRegister, Handle: m.tokenValidity},
 		{Method: get, Path: v3 + "/account/whoami", Op: "getTokenOwner", Auth: api.AuthUser, Rate: api.RateNone, Guest: true, Handle: m.whoami},
-		{Method: post, Path: v3 + "/account/password", Op: "changePassword", Auth: api.AuthUser, Rate: api.RateLogin, Handle: m.changePassword},
+		{Method: post, Path: v3 + "/account/password", Op: "changePassword", Auth: api.AuthOptional, Rate: api.RateLogin, Handle: m.changePassword},
 		{Method: post, Path: v3 + "/account/deactivate", Op: "deactivateAccount", Auth: api.AuthUser, Rate: api.RateLogin, Handle: m.deactivate},
-		{Method: get, Path: v3 + "/account/3pid", Op: "getAccount3PIDs", Auth: api.AuthUser, Rate: api.RateNone, Handle: m.threePIDs},
 		{Method: get, Path: v3 + "/devices", Op: "getDevices", Auth: api.AuthUser, Rate: api.RateNone, Guest: true, Handle: m.devices},
 		{Method: get, Path: v3 + "/devices/{deviceId}", Op: "getDevice", Auth: api.AuthUser, Rate: api.RateNone, Guest: true, Handle: m.device},
 		{Method: put, Path: v3 + "/devices/{deviceId}", Op: "updateDevice", Auth: api.AuthUser, Rate: api.RateWrite, Guest: true, Handle: m.updateDevice},
