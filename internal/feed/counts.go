@@ -2,7 +2,10 @@ package feed
 
 import (
 	"context"
+	"maps"
 	"math"
+	"slices"
+	"strconv"
 
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -12,23 +15,50 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/roomstate"
 )
 
-// maxUnread bounds the events behind a receipt that are counted. Beyond it the
-// number stands still, which no badge shows anyway.
-const maxUnread = 1000
+const (
+	// maxUnread bounds the events behind a receipt that are counted, of the main
+	// timeline and of all threads. Beyond it the number stands still, which no badge
+	// shows anyway.
+	maxUnread = 1000
+	// maxThreads bounds the threads of a room that are counted one by one. Events
+	// of more than these count for the room as a whole.
+	maxThreads = 500
+)
+
+// tally is a number of notifications.
+type tally struct{ notify, highlight int }
+
+func (t *tally) add(o tally) { t.notify, t.highlight = t.notify+o.notify, t.highlight+o.highlight }
 
 // counts are a user's unread notifications in a room. They are not stored: they
-// follow from the receipt, the events behind it and the push rules, and are
+// follow from the receipts, the events behind them and the push rules, and are
 // carried on from sync to sync while the view lives.
+//
+// The events of a thread are counted apart, behind a receipt of their own. What is
+// told is the sum, or each of them, as the client asks. spec: client-server
+// §Receiving notifications, §Threaded read receipts.
 type counts struct {
-	// fresh: read is the user's present receipt.
-	fresh             bool
-	read, upTo        ids.Seq
-	seen              int
-	notify, highlight int
+	// fresh: read and the threads rest on the user's present receipts.
+	fresh bool
+	// read is how far the main timeline is read.
+	read, upTo ids.Seq
+	seen       int
+	main       tally
+	// threads has those with something behind the last receipt that counts for all
+	// threads; inThreads is the sum, of those too that are not in it.
+	threads   map[ids.EventID]*threadCount
+	inThreads tally
+	// told is the JSON of the threads, "" until it is needed.
+	told string
 	// push is what the rules ask about the room; nil if it has to be read.
 	push *pushContext
 	// gen moves when fresh or push is taken back.
 	gen uint64
+}
+
+type threadCount struct {
+	read ids.Seq
+	tally
 }
 
 // forgetRead makes the receipt be read again.
@@ -37,72 +67,250 @@ func (c *counts) forgetRead() { c.fresh, c.gen = false, c.gen+1 }
 // forgetPush makes what the push rules ask be read again.
 func (c *counts) forgetPush() { c.push, c.gen = nil, c.gen+1 }
 
-// unread brings the counts of a joined room up to a position.
-func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq) (counts, error) {
+// forgetAll makes everything be counted again.
+func (c *counts) forgetAll() { *c = counts{push: c.push, gen: c.gen + 1} }
+
+// total is what is unread, in the main timeline or a thread.
+func (c *counts) total() tally {
+	t := c.main
+	t.add(c.inThreads)
+	return t
+}
+
+// clone returns a copy that shares nothing that changes.
+func (c *counts) clone() counts {
+	out := *c
+	if c.threads != nil {
+		out.threads = make(map[ids.EventID]*threadCount, len(c.threads))
+		for root, t := range c.threads {
+			copied := *t
+			out.threads[root] = &copied
+		}
+	}
+	return out
+}
+
+// thread returns the count of a thread, nil if there are too many.
+func (c *counts) thread(root ids.EventID) *threadCount {
+	t := c.threads[root]
+	if t == nil && len(c.threads) < maxThreads {
+		if c.threads == nil {
+			c.threads = make(map[ids.EventID]*threadCount)
+		}
+		t = &threadCount{}
+		c.threads[root] = t
+	}
+	return t
+}
+
+// count takes an event into account that lies behind all that were before. It does
+// so for any event that is not state: who sends something has read what was
+// before it. spec: client-server §Marking notifications as read.
+func (c *counts) count(s *room.Stored, own bool, n tally) {
+	if s.Thread == "" {
+		switch {
+		case own:
+			c.main, c.read, c.seen = tally{}, s.Seq, 0
+		case c.seen < maxUnread:
+			c.main.add(n)
+		}
+		c.seen++
+		return
+	}
+	t := c.thread(s.Thread)
+	switch {
+	case t == nil:
+		c.inThreads.add(n)
+	case own:
+		c.inThreads.add(tally{-t.notify, -t.highlight})
+		t.tally, t.read, c.told = tally{}, s.Seq, ""
+	case s.Seq > t.read && n.notify > 0:
+		t.add(n)
+		c.inThreads.add(n)
+		c.told = ""
+	}
+}
+
+// badge is what a client is told of counts.
+type badge struct {
+	tally
+	// threads is the JSON of unread_thread_notifications, "" if it is left out.
+	threads string
+}
+
+// badge returns the counts as a client is told that asks for those of threads, or
+// does not.
+func (c *counts) badge(threads bool) badge {
+	if !threads {
+		return badge{tally: c.total()}
+	}
+	b := badge{tally: c.main}
+	if c.inThreads.notify > 0 {
+		if c.told == "" {
+			c.told = c.threadsJSON()
+		}
+		b.threads = c.told
+	}
+	return b
+}
+
+func (c *counts) threadsJSON() string {
+	roots := make([]ids.EventID, 0, len(c.threads))
+	for root, t := range c.threads {
+		if t.notify > 0 {
+			roots = append(roots, root)
+		}
+	}
+	slices.Sort(roots) // so that equal counts are equal text
+	b := []byte{'{'}
+	for i, root := range roots {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(event.AppendString(b, root), ':')
+		b = appendTally(b, c.threads[root].tally)
+	}
+	return string(append(b, '}'))
+}
+
+func appendTally(b []byte, t tally) []byte {
+	b = strconv.AppendInt(append(b, `{"highlight_count":`...), int64(t.highlight), 10)
+	b = strconv.AppendInt(append(b, `,"notification_count":`...), int64(t.notify), 10)
+	return append(b, '}')
+}
+
+// appendBadge appends the members of a room's section about its counts.
+func appendBadge(b []byte, n badge) []byte {
+	b = appendTally(append(b, `,"unread_notifications":`...), n.tally)
+	if n.threads != "" {
+		b = append(append(b, `,"unread_thread_notifications":`...), n.threads...)
+	}
+	return b
+}
+
+// unread brings the counts of a joined room up to a position, and returns what a
+// client is told of them.
+func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq, threads bool) (badge, error) {
 	v.mu.Lock()
 	c := counts{}
 	if ur := v.mu.rooms[r.id]; ur != nil {
-		c = ur.counts
+		if ur.counts.fresh && ur.counts.upTo >= upTo {
+			defer v.mu.Unlock()
+			return ur.counts.badge(threads), nil
+		}
+		c = ur.counts.clone()
 	}
 	program := v.mu.program
 	v.mu.Unlock()
-	if c.fresh && c.upTo >= upTo {
-		return c, nil
+	if err := v.recount(ctx, r, &c, program, upTo); err != nil {
+		return badge{}, err
 	}
-	if !c.fresh {
-		read, err := v.hub.rooms.ReadUpTo(ctx, r.id, v.user)
-		if err != nil {
-			return c, err
-		}
-		// What was sent before is no news to who has just joined.
-		read = max(read, r.joined)
-		if read != c.read || c.upTo == 0 || c.upTo > upTo {
-			c = counts{read: read, upTo: read, push: c.push, gen: c.gen}
-		}
-		c.fresh = true
-	}
-	if c.upTo < upTo && c.seen < maxUnread {
-		if err := v.count(ctx, r.id, &c, program, upTo); err != nil {
-			return c, err
-		}
-	}
-	c.upTo = max(c.upTo, upTo) // beyond the bound nothing is counted, which is known
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	told := c.badge(threads)
 	// Keep what came meanwhile: a receipt, or counts that are further on.
 	if ur := v.mu.rooms[r.id]; ur != nil && ur.counts.gen == c.gen && (!ur.counts.fresh || ur.counts.upTo <= c.upTo) {
 		ur.counts = c
 	}
-	return c, nil
+	return told, nil
 }
 
-func (v *view) count(ctx context.Context, id ids.RoomID, c *counts, program *pushrules.Program, upTo ids.Seq) error {
-	events, err := v.hub.rooms.Timeline(ctx, id, room.Page{After: c.upTo, UpTo: upTo, Limit: maxUnread - c.seen})
+// recount brings counts up to a position.
+func (v *view) recount(ctx context.Context, r *roomState, c *counts, program *pushrules.Program, upTo ids.Seq) error {
+	threads := true // whether the events of threads are still to be counted
+	if !c.fresh {
+		marks, err := v.hub.rooms.ReadMarks(ctx, r.id, v.user)
+		if err != nil {
+			return err
+		}
+		// What was sent before is no news to who has just joined.
+		read := max(marks.Main, r.joined)
+		if read > c.read || c.upTo == 0 || c.upTo > upTo {
+			c.main, c.read, c.upTo, c.seen = tally{}, read, read, 0
+		}
+		if err := v.countThreads(ctx, r.id, c, program, max(marks.All, r.joined), upTo); err != nil {
+			return err
+		}
+		c.fresh, threads = true, false
+	}
+	if c.upTo < upTo {
+		events, err := v.hub.rooms.Timeline(ctx, r.id, room.Page{After: c.upTo, UpTo: upTo, Limit: maxUnread, Newest: true})
+		if err != nil {
+			return err
+		}
+		events = slices.DeleteFunc(events, func(s *room.Stored) bool { return s.Thread != "" && !threads })
+		if err := v.count(ctx, r.id, c, program, events); err != nil {
+			return err
+		}
+	}
+	c.upTo = max(c.upTo, upTo) // beyond the bound nothing is counted, which is known
+	return nil
+}
+
+// countThreads counts the threads of a room anew, behind the position up to which
+// all of them are read.
+func (v *view) countThreads(ctx context.Context, id ids.RoomID, c *counts, program *pushrules.Program, read, upTo ids.Seq) error {
+	c.threads, c.inThreads, c.told = nil, tally{}, ""
+	list, err := v.hub.rooms.ThreadEvents(ctx, id, read, upTo, maxUnread)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	for _, e := range list {
+		c.thread(e.Root)
+	}
+	reads, err := v.hub.rooms.ReadThreads(ctx, id, v.user, slices.Collect(maps.Keys(c.threads)))
 	if err != nil {
 		return err
 	}
+	for root, t := range c.threads {
+		t.read = reads[root]
+	}
+	var at []ids.Seq
+	for _, e := range list {
+		if t := c.threads[e.Root]; t == nil || e.Seq > t.read {
+			at = append(at, e.Seq)
+		}
+	}
+	events, err := v.hub.rooms.AtAll(ctx, id, at...)
+	if err != nil {
+		return err
+	}
+	return v.count(ctx, id, c, program, slices.DeleteFunc(events, func(s *room.Stored) bool { return s == nil || s.Thread == "" }))
+}
+
+// count counts events, the newest of which is first.
+func (v *view) count(ctx context.Context, id ids.RoomID, c *counts, program *pushrules.Program, events []*room.Stored) (err error) {
 	if len(events) > 0 && c.push == nil {
 		if c.push, err = v.pushContext(ctx, id); err != nil {
 			return err
 		}
 	}
 	infos := make(map[ids.UserID]*pushrules.RoomInfo)
-	for _, s := range events {
+	for _, s := range slices.Backward(events) {
+		own := s.Sender == v.user && s.StateKey == nil
+		if own || s.RedactedBy != nil || v.ignores(s.Sender) {
+			c.count(s, own, tally{})
+			continue
+		}
 		info := infos[s.Sender]
 		if info == nil {
 			info = c.push.room.info(s.Sender)
 			infos[s.Sender] = info
 		}
-		out, ok := program.Evaluate(newPushEvent(s), info, c.push.displayName)
-		if ok && out.Notify && !v.ignores(s.Sender) {
-			c.notify++
-			if out.Highlight {
-				c.highlight++
-			}
+		c.count(s, false, notifications(program.Evaluate(newPushEvent(s), info, c.push.displayName)))
+	}
+	return nil
+}
+
+// notifications is how much an event counts that has an outcome, if ok.
+func notifications(out *pushrules.Outcome, ok bool) (t tally) {
+	if ok && out.Notify {
+		t.notify = 1
+		if out.Highlight {
+			t.highlight = 1
 		}
 	}
-	c.seen += len(events)
-	return nil
+	return t
 }
 
 // pushContext is what push rules ask about a room, for one user.

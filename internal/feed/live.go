@@ -1,8 +1,6 @@
 package feed
 
 import (
-	"strconv"
-
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
@@ -30,8 +28,8 @@ type live struct {
 }
 
 type countedFrame struct {
-	notify, highlight int
-	frame             []byte
+	badge badge
+	frame []byte
 }
 
 // maxFrames bounds the frames of one record that are kept for sharing: the rest
@@ -74,16 +72,10 @@ func (l *live) appendTimeline(b []byte, v room.Viewer) []byte {
 	return append(b, `],"limited":false}`...)
 }
 
-func appendCounts(b []byte, c *counts) []byte {
-	b = strconv.AppendInt(append(b, `,"unread_notifications":{"highlight_count":`...), int64(c.highlight), 10)
-	b = strconv.AppendInt(append(b, `,"notification_count":`...), int64(c.notify), 10)
-	return append(b, '}')
-}
-
 // frame returns the frame with an event for a user with these counts.
-func (l *live) frame(c *counts) []byte {
+func (l *live) frame(n badge) []byte {
 	for i := range l.frames {
-		if f := &l.frames[i]; f.notify == c.notify && f.highlight == c.highlight {
+		if f := &l.frames[i]; f.badge == n {
 			return f.frame
 		}
 	}
@@ -91,18 +83,18 @@ func (l *live) frame(c *counts) []byte {
 		// Whoever has a seat in the room is in it.
 		l.head = l.appendTimeline(l.open(), room.Viewer{Membership: event.Join})
 	}
-	b := append(make([]byte, 0, len(l.head)+80), l.head...)
-	b = append(appendCounts(b, c), `}}}}`...)
+	b := append(make([]byte, 0, len(l.head)+80+len(n.threads)), l.head...)
+	b = append(appendBadge(b, n), `}}}}`...)
 	if len(l.frames) < maxFrames {
-		l.frames = append(l.frames, countedFrame{c.notify, c.highlight, b})
+		l.frames = append(l.frames, countedFrame{n, b})
 	}
 	return b
 }
 
 // ownFrame returns the frame with an event for a device of its sender.
-func (l *live) ownFrame(c *counts, v room.Viewer) []byte {
+func (l *live) ownFrame(n badge, v room.Viewer) []byte {
 	b := l.appendTimeline(l.open(), v)
-	return append(appendCounts(b, c), `}}}}`...)
+	return append(appendBadge(b, n), `}}}}`...)
 }
 
 // receiptFrame returns the frame with a receipt.
@@ -144,24 +136,21 @@ func (v *view) countLiveLocked(l *live, ur *userRoom, ignored bool) bool {
 	if !c.fresh || c.push == nil {
 		return false
 	}
-	if c.upTo < l.rec.Seq && c.seen < maxUnread && l.stored.Sender != v.user && !ignored {
+	if c.upTo >= l.rec.Seq {
+		return true
+	}
+	own, n := l.stored.Sender == v.user, tally{}
+	if !own && !ignored && (c.seen < maxUnread || l.stored.Thread != "") {
 		if l.push == nil {
 			l.push = newPushEvent(l.stored)
 		}
 		if l.infoOf != c.push.room {
 			l.info, l.infoOf = c.push.room.info(l.stored.Sender), c.push.room
 		}
-		if out, ok := v.mu.program.Evaluate(l.push, l.info, c.push.displayName); ok && out.Notify {
-			c.notify++
-			if out.Highlight {
-				c.highlight++
-			}
-		}
+		n = notifications(v.mu.program.Evaluate(l.push, l.info, c.push.displayName))
 	}
-	if c.upTo < l.rec.Seq {
-		c.seen++
-		c.upTo = l.rec.Seq
-	}
+	c.count(l.stored, own, n)
+	c.upTo = l.rec.Seq
 	return true
 }
 
@@ -182,10 +171,15 @@ func (s *session) record(l *live, c *counts, ignored, counted bool) {
 	case !counted || !s.knowsLocked(l.stored):
 		s.wakeLocked()
 	case l.stored.Sender == s.req.User:
-		s.sendLocked(l, l.ownFrame(c, room.Viewer{User: s.req.User, Device: s.req.Device, Membership: event.Join}))
+		s.sendLocked(l, l.ownFrame(s.badge(c), room.Viewer{User: s.req.User, Device: s.req.Device, Membership: event.Join}))
 	default:
-		s.sendLocked(l, l.frame(c))
+		s.sendLocked(l, l.frame(s.badge(c)))
 	}
+}
+
+// badge is what the session's client is told of counts. The view's lock is held.
+func (s *session) badge(c *counts) badge {
+	return c.badge(s.req.Filter.Room.Timeline.ThreadNotifications)
 }
 
 // sendLocked hands a live session the frame of a record.

@@ -336,7 +336,7 @@ func (sec *section) encodeJoined(ctx context.Context, left bool) (b []byte, any 
 			data = appendList(data, dataEvent(d.Type, d.Content))
 		}
 	}
-	c, err := sec.s.v.unread(ctx, sec.r, sec.to)
+	unread, err := sec.s.v.unread(ctx, sec.r, sec.to, sec.s.req.Filter.Room.Timeline.ThreadNotifications)
 	if err != nil {
 		return nil, false, err
 	}
@@ -352,9 +352,7 @@ func (sec *section) encodeJoined(ctx context.Context, left bool) (b []byte, any 
 	b = sec.appendState(b)
 	b = append(append(append(b, `,"ephemeral":{"events":[`...), ephemeral...), `]}`...)
 	b = append(append(append(b, `,"account_data":{"events":[`...), data...), `]}`...)
-	b = strconv.AppendInt(append(b, `,"unread_notifications":{"highlight_count":`...), int64(c.highlight), 10)
-	b = strconv.AppendInt(append(b, `,"notification_count":`...), int64(c.notify), 10)
-	b = append(b, '}')
+	b = appendBadge(b, unread)
 	if !left && (sec.fresh || sec.members) {
 		if b, err = sec.appendSummary(ctx, b); err != nil {
 			return nil, false, err
@@ -465,13 +463,8 @@ func appendReceipts(b []byte, list []*room.Receipt) []byte {
 		if x.Event != y.Event {
 			return int(x.Seq) - int(y.Seq)
 		}
-		if x.Type < y.Type {
-			return -1
-		}
-		if x.Type > y.Type {
-			return 1
-		}
-		return 0
+		// Of a user's, one without a thread first: it says more. spec: MSC4102.
+		return cmp.Or(cmp.Compare(x.Type, y.Type), cmp.Compare(min(len(x.Thread), 1), min(len(y.Thread), 1)))
 	})
 	b = append(b, `{"content":{`...)
 	for i := 0; i < len(list); {
@@ -492,7 +485,7 @@ func appendReceipts(b []byte, list []*room.Receipt) []byte {
 }
 
 // appendReceiptType writes the receipts from i on that have one event and type.
-// A user has one there: that of the thread that moved last.
+// A user has one there: that without a thread, or of the thread that moved first.
 func appendReceiptType(b []byte, list []*room.Receipt, i int) (next int, out []byte) {
 	ev, typ := list[i].Event, list[i].Type
 	b = append(event.AppendString(b, typ), `:{`...)

@@ -256,10 +256,11 @@ type section_ struct {
 		Limited   bool          `json:"limited"`
 		PrevBatch string        `json:"prev_batch"`
 	} `json:"timeline"`
-	State       events  `json:"state"`
-	Ephemeral   events  `json:"ephemeral"`
-	AccountData events  `json:"account_data"`
-	Unread      *unread `json:"unread_notifications"`
+	State       events                 `json:"state"`
+	Ephemeral   events                 `json:"ephemeral"`
+	AccountData events                 `json:"account_data"`
+	Unread      *unread                `json:"unread_notifications"`
+	Threads     map[ids.EventID]unread `json:"unread_thread_notifications"`
 	Summary     *struct {
 		Heroes  *[]ids.UserID `json:"m.heroes"`
 		Joined  int           `json:"m.joined_member_count"`

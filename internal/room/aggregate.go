@@ -84,6 +84,11 @@ type bundle struct {
 // events may relate to it. The cost is bounded for each event, however many
 // relate to it.
 func (r *Reader) Aggregate(ctx context.Context, room ids.RoomID, o *Onlooker, events []*Stored) (Aggregations, error) {
+	if o.Access != nil { // what came after a stay is not counted either
+		own := *o
+		own.UpTo = o.Access.LastVisible(min(o.UpTo, o.Access.Head.Last))
+		o = &own
+	}
 	return r.aggregate(ctx, room, o, events, true)
 }
 

@@ -181,15 +181,17 @@ func TestReceiptsMoveForward(t *testing.T) {
 	w, room := clean(t, "12")
 	users := []ids.UserID{alice, bob}
 	w.member(room, bob, bob, event.Join)
-	var events []*Stored
+	root := w.mustSend(room, w.message(alice, "root"))
+	var events, replies []*Stored
 	for i := range 20 {
+		replies = append(replies, w.event(room, w.related(room, alice, event.TypeMessage, event.RelThread, root.ID, "")))
 		events = append(events, w.mustSend(room, w.message(alice, fmt.Sprint(i))))
 	}
-	threads := []string{"", "main", string(events[0].ID)}
+	threads := map[string][]*Stored{"": events, "main": events, string(root.ID): replies}
 	inParallel(20, func(i int) {
 		for _, u := range users {
-			for _, thread := range threads {
-				_, err := w.node.Do(ctx, &SetReceipt{Room: room, User: u, Type: ReceiptRead, Thread: thread, Event: events[(i*7)%20].ID})
+			for thread, of := range threads {
+				_, err := w.node.Do(ctx, &SetReceipt{Room: room, User: u, Type: ReceiptRead, Thread: thread, Event: of[(i*7)%20].ID})
 				if err != nil {
 					t.Errorf("receipt: %v", err)
 				}
@@ -207,7 +209,7 @@ func TestReceiptsMoveForward(t *testing.T) {
 	seen := map[string]bool{}
 	for i, r := range all {
 		seen[string(r.User)+r.Thread] = true
-		if r.Event != events[19].ID || r.Seq != events[19].Seq || r.Type != ReceiptRead {
+		if last := threads[r.Thread][19]; r.Event != last.ID || r.Seq != last.Seq || r.Type != ReceiptRead {
 			t.Errorf("receipt %+v", r)
 		}
 		if i > 0 && r.Changed <= all[i-1].Changed {
@@ -220,8 +222,11 @@ func TestReceiptsMoveForward(t *testing.T) {
 	if last, err := w.r.Receipts(ctx, room, all[2].Changed, head.LastReceipt, 2); err != nil || len(last) != 2 || last[1].Changed != head.LastReceipt {
 		t.Errorf("the newest: %v, %v", last, err)
 	}
-	if at, err := w.r.ReadUpTo(ctx, room, bob); at != events[19].Seq || err != nil {
-		t.Errorf("read up to %d, %v", at, err)
+	if at, err := w.r.ReadMarks(ctx, room, bob); at.Main != events[19].Seq || at.All != at.Main || err != nil {
+		t.Errorf("read up to %v, %v", at, err)
+	}
+	if at, err := w.r.ReadThreads(ctx, room, bob, []ids.EventID{root.ID, "$x"}); at[root.ID] != replies[19].Seq || at["$x"] != 0 || err != nil {
+		t.Errorf("read threads up to %v, %v", at, err)
 	}
 	w.checkRoom(room)
 }

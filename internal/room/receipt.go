@@ -59,7 +59,8 @@ type SetReceipt struct {
 	Thread string
 	Event  ids.EventID
 
-	at ids.Seq // of Event, found by Prepare
+	at        ids.Seq // of Event, found by Prepare
+	elsewhere bool    // Event is not in Thread
 }
 
 var _ partition.Command = (*SetReceipt)(nil)
@@ -81,12 +82,21 @@ func (c *SetReceipt) Prepare(ctx context.Context, p *partition.Prep) error {
 	if strings.IndexByte(c.Type+c.Thread, 0) >= 0 {
 		return merr.InvalidParamErr("Type and thread of a receipt may not hold NUL")
 	}
-	s, err := NewReader(p.Store(), p.Count()).Event(ctx, c.Room, c.Event)
+	r := NewReader(p.Store(), p.Count())
+	s, err := r.Event(ctx, c.Room, c.Event)
 	if err != nil {
 		return err
 	}
+	c.at, c.elsewhere = 0, false
 	if s != nil {
 		c.at = s.Seq
+	}
+	if s != nil && c.Thread != "" {
+		in, err := r.inThread(ctx, s, c.Thread)
+		if err != nil {
+			return err
+		}
+		c.elsewhere = !in
 	}
 	pl := Place{p.Partition(), c.Room}
 	return p.Pin(ctx, pl.head(), pl.state(event.TypeMember, string(c.User)), c.key(pl))
@@ -101,6 +111,9 @@ func (c *SetReceipt) Apply(tx *partition.Tx) (any, error) {
 	}
 	if c.at == 0 {
 		return nil, merr.NotFoundErr("The event is not in this room")
+	}
+	if c.elsewhere {
+		return nil, merr.InvalidParamErr("The event is not in the thread")
 	}
 	if old := tx.Get(c.key(v.p)).Value; old != nil {
 		prev, err := DecodeReceipt(c.key(v.p).Sort, old)
@@ -167,30 +180,93 @@ func (r *Reader) Receipts(ctx context.Context, room ids.RoomID, after, upTo ids.
 	return out, nil
 }
 
-// ReadUpTo returns the position up to which a user has read a room: the later of
-// their public and private unthreaded receipts and those of the main timeline.
-func (r *Reader) ReadUpTo(ctx context.Context, room ids.RoomID, user ids.UserID) (ids.Seq, error) {
+// ReadMarks is how far a user has read a room. The later of public and private
+// receipts counts. spec: client-server §Private read receipts.
+type ReadMarks struct {
+	// All is up to where everything is read, threads too: the unthreaded receipt.
+	All ids.Seq
+	// Main is up to where the main timeline is read, at least All.
+	Main ids.Seq
+}
+
+// threadMain is the main timeline among threads. spec: client-server §Threaded read
+// receipts.
+const threadMain = "main"
+
+// ReadMarks returns how far a user has read a room.
+func (r *Reader) ReadMarks(ctx context.Context, room ids.RoomID, user ids.UserID) (ReadMarks, error) {
+	at, err := r.readUpTo(ctx, room, user, "", threadMain)
+	if err != nil {
+		return ReadMarks{}, err
+	}
+	return ReadMarks{All: at[0], Main: max(at[0], at[1])}, nil
+}
+
+// ReadThreads returns how far a user has read threads by receipts of their own, 0
+// for none.
+func (r *Reader) ReadThreads(ctx context.Context, room ids.RoomID, user ids.UserID, roots []ids.EventID) (map[ids.EventID]ids.Seq, error) {
+	threads := make([]string, len(roots))
+	for i, root := range roots {
+		threads[i] = string(root)
+	}
+	at, err := r.readUpTo(ctx, room, user, threads...)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[ids.EventID]ids.Seq, len(roots))
+	for i, root := range roots {
+		out[root] = at[i]
+	}
+	return out, nil
+}
+
+// readUpTo returns the positions of a user's receipts of several threads.
+func (r *Reader) readUpTo(ctx context.Context, room ids.RoomID, user ids.UserID, threads ...string) ([]ids.Seq, error) {
 	p := r.Place(room)
-	var keys []storage.Key
-	for _, typ := range [...]string{ReceiptRead, ReceiptReadPrivate} {
-		for _, thread := range [...]string{"", "main"} {
+	keys := make([]storage.Key, 0, 2*len(threads))
+	for _, thread := range threads {
+		for _, typ := range [...]string{ReceiptRead, ReceiptReadPrivate} {
 			keys = append(keys, p.key(tables.Receipt, partition.JoinSort(typ, thread, string(user))))
 		}
 	}
 	rows, err := r.st.Get(ctx, keys...)
 	if err != nil {
-		return 0, fmt.Errorf("read receipts: %w", err)
+		return nil, fmt.Errorf("read receipts: %w", err)
 	}
-	var at ids.Seq
+	out := make([]ids.Seq, len(threads))
 	for i, row := range rows {
 		if row == nil {
 			continue
 		}
 		rc, err := DecodeReceipt(keys[i].Sort, row)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		at = max(at, rc.Seq)
+		out[i/2] = max(out[i/2], rc.Seq)
 	}
-	return at, nil
+	return out, nil
+}
+
+// inThread reports whether an event may be read by a receipt of a thread: it is in
+// it, or the thread's root, or relates to that. spec: client-server §POST
+// /rooms/{roomId}/receipt, thread_id.
+func (r *Reader) inThread(ctx context.Context, s *Stored, thread string) (bool, error) {
+	if thread == threadMain {
+		return s.Thread == "", nil
+	}
+	for range RelationDepth {
+		if string(s.Thread) == thread || string(s.ID) == thread {
+			return true, nil
+		}
+		up, ok := event.RelationOf(s.Content)
+		if !ok {
+			return false, nil
+		}
+		parent, err := r.Event(ctx, s.RoomID, up.Parent)
+		if err != nil || parent == nil {
+			return false, err
+		}
+		s = parent
+	}
+	return string(s.ID) == thread, nil
 }

@@ -331,11 +331,9 @@ func (x *relating) write(v view, s *Stored) error {
 	}
 	row := Related{ID: s.ID, Sender: s.Sender, Type: s.Type, RelType: x.rel.Type, TS: s.OriginServerTS, Valid: x.replaces(parent, s)}
 	v.tx.PutNew(v.p.relation(x.parent, x.kind, s.Seq), row.encode())
-	if parent.RedactedBy == nil { // else it does not lead on
-		for _, a := range x.above {
-			row.via, row.sameRel, row.sameType = a.via, a.sameRel, a.sameType
-			v.tx.PutNew(v.p.relation(a.seq, relIndirect, s.Seq), row.encode())
-		}
+	for _, a := range x.above {
+		row.via, row.sameRel, row.sameType = a.via, a.sameRel, a.sameType
+		v.tx.PutNew(v.p.relation(a.seq, relIndirect, s.Seq), row.encode())
 	}
 	c := x.count(v)
 	c.n[x.kind]++
@@ -395,9 +393,7 @@ func (x *relating) end(v view, s *Stored, before ids.Seq) error {
 	c.n[x.kind] = max(c.n[x.kind]-1, 0)
 	switch x.kind {
 	case relAnnotation:
-		if k := x.annotation(v.p); tables.SortSeq(string(v.tx.Get(k).Value)) == s.Seq {
-			v.tx.Delete(k)
-		}
+		v.tx.Delete(x.annotation(v.p))
 	case relThread:
 		if c.latest == s.Seq {
 			if err := x.mayLead(v, c, before); err != nil {

@@ -1,8 +1,10 @@
 package room
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -121,6 +123,40 @@ func TestThreadOfEvent(t *testing.T) {
 	}
 }
 
+// The most recent replacement is that of the latest time, and of equal ones that of
+// the greater ID. spec: client-server §Server-side aggregation of m.replace
+// relationships.
+func TestLatestEdit(t *testing.T) {
+	w := newWorld(t, nil)
+	defer w.close()
+	room := w.create("12")
+	root := w.say(room, alice, "root")
+	at := func(ts int64, text string) ids.EventID {
+		d := roomstate.Draft{Type: event.TypeMessage, Sender: alice, OriginServerTS: ts}
+		d.Content = canonical(t, fmt.Sprintf(`{"m.new_content":{"body":%q},"m.relates_to":{"event_id":%q,"rel_type":"m.replace"}}`, text, root))
+		return w.mustSend(room, &Send{Draft: d, Timestamped: true}).ID
+	}
+	latest := func() string {
+		s := w.event(room, root)
+		a, err := w.r.Aggregate(ctx, room, &Onlooker{User: bob, UpTo: maxSeq - 1}, []*Stored{s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(a[s.Seq])
+	}
+	best := at(2000, "a")
+	at(1000, "b")
+	if got := latest(); !strings.Contains(got, string(best)) {
+		t.Errorf("the later time does not win: %s", got)
+	}
+	for i := range 5 {
+		best = max(best, at(2000, fmt.Sprint(i)))
+		if got := latest(); !strings.Contains(got, string(best)) {
+			t.Errorf("the greater ID does not win: %s", got)
+		}
+	}
+}
+
 // counting counts the rows that are read.
 type counting struct {
 	storage.Store
@@ -171,6 +207,20 @@ func TestAggregateCost(t *testing.T) {
 	}
 	if !strings.Contains(shown, `"count":301`) {
 		t.Errorf("301 replies are bundled as %s", shown)
+	}
+	// What is looked for behind thousands of others is found in steps, once.
+	q := RelatedQuery{Parent: w.event(room, root).Seq, EventType: event.TypeMessage, UpTo: maxSeq - 1, Limit: 400, Newest: true}
+	var found []*Related
+	steps := 0
+	for ; q.UpTo > 0; steps++ {
+		list, pos, err := w.r.Related(ctx, room, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, q.UpTo = append(found, list...), pos
+	}
+	if !slices.IsSortedFunc(found, func(a, b *Related) int { return cmp.Compare(b.Seq, a.Seq) }) || len(found) != 301 || steps < 2 {
+		t.Errorf("%d messages among reactions in %d steps", len(found), steps)
 	}
 	for range 300 {
 		w.related(room, alice, "m.poll.response", event.RelReference, root, "")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
@@ -33,14 +34,16 @@ func (m *Module) receipt(r *api.Request) (any, error) {
 		return nil, err
 	}
 	var req struct {
-		Thread *string `json:"thread_id"`
+		Thread jsontext.Value `json:"thread_id"`
 	}
 	if err := api.DecodeBody(r, &req); err != nil {
 		return nil, err
 	}
 	thread, receiptType := "", r.Param("receiptType")
 	if req.Thread != nil {
-		thread = *req.Thread
+		if json.Unmarshal(req.Thread, &thread) != nil {
+			return nil, merr.InvalidParamErr("thread_id is no string")
+		}
 		if err := checkThread(receiptType, thread); err != nil {
 			return nil, err
 		}

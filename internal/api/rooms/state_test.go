@@ -242,7 +242,7 @@ func TestReceiptsAndMarkers(t *testing.T) {
 		"markers not in it":      {at(other, "read_markers"), object{}, 403, "M_FORBIDDEN"},
 		"thread empty":           {at(room, "receipt", "m.read", first), object{"thread_id": ""}, 400, "M_INVALID_PARAM"},
 		"thread no event":        {at(room, "receipt", "m.read", first), object{"thread_id": "x"}, 400, "M_INVALID_PARAM"},
-		"thread a number":        {at(room, "receipt", "m.read", first), object{"thread_id": 1}, 400, "M_BAD_JSON"},
+		"thread a number":        {at(room, "receipt", "m.read", first), object{"thread_id": 1}, 400, "M_INVALID_PARAM"},
 		"marker of a thread":     {at(room, "receipt", "m.fully_read", first), object{"thread_id": "main"}, 400, "M_INVALID_PARAM"},
 		"malformed marker":       {at(room, "read_markers"), object{"m.read": "x"}, 400, "M_INVALID_PARAM"},
 		"marker a number":        {at(room, "read_markers"), object{"m.read": 1}, 400, "M_BAD_JSON"},
