@@ -138,7 +138,9 @@ type Service struct {
 	// thumbnails being made.
 	decoding   *semaphore.Weighted
 	thumbnails singleflight.Group
-	previewer  *previewer
+	// patience bounds the making of a thumbnail.
+	patience  time.Duration
+	previewer *previewer
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -156,7 +158,7 @@ func New(o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("media: register metrics: %w", err)
 	}
-	s := &Service{o: o, metrics: m, decoding: semaphore.NewWeighted(decodeBytes)}
+	s := &Service{o: o, metrics: m, decoding: semaphore.NewWeighted(decodeBytes), patience: thumbnailTimeout}
 	s.previewer = newPreviewer(s)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel

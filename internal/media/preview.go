@@ -63,10 +63,12 @@ type previewer struct {
 	client    *http.Client
 	fetches   chan struct{}
 	flights   singleflight.Group
+	// patience bounds a preview as a whole.
+	patience time.Duration
 }
 
 func newPreviewer(s *Service) *previewer {
-	p := &previewer{s: s, fetches: make(chan struct{}, maxFetches)}
+	p := &previewer{s: s, fetches: make(chan struct{}, maxFetches), patience: previewTimeout}
 	dialer := &net.Dialer{Timeout: previewTimeout, Resolver: s.o.Resolver, Control: control(s.o.PreviewAllow)}
 	p.transport = &http.Transport{
 		// No proxy, whatever the environment says: it would connect in our place.
@@ -189,7 +191,7 @@ func (p *previewer) preview(ctx context.Context, hash string, u *url.URL) (*Prev
 
 // fetch fetches a page with its picture.
 func (p *previewer) fetch(ctx context.Context, u *url.URL) (*page, error) {
-	ctx, cancel := context.WithTimeout(ctx, previewTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.patience)
 	defer cancel()
 	resp, err := p.get(ctx, u, "text/html,application/xhtml+xml,image/*;q=0.5")
 	if err != nil {

@@ -34,10 +34,16 @@ func (s *Service) sweepLoop(ctx context.Context) {
 // that are out of date, bytes that nothing refers to.
 func (s *Service) Sweep(ctx context.Context) error {
 	var errs []error
-	for p := range s.o.Partitions {
-		errs = append(errs, s.sweep(ctx, ids.Partition(p)))
-		if ctx.Err() != nil {
-			break
+	// The second time for bytes that became due as media went, in partitions that were
+	// done already.
+	for range 2 {
+		for p := range s.o.Partitions {
+			if err := s.sweep(ctx, ids.Partition(p)); err != nil {
+				errs = append(errs, err)
+			}
+			if ctx.Err() != nil {
+				return errors.Join(errs...)
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -120,7 +120,7 @@ func (s *Service) thumbnail(ctx context.Context, id ID, want Thumbnail, wait tim
 	// Who asks for the same thumbnail meanwhile waits for this one, which therefore
 	// does not end with the request that was first.
 	made, err, _ := s.thumbnails.Do(key, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), thumbnailTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.patience)
 		defer cancel()
 		return s.make(ctx, c.Key, key, to, want.Animated)
 	})
@@ -197,7 +197,7 @@ func (s *Service) make(ctx context.Context, from, key string, to size, animated 
 		err = still(&b, io.NewSectionReader(r, 0, o.Size()), p, to)
 	}
 	if ctx.Err() != nil {
-		return false, fmt.Errorf("make thumbnail: %w", ctx.Err())
+		return false, merr.UnavailableErr(time.Second, "The thumbnail took too long").Because(ctx.Err())
 	}
 	if err != nil {
 		return false, errPicture(err)
