@@ -113,7 +113,7 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, e
 
 func (s *Server) checks() []obs.Check {
 	return []obs.Check{
-		{Name: "store", Ready: func(context.Context) error { return s.store.err() }},
+		{Name: "store", Ready: s.store.ready},
 		{Name: "serving", Ready: func(context.Context) error { return s.requests.Err() }},
 		{Name: "partitions", Ready: func(context.Context) error {
 			if n := s.node.Owned(); n < s.store.partitions {
@@ -148,7 +148,7 @@ func (s *Server) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		s.log.Info("stopping", "grace", s.cfg.Server.ShutdownGrace())
-	case <-s.store.failed():
+	case <-s.store.failed:
 		err = s.store.err()
 	case err = <-served:
 		err = fmt.Errorf("serve: %w", err)
@@ -209,7 +209,7 @@ func (s *Server) Close() error {
 		errs = append(errs, s.bus.Close())
 	}
 	if s.store != nil {
-		errs = append(errs, s.store.close())
+		errs = append(errs, s.store.Close())
 	}
 	if s.metrics != nil {
 		errs = append(errs, s.metrics.Close())

@@ -20,7 +20,6 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/obs"
 	"github.com/hubbub-chat/hubbub/internal/room"
 	"github.com/hubbub-chat/hubbub/internal/storage"
-	"github.com/hubbub-chat/hubbub/internal/storage/pebblestore"
 )
 
 // The settings of a deployment that are kept in its store.
@@ -38,7 +37,11 @@ const storeDir = "store"
 // was created.
 type openedStore struct {
 	storage.Store
-	pebble     *pebblestore.Store
+	// ready reports whether the store answers; failed is closed when it never
+	// will again, and err says why.
+	ready      func(context.Context) error
+	failed     <-chan struct{}
+	err        func() error
 	partitions int
 	secrets    *auth.Secrets
 }
@@ -47,14 +50,18 @@ func openStore(ctx context.Context, cfg config.Config, reg prometheus.Registerer
 	if err := os.MkdirAll(cfg.Server.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
 	}
-	p, err := pebblestore.Open(filepath.Join(cfg.Server.DataDir, storeDir), pebblestore.Options{Logger: log})
+	var s *openedStore
+	var err error
+	if urls := cfg.Server.PostgresURLs(); urls != nil {
+		s, err = openPostgres(ctx, urls, reg, log)
+	} else {
+		s, err = openPebble(filepath.Join(cfg.Server.DataDir, storeDir), reg, log)
+	}
 	if err != nil {
 		return nil, err
 	}
-	s := &openedStore{Store: p, pebble: p}
-	s.register(reg)
 	if err := s.settle(ctx, cfg); err != nil {
-		return nil, errors.Join(err, p.Close())
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
@@ -88,25 +95,6 @@ func (s *openedStore) settle(ctx context.Context, cfg config.Config) error {
 	return err
 }
 
-// register exports the store's numbers.
-func (s *openedStore) register(reg prometheus.Registerer) {
-	counter := func(name, help string, value func(pebblestore.Stats) uint64) {
-		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Namespace: obs.Namespace, Subsystem: "store", Name: name, Help: help,
-		}, func() float64 { return float64(value(s.pebble.Stats())) }))
-	}
-	counter("commits_total", "Commits applied.", func(st pebblestore.Stats) uint64 { return st.Commits })
-	counter("groups_total", "Writes to the disk that the commits took.", func(st pebblestore.Stats) uint64 { return st.Groups })
-	counter("fenced_total", "Commits refused because their epoch was old.", func(st pebblestore.Stats) uint64 { return st.Fenced })
-	counter("slow_disk_total", "Disk operations that took longer than 5 seconds.", func(st pebblestore.Stats) uint64 { return st.SlowDisk })
-	counter("stalls_total", "Times commits waited for a flush or a compaction.", func(st pebblestore.Stats) uint64 { return st.Stalls })
-	counter("corruptions_total", "Damaged blocks that were met.", func(st pebblestore.Stats) uint64 { return st.Corruptions })
-}
-
-func (s *openedStore) err() error              { return s.pebble.Err() }
-func (s *openedStore) failed() <-chan struct{} { return s.pebble.Failed() }
-func (s *openedStore) close() error            { return s.Close() }
-
 // firstAdminToken returns the registration token of the first administrator, ""
 // once there is an account, or where no token is needed.
 func (s *Server) firstAdminToken(ctx context.Context) (string, error) {
@@ -134,16 +122,17 @@ func (s *Server) firstAdminToken(ctx context.Context) (string, error) {
 // Fsck checks a store offline and writes what it finds to out. The error counts
 // what is wrong.
 func Fsck(ctx context.Context, cfg config.Config, out io.Writer) error {
-	dir := filepath.Join(cfg.Server.DataDir, storeDir)
-	if _, err := os.Stat(dir); err != nil {
-		return fmt.Errorf("check: %w", err)
+	if cfg.Server.Store == config.StoreEmbedded { // opening would create one
+		if _, err := os.Stat(filepath.Join(cfg.Server.DataDir, storeDir)); err != nil {
+			return fmt.Errorf("check: %w", err)
+		}
 	}
 	s, err := openStore(ctx, cfg, prometheus.NewRegistry(), obs.Discard())
 	if err != nil {
 		return fmt.Errorf("check: %w", err)
 	}
 	r, err := room.Check(ctx, s, s.partitions, func(problem string) { _, _ = fmt.Fprintln(out, problem) })
-	if err := errors.Join(err, s.close()); err != nil {
+	if err := errors.Join(err, s.Close()); err != nil {
 		return fmt.Errorf("check: %w", err)
 	}
 	if _, err := fmt.Fprintf(out, "%d rooms, %d events\n", r.Rooms, r.Events); err != nil {

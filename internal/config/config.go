@@ -15,6 +15,7 @@ package config
 import (
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/event"
@@ -47,7 +48,7 @@ type Server struct {
 	MetricsListen   string         `toml:"metrics_listen" flag:"metrics-listen" arg:"ADDR" help:"Address (host:port) of /metrics, /healthz and /readyz. Never the public one: what it tells is for operators. Empty: none."`
 	Pprof           bool           `toml:"pprof" help:"Serve Go's profiler at /debug/pprof/ of the metrics address. A heap profile can contain secrets: keep that address private."`
 	DataDir         string         `toml:"data_dir" flag:"data" arg:"DIR" help:"Directory of the embedded store and of the server's keys. It is created if need be; one process at a time may use it."`
-	Store           string         `toml:"store" flag:"store" arg:"URL" help:"Where data is kept: \"embedded\" is a database inside the process, in data_dir."`
+	Store           string         `toml:"store" flag:"store" arg:"URL" help:"Where data is kept: \"embedded\" is a database inside the process, in data_dir; postgres://user:password@host:5432/database is a PostgreSQL database, and several of them, with commas between, share the partitions. Their order is fixed when the deployment is created."`
 	Partitions      int            `toml:"partitions" arg:"N" help:"Units of ownership and order: a power of two. Fixed when the store is created; more than a deployment will ever have CPU cores is enough."`
 	Roles           []Role         `toml:"roles" flag:"roles" enum:"edge,core,worker" arg:"ROLE" help:"What this process does: edge answers clients, core owns partitions, worker runs what follows the log."`
 	Join            []string       `toml:"join" flag:"join" arg:"ADDR" help:"Addresses (host:port) of other nodes of the deployment. Needs a store that nodes can share."`
@@ -60,6 +61,23 @@ type Server struct {
 // ShutdownGrace is ShutdownGraceMS as a duration.
 func (s *Server) ShutdownGrace() time.Duration {
 	return time.Duration(s.ShutdownGraceMS) * time.Millisecond
+}
+
+// PostgresURLs are the databases that Store names, nil if it is another store.
+func (s *Server) PostgresURLs() []string {
+	const scheme, also = "postgres://", "postgresql://"
+	var urls []string
+	for _, part := range strings.Split(s.Store, ",") {
+		switch {
+		case strings.HasPrefix(part, scheme) || strings.HasPrefix(part, also):
+			urls = append(urls, part)
+		case len(urls) > 0: // a comma inside a URL
+			urls[len(urls)-1] += "," + part
+		default:
+			return nil
+		}
+	}
+	return urls
 }
 
 // HasRole reports whether the process has a role.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,7 +98,7 @@ func sample(t *testing.T, f config.Field) (word, toml string) {
 	t.Helper()
 	switch f.Key {
 	case "server.store":
-		return "embedded", `"embedded"`
+		return "postgres://h/a,postgres://h/b?x=1,2", `"postgres://h/a,postgres://h/b?x=1,2"`
 	case "server.roles":
 		return "worker,core,edge", `["worker", "core", "edge"]`
 	case "server.join":
@@ -165,7 +166,7 @@ func TestEveryKeyBySource(t *testing.T) {
 					t.Errorf("%s: got %+v, another source gave %+v", name, c, *want)
 				}
 				unchanged := fmt.Sprintf("%+v", c) == fmt.Sprintf("%+v", config.Default())
-				if fixed := f.Key == "server.store" || f.Key == "server.join"; unchanged != fixed {
+				if fixed := f.Key == "server.join"; unchanged != fixed {
 					t.Errorf("%s: the value did not arrive", name)
 				}
 			}
@@ -316,7 +317,7 @@ func TestMistakes(t *testing.T) {
 		{"no data", flags("server.data_dir", ""), []string{"directory"}},
 		{"grace", flags("server.shutdown_grace_ms", "-1"), []string{"0 to 600000"}},
 		{"empty file name", file("[server]\nappservice_files = [\"\"]\n"), []string{"empty name"}},
-		{"store", flags("server.store", "postgres://u:pw@h/d"), []string{"server.store", `use "embedded"`}},
+		{"store", flags("server.store", "mysql://u:pw@h/d"), []string{"server.store", `use "embedded"`}},
 		{"join", flags("server.join", "a:1"), []string{"server.join", "remove it"}},
 		{"role twice", flags("server.roles", "edge,core,worker,core"), []string{"twice"}},
 		{"role missing", flags("server.roles", "edge,worker"), []string{`lacks "core"`}},
@@ -519,6 +520,20 @@ func TestSMTP(t *testing.T) {
 		change(&c)
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
+func TestPostgresURLs(t *testing.T) {
+	for store, want := range map[string][]string{
+		"embedded":                              nil,
+		"postgres://u:p@h/a":                    {"postgres://u:p@h/a"},
+		"postgres://h/a,postgresql://h/b":       {"postgres://h/a", "postgresql://h/b"},
+		"postgres://h1:1,h2:2/a,postgres://h/b": {"postgres://h1:1,h2:2/a", "postgres://h/b"},
+		"embedded,postgres://h/a":               nil,
+	} {
+		if got := (&config.Server{Store: store}).PostgresURLs(); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", store, got, want)
 		}
 	}
 }

@@ -128,10 +128,9 @@ func (s *Server) checkAddresses(k *checker) {
 
 // checkDeployment holds the rules between the store, the roles and the others.
 func (s *Server) checkDeployment(k *checker) {
-	if s.Store != StoreEmbedded {
+	if s.Store != StoreEmbedded && s.PostgresURLs() == nil {
 		// The value is not repeated: a store's URL can hold a password.
-		k.add("server.store", "names a store that this version does not have; use %q", StoreEmbedded)
-		return
+		k.add("server.store", "names a store that this version does not have; use %q or postgres://user:password@host/database", StoreEmbedded)
 	}
 	for i, r := range s.Roles {
 		k.oneOf("server.roles", string(r))
@@ -141,11 +140,11 @@ func (s *Server) checkDeployment(k *checker) {
 	}
 	for _, r := range []Role{RoleEdge, RoleCore, RoleWorker} {
 		if !s.HasRole(r) {
-			k.add("server.roles", "lacks %q: nobody else can play it, as the embedded store belongs to one process; add it", r)
+			k.add("server.roles", "lacks %q: nobody else can play it, as one process serves a store; add it", r)
 		}
 	}
 	if len(s.Join) > 0 {
-		k.add("server.join", "needs a store that nodes can share, and the embedded one belongs to one process; remove it")
+		k.add("server.join", "needs a server of several nodes, and this version has one; remove it")
 	}
 }
 

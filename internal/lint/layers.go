@@ -131,7 +131,8 @@ type besideRule struct {
 // backends, and only tests and each other may import them.
 func testSupport(pkg string) bool {
 	for _, dir := range []string{
-		"internal/storage/storagetest", "internal/storage/faultstore", "internal/bus/bustest", "internal/bus/faultbus", "internal/blob/blobtest", "internal/lint/skip",
+		"internal/storage/storagetest", "internal/storage/pgstore/pgtest", "internal/storage/faultstore", "internal/bus/bustest", "internal/bus/faultbus",
+		"internal/blob/blobtest", "internal/lint/skip",
 	} {
 		if inside(pkg, dir) {
 			return true
@@ -163,6 +164,8 @@ func pureForbids() []string {
 func confined() map[string][]string {
 	return map[string][]string{
 		"github.com/cockroachdb/pebble": {"internal/storage/pebblestore"},
+		"github.com/jackc/pgx":          {"internal/storage/pgstore"},
+		"github.com/pressly/goose":      {"internal/storage/pgstore"},
 		"github.com/nats-io":            {"internal/bus/natsbus"},
 		"github.com/minio/minio-go":     {"internal/blob/s3blob"},
 		"golang.org/x/image":            {"internal/media"},

@@ -1,0 +1,147 @@
+package pgstore
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/hubbub-chat/hubbub/internal/storage"
+)
+
+// lookup are the keys of one Get that are in one database.
+type lookup struct {
+	at         []int32 // their places in the call
+	partitions []int32
+	keys       columns
+}
+
+// Get implements storage.Store. Keys of several partitions in one database are
+// read by one statement.
+func (s *Store) Get(ctx context.Context, keys ...storage.Key) ([][]byte, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.RUnlock()
+	by := make(map[int]*lookup)
+	for i, k := range keys {
+		if err := k.Check(); err != nil {
+			return nil, op("get", err)
+		}
+		l := by[s.shard(k.Partition)]
+		if l == nil {
+			l = &lookup{}
+			by[s.shard(k.Partition)] = l
+		}
+		l.at = append(l.at, int32(i))
+		l.partitions = append(l.partitions, int32(k.Partition))
+		l.keys.add(k)
+	}
+	out := make([][]byte, len(keys))
+	for shard, l := range by {
+		if err := s.with(ctx, shard, func(c *pgxpool.Conn) error { return l.read(ctx, c, out) }); err != nil {
+			return nil, op("get", err)
+		}
+	}
+	return out, nil
+}
+
+const getStatement = `SELECT k.at, r.value FROM unnest($1::int[], $2::int[], $3::smallint[], $4::bytea[], $5::bytea[]) AS k(at, partition, tbl, entity, sort)
+JOIN hubbub_row r ON r.partition = k.partition AND r.tbl = k.tbl AND r.entity = k.entity AND r.sort = k.sort`
+
+func (l *lookup) read(ctx context.Context, c *pgxpool.Conn, out [][]byte) error {
+	rows, err := c.Query(ctx, getStatement, l.at, l.partitions, l.keys.tables, l.keys.entities, l.keys.sorts)
+	if err != nil {
+		return err
+	}
+	var at int32
+	var value []byte
+	_, err = pgx.ForEachRow(rows, []any{&at, &value}, func() error {
+		out[at] = value
+		value = nil
+		return nil
+	})
+	return err
+}
+
+// scanStatement reads a range; the end comes as NULL for all the rest.
+const scanStatement = `SELECT sort, value FROM hubbub_row
+WHERE partition = $1 AND tbl = $2 AND entity = $3 AND sort >= $4 AND ($5::bytea IS NULL OR sort < $5) ORDER BY sort `
+
+// Scan implements storage.Store.
+func (s *Store) Scan(ctx context.Context, r storage.Range) ([]storage.Entry, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.RUnlock()
+	if err := r.Check(); err != nil {
+		return nil, op("scan", err)
+	}
+	if r.To != "" && r.To <= r.From {
+		return nil, nil
+	}
+	statement := scanStatement + "LIMIT $6"
+	if r.Reverse {
+		statement = scanStatement + "DESC LIMIT $6"
+	}
+	var to []byte
+	if r.To != "" {
+		to = []byte(r.To)
+	}
+	var out []storage.Entry
+	err := s.with(ctx, s.shard(r.Partition), func(c *pgxpool.Conn) error {
+		rows, err := c.Query(ctx, statement, int32(r.Partition), int16(r.Table), []byte(r.Entity), []byte(r.From), to, r.Limit)
+		if err != nil {
+			return err
+		}
+		var sort, value []byte
+		_, err = pgx.ForEachRow(rows, []any{&sort, &value}, func() error {
+			out = append(out, storage.Entry{Sort: string(sort), Value: value})
+			value = nil
+			return nil
+		})
+		return err
+	})
+	return out, op("scan", err)
+}
+
+// ScanPartition implements storage.Store. The order is by table, entity, sort.
+func (s *Store) ScanPartition(ctx context.Context, after storage.Key, limit int) ([]storage.Row, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.RUnlock()
+	if err := storage.CheckPartitionScan(after, limit); err != nil {
+		return nil, op("scan partition", err)
+	}
+	var out []storage.Row
+	err := s.with(ctx, s.shard(after.Partition), func(c *pgxpool.Conn) error {
+		var err error
+		out, err = scanPartition(ctx, c, after, limit)
+		return err
+	})
+	return out, op("scan partition", err)
+}
+
+func scanPartition(ctx context.Context, c *pgxpool.Conn, after storage.Key, limit int) ([]storage.Row, error) {
+	rows, err := c.Query(ctx, `SELECT tbl, entity, sort, value FROM hubbub_row
+WHERE partition = $1 AND (tbl, entity, sort) > ($2, $3, $4) ORDER BY tbl, entity, sort LIMIT $5`,
+		int32(after.Partition), int16(after.Table), []byte(after.Entity), []byte(after.Sort), limit)
+	if err != nil {
+		return nil, err
+	}
+	var out []storage.Row
+	var table int16
+	var entity, sort, value []byte
+	_, err = pgx.ForEachRow(rows, []any{&table, &entity, &sort, &value}, func() error {
+		out = append(out, storage.Row{
+			Key: storage.Key{
+				Partition: after.Partition, Table: storage.Table(table), Entity: string(entity), Sort: string(sort),
+			},
+			Value: value,
+		})
+		value = nil
+		return nil
+	})
+	return out, err
+}

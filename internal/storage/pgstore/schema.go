@@ -1,0 +1,150 @@
+package pgstore
+
+import (
+	"context"
+	"crypto/rand"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/hubbub-chat/hubbub/internal/storage"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// migrationTable is where the version of the schema stands.
+const migrationTable = "hubbub_schema"
+
+// migrate brings the schema of a database up to date. Of several nodes that start
+// together, one does it and the others wait.
+func migrate(ctx context.Context, cfg *pgx.ConnConfig) error {
+	db := stdlib.OpenDB(*cfg)
+	defer func() { _ = db.Close() }()
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return fmt.Errorf("migrations: %w", err)
+	}
+	table, err := database.NewStore(goose.DialectPostgres, migrationTable)
+	if err != nil {
+		return fmt.Errorf("migrations: %w", err)
+	}
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return fmt.Errorf("migrations: %w", err)
+	}
+	p, err := goose.NewProvider("", db, files, goose.WithStore(table), goose.WithSessionLocker(locker))
+	if err != nil {
+		return fmt.Errorf("migrations: %w", err)
+	}
+	have, want, err := p.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("read the version of the schema: %w", err)
+	}
+	if have > want {
+		return fmt.Errorf("its schema has version %d, this program knows %d: start the newer program: %w", have, want, storage.ErrNewerFormat)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+// checkPlaces makes sure that the databases are those of this deployment, in
+// their order: a partition that was looked for elsewhere would seem empty.
+func (s *Store) checkPlaces(ctx context.Context, urls []string) error {
+	for i := range s.shards {
+		want := fmt.Sprintf("%d of %d", i+1, len(s.shards))
+		have, err := s.initMeta(ctx, i, metaPlace, []byte(want))
+		if err != nil {
+			return op("place", err)
+		}
+		if string(have) != want {
+			return fmt.Errorf("pgstore: database %d of the configuration (%s) is number %s of its deployment: name all databases in their order",
+				i+1, withoutPassword(urls[i]), have)
+		}
+	}
+	return s.checkDeployment(ctx)
+}
+
+// checkDeployment makes sure that all databases are of one deployment, whose name
+// the first one drew.
+func (s *Store) checkDeployment(ctx context.Context) error {
+	name, err := s.initMeta(ctx, 0, metaDeployment, []byte(rand.Text()))
+	if err != nil {
+		return op("deployment", err)
+	}
+	for i := 1; i < len(s.shards); i++ {
+		have, err := s.initMeta(ctx, i, metaDeployment, name)
+		if err != nil {
+			return op("deployment", err)
+		}
+		if string(have) != string(name) {
+			return fmt.Errorf("pgstore: database %d belongs to another deployment than the first", i+1)
+		}
+	}
+	return nil
+}
+
+// The settings of a database itself; those of the deployment have other names.
+const (
+	metaPlace      = "pgstore/place"
+	metaDeployment = "pgstore/deployment"
+)
+
+// withoutPassword is a URL for messages.
+func withoutPassword(url string) string {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return "malformed"
+	}
+	return fmt.Sprintf("%s on %s", cfg.Database, cfg.Host)
+}
+
+// InitMeta implements storage.Store.
+func (s *Store) InitMeta(ctx context.Context, name string, value []byte) ([]byte, error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.RUnlock()
+	if err := storage.CheckMeta(name, value); err != nil {
+		return nil, op("setting", err)
+	}
+	if strings.HasPrefix(name, "pgstore/") {
+		return nil, op("setting", fmt.Errorf("the name %q is the store's own: %w", name, storage.ErrInvalid))
+	}
+	v, err := s.initMeta(ctx, 0, name, value)
+	return v, op("setting", err)
+}
+
+// initMeta is one transaction of two statements: the first waits for others that
+// set the same name, the second sees what they set.
+func (s *Store) initMeta(ctx context.Context, shard int, name string, value []byte) (have []byte, err error) {
+	if value == nil {
+		value = []byte{}
+	}
+	err = s.with(ctx, shard, func(c *pgxpool.Conn) error {
+		var b pgx.Batch
+		b.Queue("INSERT INTO hubbub_meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING", []byte(name), value)
+		b.Queue("SELECT value FROM hubbub_meta WHERE name = $1", []byte(name))
+		r := c.SendBatch(ctx, &b)
+		_, err := r.Exec()
+		if err == nil {
+			err = r.QueryRow().Scan(&have)
+		}
+		return errors.Join(err, r.Close())
+	})
+	if have == nil {
+		have = []byte{}
+	}
+	return have, err
+}
