@@ -36,6 +36,11 @@ func (s *Server) loadServices() (err error) {
 	return nil
 }
 
+// present passes on how present a user is.
+func (v *services) present(u ids.UserID, event []byte, rooms []ids.RoomID) {
+	v.sender.Load().Present(u, event, rooms)
+}
+
 // startServices begins to send services what they are interested in.
 func (s *Server) startServices(ctx context.Context) error {
 	if err := s.makeSenders(ctx); err != nil {

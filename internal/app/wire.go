@@ -73,7 +73,7 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Heads: s.node,
 		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(pushRules()), Router: s.node,
 		Presence: s.cfg.Presence.Enabled,
-		Typing:   s.services.typing,
+		Typing:   s.services.typing, Present: s.services.present,
 	})
 	if err != nil {
 		return fmt.Errorf("feed: %w", err)

@@ -62,10 +62,12 @@ type Sender struct {
 	rooms    *room.Reader
 	accounts *account.Reader
 	lines    []*line
-	metrics  *senderMetrics
-	ctx      context.Context
-	cancel   context.CancelFunc
-	wg       sync.WaitGroup
+	// firstRetry is the first pause between attempts.
+	firstRetry time.Duration
+	metrics    *senderMetrics
+	ctx        context.Context
+	cancel     context.CancelFunc
+	wg         sync.WaitGroup
 }
 
 type senderMetrics struct {
@@ -91,7 +93,7 @@ func newSenderMetrics(reg prometheus.Registerer) *senderMetrics {
 func NewSender(o SenderOptions) *Sender {
 	s := &Sender{
 		opts: o, rooms: room.NewReader(o.Store, o.Count), accounts: account.NewReader(o.Store, o.Count),
-		metrics: newSenderMetrics(o.Metrics),
+		metrics: newSenderMetrics(o.Metrics), firstRetry: firstRetry,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for _, svc := range o.Services.All() {
@@ -101,7 +103,7 @@ func NewSender(o SenderOptions) *Sender {
 		l := newLine(s, svc)
 		s.lines = append(s.lines, l)
 		if svc.Ephemeral {
-			s.wg.Go(l.typingLoop)
+			s.wg.Go(l.noticeLoop)
 		}
 	}
 	return s
@@ -147,9 +149,9 @@ type line struct {
 	// turn is held by who sends: one transaction at a time.
 	turn chan struct{}
 	// retry has room for one: try again now.
-	retry  chan struct{}
-	typing chan typingNotice
-	parts  []*part
+	retry   chan struct{}
+	notices chan notice
+	parts   []*part
 }
 
 // part is what a line knows of one partition. All but rooms is used by the
@@ -167,7 +169,7 @@ type part struct {
 func newLine(s *Sender, svc *Service) *line {
 	l := &line{
 		sender: s, svc: svc, log: s.opts.Log.With("appservice", svc.ID),
-		turn: make(chan struct{}, 1), retry: make(chan struct{}, 1), typing: make(chan typingNotice, typingQueue),
+		turn: make(chan struct{}, 1), retry: make(chan struct{}, 1), notices: make(chan notice, noticeQueue),
 		parts: make([]*part, s.opts.Count),
 	}
 	for i := range l.parts {
@@ -270,7 +272,7 @@ func (l *line) deliver(ctx context.Context, o *outgoing) error {
 	case <-l.retry: // of before
 	default:
 	}
-	for pause, failed := firstRetry, false; ; pause = min(2*pause, lastRetry) {
+	for pause, failed := l.sender.firstRetry, false; ; pause = min(2*pause, lastRetry) {
 		err := l.attempt(ctx, o)
 		if err == nil {
 			if failed {

@@ -67,6 +67,9 @@ type Options struct {
 	// Typing, if not nil, is told who types in a room when that changes. It must not
 	// wait.
 	Typing func(r ids.RoomID, users []ids.UserID)
+	// Present, if not nil, is told of a user's m.presence event when others are, and
+	// of the user's rooms. It must not wait.
+	Present func(u ids.UserID, event []byte, rooms []ids.RoomID)
 }
 
 // Hub follows the logs of all partitions for the users that are connected to

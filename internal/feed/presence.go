@@ -378,9 +378,14 @@ func (p *presence) tell(ctx context.Context, u ids.UserID) error {
 	if err != nil {
 		return err
 	}
-	frame := append(append([]byte(`{"op":"sync","presence":{"events":[`), st.event(u, now)...), `]}}`...)
+	rooms = rooms[:min(len(rooms), presenceRooms)]
+	told := st.event(u, now)
+	if also := p.hub.opts.Present; also != nil {
+		also(u, told, rooms)
+	}
+	frame := append(append([]byte(`{"op":"sync","presence":{"events":[`), told...), `]}}`...)
 	seen := make(map[*view]bool)
-	for _, r := range rooms[:min(len(rooms), presenceRooms)] {
+	for _, r := range rooms {
 		for _, v := range p.audience(r) {
 			if !seen[v] && len(seen) < presenceTold {
 				seen[v] = true

@@ -20,6 +20,7 @@ func TestIdentity(t *testing.T) {
 	if out := bot.Must(t, "GET", whoami, nil); out["user_id"] != bot.UserID || out["device_id"] != nil {
 		t.Errorf("the sender: %v", out)
 	}
+	bot.Sync(t, "")
 	if out := bot.Must(t, "GET", as(whoami, "ircbot"), nil); out["user_id"] != bot.UserID {
 		t.Errorf("the sender by name: %v", out)
 	}

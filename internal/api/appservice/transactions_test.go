@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
+	"github.com/hubbub-chat/hubbub/internal/config"
 )
 
 // ids are the IDs of events, in order.
@@ -197,25 +198,6 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// A ping that is answered ends a pause, however long.
-func TestPingEndsPause(t *testing.T) {
-	s, b := start(t)
-	alice := s.User(t, "alice")
-	room := bridged(t, b, alice)
-	b.transaction()
-	b.takes(func(request) int { return 500 })
-	last := alice.Send(t, room, "x")
-	for range 4 { // the next pause is of 4 s
-		b.transaction()
-	}
-	b.takes(func(request) int { return 200 })
-	b.answers(always(200, object{}))
-	b.bot().Must(t, "POST", "/_matrix/client/v1/appservice/irc/ping", object{})
-	if got := b.until(last); len(got) != 1 {
-		t.Errorf("got %v", got)
-	}
-}
-
 func TestLegacyTransactions(t *testing.T) {
 	_, b := start(t)
 	b.takes(func(request) int { return 404 })
@@ -259,6 +241,27 @@ func TestEphemeral(t *testing.T) {
 	e = b.find("ephemeral", func(e object) bool { return e["type"] == "m.typing" })
 	if users, ok := apptest.At(e, "content", "user_ids").([]any); !ok || len(users) != 0 {
 		t.Errorf("no more typing: %v", e)
+	}
+}
+
+func TestPresence(t *testing.T) {
+	b := newBridge(t, "irc")
+	b.server = apptest.Start(t, with(b.file("receive_ephemeral: true")), func(c *config.Config) { c.Presence.Enabled = true })
+	alice, bob := b.server.User(t, "alice"), b.server.User(t, "bob")
+	bridged(t, b, alice)
+	set := func(c *apptest.Client, status string) {
+		c.Must(t, "PUT", v3+"/presence/"+url.PathEscape(c.UserID)+"/status", object{"presence": "online", "status_msg": status})
+	}
+	set(bob, "shares no room with the bridge")
+	set(alice, "here")
+	for {
+		e := b.find("ephemeral", func(e object) bool { return e["type"] == "m.presence" })
+		if e["sender"] == bob.UserID {
+			t.Errorf("presence %v", e)
+		}
+		if e["sender"] == alice.UserID && apptest.At(e, "content", "status_msg") == "here" {
+			break
+		}
 	}
 }
 

@@ -86,6 +86,9 @@ func features(d *Deps) map[string]bool {
 		"org.matrix.msc3814": true,
 		// Where calls of many people find their media server.
 		"org.matrix.msc4143": true,
+		// Application services are pinged (v1.7), and act as devices.
+		"fi.mau.msc2659.stable": true,
+		"org.matrix.msc3202":    true,
 		// Read receipts that only their sender sees (v1.4).
 		"org.matrix.msc2285.stable": true,
 		// Push rules that look at m.mentions (v1.7).
