@@ -117,6 +117,9 @@ const (
 	// ChangeToDevice: devices were sent a message. It is in the log only: the
 	// inbox says the rest.
 	ChangeToDevice ChangeKind = "t"
+	// ChangeFarewell: the account ended, and there is more to be done about it. It
+	// is in the log only.
+	ChangeFarewell ChangeKind = "f"
 )
 
 // Change is a row of a user's Stream.

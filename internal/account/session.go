@@ -275,9 +275,12 @@ type EndDevices struct {
 	// PasswordHash, if not "", is the new password's: changing a password may
 	// log others out, in one step.
 	PasswordHash string
-	// Deactivate ends the account too.
-	Deactivate bool
+	// Deactivate ends the account too, with all that is in the user's partition.
+	// Erase removes the profile as well, and hides what the user has sent from
+	// those who come later. The rest is done by whoever follows the log.
+	Deactivate, Erase bool
 
+	contacts []Contact
 	// found are the devices to end, listed when the account had seen that many
 	// logins.
 	found  []ids.DeviceID
@@ -321,6 +324,12 @@ func (c *EndDevices) Prepare(ctx context.Context, p *partition.Prep) error {
 		}
 	}
 	keys := append(c.at(p).ending(c.found), c.at(p).account(), c.at(p).profile(FieldDisplayName))
+	if c.Deactivate {
+		var err error
+		if c.contacts, err = NewReader(p.Store(), p.Count()).Contacts(ctx, c.User); err != nil {
+			return err
+		}
+	}
 	if err := p.Pin(ctx, keys...); err != nil || len(c.found) == 0 {
 		return err
 	}
@@ -346,15 +355,11 @@ func (c *EndDevices) Apply(tx *partition.Tx) (any, error) {
 			changed.PasswordHash = c.PasswordHash
 		}
 		if c.Deactivate {
-			changed.PasswordHash, changed.Deactivated = "", true
+			if err := c.endAccount(tx, p, &changed); err != nil {
+				return nil, err
+			}
 		}
 		put(tx, p.account(), &changed)
-	}
-	if c.Deactivate {
-		endIdentity(tx, p)
-		if err := tellNames(tx, c.User, terms(c.User, tx.Get(p.profile(FieldDisplayName)).Value), nil); err != nil {
-			return nil, err
-		}
 	}
 	return endDevices(tx, p, c.found, &c.tell)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/config"
 	"github.com/hubbub-chat/hubbub/internal/consumer"
 	"github.com/hubbub-chat/hubbub/internal/delayed"
+	"github.com/hubbub-chat/hubbub/internal/farewell"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -68,6 +69,11 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	s.consumers = consumer.NewSet(consumer.Options{
 		Store: s.store, Router: s.node, Clock: s.clock(), Log: s.log, Metrics: s.registry,
 	})
+	if err = s.consumers.Add(consumer.Consumer{
+		Name: farewell.Name, Handler: farewell.Handler{Router: s.node, Accounts: s.accounts()},
+	}); err != nil {
+		return fmt.Errorf("consumers: %w", err)
+	}
 	s.node.Watch(s.consumers)
 	s.hub, err = feed.NewHub(ctx, feed.Options{
 		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Heads: s.node,

@@ -364,7 +364,7 @@ func (sec *section) encodeJoined(ctx context.Context, left bool) (b []byte, any 
 // viewer is the client as the reader of an event of the timeline. spec:
 // client-server §ClientEventWithoutRoomID, unsigned.membership.
 func (sec *section) viewer(e *room.Stored) room.Viewer {
-	v := room.Viewer{User: sec.s.req.User, Device: sec.s.req.Device, Membership: event.Join}
+	v := room.Viewer{User: sec.s.req.User, Device: sec.s.req.Device, Membership: event.Join, Erasures: sec.erasures()}
 	switch {
 	case sec.access != nil:
 		v.Membership = sec.access.MembershipAt(e.Seq)
@@ -409,6 +409,15 @@ func (sec *section) appendTimeline(b []byte) []byte {
 	return append(append(b, PageToken(sec.start())...), `"}`...)
 }
 
+// erasures are the users whose events are hidden. Whoever follows a room was there
+// when its newest events were sent.
+func (sec *section) erasures() *room.Erasures {
+	if sec.access == nil {
+		return nil
+	}
+	return sec.access.Erasures
+}
+
 func (sec *section) appendState(b []byte) []byte {
 	b = append(b, `,"state":{"events":[`...)
 	for i, e := range sec.state {
@@ -416,7 +425,7 @@ func (sec *section) appendState(b []byte) []byte {
 			b = append(b, ',')
 		}
 		// Without unsigned.membership, which nobody asks of the state of a room.
-		b = sec.s.appendEvent(b, e, room.Viewer{User: sec.s.req.User, Device: sec.s.req.Device})
+		b = sec.s.appendEvent(b, e, room.Viewer{User: sec.s.req.User, Device: sec.s.req.Device, Erasures: sec.erasures()})
 	}
 	return append(b, `]}`...)
 }

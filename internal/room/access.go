@@ -19,6 +19,9 @@ type Access struct {
 	// Member is the user's current member event, nil if there is none.
 	Member *Stored
 
+	// Erasures are the users whose events the user gets redacted, nil for none.
+	Erasures *Erasures
+
 	user ids.UserID
 	// members are the user's member events and visibility the
 	// m.room.history_visibility events, oldest first.
@@ -46,7 +49,8 @@ func (r *Reader) Access(ctx context.Context, room ids.RoomID, user ids.UserID) (
 	if a.visibility, err = r.history(ctx, room, now[1]); err != nil {
 		return nil, err
 	}
-	return a, nil
+	a.Erasures, err = r.erasures(ctx, head, a.joinedBy)
+	return a, err
 }
 
 // maxHistory bounds how far back a piece of state is followed. What is older is

@@ -57,6 +57,7 @@ func (o *Onlooker) ignores(u ids.UserID) bool {
 func (o *Onlooker) Viewer(s *Stored) Viewer {
 	v := Viewer{User: o.User, Device: o.Device, RoomID: o.RoomID, Membership: event.Join}
 	if o.Access != nil {
+		v.Erasures = o.Access.Erasures
 		if v.Membership = o.Access.MembershipAt(s.Seq); v.Membership == event.NoMembership {
 			v.Membership = event.Leave
 		}

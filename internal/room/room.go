@@ -42,6 +42,7 @@ func Tables() map[storage.Table]partition.TableSpec {
 
 		tables.RelationCount: {Keep: true, Decode: decodeRelCount},
 		tables.Annotation:    {},
+		tables.Erased:        {},
 		tables.ThreadMember:  {},
 	}
 }
@@ -107,6 +108,8 @@ type Head struct {
 	Joined, Invited int
 	// Public: the room is in the directory.
 	Public bool
+	// Erased counts the members whose events are hidden from those who came later.
+	Erased int
 }
 
 const headFormat = 1
@@ -124,7 +127,11 @@ func (h *Head) encode() []byte {
 	if h.Public {
 		public = 1
 	}
-	return binary.AppendUvarint(append(b, public), uint64(h.LastDevices))
+	b = binary.AppendUvarint(append(b, public), uint64(h.LastDevices))
+	if h.Erased > 0 {
+		b = binary.AppendUvarint(b, uint64(h.Erased))
+	}
+	return b
 }
 
 func decodeHead(room ids.RoomID, b []byte) (*Head, error) {
@@ -144,6 +151,9 @@ func decodeHead(room ids.RoomID, b []byte) (*Head, error) {
 	h.Public = r.byte() == 1
 	if r.s != "" { // a row written before this was kept ends here
 		h.LastDevices = ids.Seq(r.uvarint())
+	}
+	if r.s != "" {
+		h.Erased = int(r.uvarint())
 	}
 	if r.err != nil || !ok {
 		return nil, fmt.Errorf("room head: %w", errRow)

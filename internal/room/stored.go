@@ -251,10 +251,13 @@ type Viewer struct {
 	Membership event.Membership
 	// Relations, if any, is the JSON of m.relations. spec: §Aggregations.
 	Relations []byte
+	// Erasures, if any, say which events the viewer gets redacted.
+	Erasures *Erasures
 }
 
 // AppendClient appends the event's client JSON for a viewer.
 func (s *Stored) AppendClient(b []byte, v Viewer) []byte {
+	s = v.Erasures.shown(s)
 	b = append(b, s.json...)
 	if v.RoomID {
 		b = append(b, `,"room_id":`...)

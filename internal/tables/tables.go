@@ -172,9 +172,15 @@ const (
 	// Validation is one row: the proof of a contact address under way; the entity
 	// is its session ID.
 	Validation storage.Table = 113
+	// Farewell lists the partition's users whose accounts ended and who are still
+	// to be taken out of their rooms: the entity is "", sort is the user ID.
+	Farewell storage.Table = 93
 	// ValidationDue lists the partition's validations by when they end: the entity
 	// is "", sort is the time in ms since 1970, 8 bytes, and the session ID.
 	ValidationDue storage.Table = 114
+	// Erased lists the users whose events are hidden from those who came into a
+	// room later: the entity is the room ID, sort is the user ID.
+	Erased storage.Table = 95
 	// RegTokenList lists the partition's registration tokens: the entity is "",
 	// sort is the token.
 	RegTokenList storage.Table = 115

@@ -40,7 +40,7 @@ type Caller interface {
 type Sessions interface {
 	HashPassword(ctx context.Context, user ids.UserID, password string) (string, error)
 	SetPassword(ctx context.Context, user ids.UserID, password string, logout bool) error
-	Deactivate(r *api.Request, user ids.UserID) error
+	Deactivate(r *api.Request, user ids.UserID, erase bool) error
 	EndDevices(ctx context.Context, user ids.UserID, devices ...ids.DeviceID) error
 	LoginAs(r *api.Request, user ids.UserID, until int64) (string, error)
 	NewUser(ctx context.Context, name string) (ids.UserID, error)

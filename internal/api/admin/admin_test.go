@@ -147,7 +147,6 @@ func TestUsers(t *testing.T) {
 	root.Must(t, "GET", base+"/v1/whois/"+esc(bob.UserID), nil)
 	root.Must(t, "POST", base+"/v1/deactivate/"+esc(bob.UserID), object{"erase": true})
 	bob.Fails(t, "GET", client+"/account/whoami", nil, 401, "M_UNKNOWN_TOKEN")
-	same(t, "left", root.Must(t, "GET", base+"/v1/users/"+esc(bob.UserID)+"/joined_rooms", nil)["total"], 0)
 	same(t, "without bob", len(column(root.Must(t, "GET", base+"/v2/users", nil), "users", "name")), 5)
 	root.Fails(t, "PUT", one("bob"), object{"deactivated": false}, 400, "M_INVALID_PARAM")
 	root.Must(t, "PUT", one("bob"), object{"deactivated": false, "password": apptest.Password})

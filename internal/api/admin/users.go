@@ -282,7 +282,7 @@ func (m *Module) makeUser(r *api.Request, user ids.UserID, c *userChange) error 
 func (m *Module) changeUser(r *api.Request, user ids.UserID, a *account.Account, c *userChange) error {
 	switch {
 	case c.Deactivated != nil && *c.Deactivated && !a.Deactivated:
-		return m.Sessions.Deactivate(r, user)
+		return m.Sessions.Deactivate(r, user, false)
 	case c.Deactivated != nil && !*c.Deactivated && a.Deactivated:
 		if c.Password == nil {
 			return merr.InvalidParamErr("Who is to be active again needs a password")
@@ -573,11 +573,17 @@ func (m *Module) resetPassword(r *api.Request) (any, error) {
 }
 
 func (m *Module) deactivate(r *api.Request) (any, error) {
+	var req struct {
+		Erase bool `json:"erase"`
+	}
+	if err := api.DecodeBody(r, &req); err != nil {
+		return nil, err
+	}
 	user, _, err := m.existing(r)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.Sessions.Deactivate(r, user); err != nil {
+	if err := m.Sessions.Deactivate(r, user, req.Erase); err != nil {
 		return nil, err
 	}
 	return jsontext.Value(`{"id_server_unbind_result":"no-support"}`), nil

@@ -99,6 +99,7 @@ func (v *reading) appendEvent(b []byte, s *room.Stored) []byte {
 	}
 	return s.AppendClient(b, room.Viewer{
 		User: v.caller.User, Device: v.caller.Device, RoomID: true, Membership: m, Relations: v.bundled[s.Seq],
+		Erasures: v.access.Erasures,
 	})
 }
 

@@ -35,16 +35,13 @@ func (m *Module) SetPassword(ctx context.Context, user ids.UserID, password stri
 	return m.end(ctx, cmd)
 }
 
-// Deactivate ends an account: its sessions, its keys, its stays in rooms.
-func (m *Module) Deactivate(r *api.Request, user ids.UserID) error {
-	own := *r
-	own.Context = context.WithoutCancel(r.Context)
+// Deactivate ends an account: its sessions, its keys, its stays in rooms. With erase
+// what it leaves behind is hidden too.
+func (m *Module) Deactivate(r *api.Request, user ids.UserID, erase bool) error {
 	cmd := account.NewEndAll(user, "")
-	cmd.Deactivate = true
-	if err := m.end(own.Context, cmd); err != nil {
-		return err
-	}
-	return m.leaveEverywhere(&own, user)
+	cmd.Deactivate, cmd.Erase = true, erase
+	// Whether the client waits or not: a user has no token to ask again with.
+	return m.end(context.WithoutCancel(r.Context), cmd)
 }
 
 // EndDevices logs devices out.

@@ -1,19 +1,13 @@
 package session
 
 import (
-	"context"
-	"net/http"
-
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/auth"
-	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
-	"github.com/hubbub-chat/hubbub/internal/room"
-	"github.com/hubbub-chat/hubbub/internal/roomstate"
 )
 
 // maxDeleteDevices bounds one POST /delete_devices.
@@ -126,47 +120,21 @@ func (m *Module) deleteDevices(r *api.Request) (any, error) {
 	return api.Empty, m.end(r.Context, account.NewEndDevices(r.Caller.User, req.Devices...))
 }
 
-// deactivate: spec client-server §POST /account/deactivate.
+// deactivate: spec client-server §POST /account/deactivate. The account ends at
+// once; the user is taken out of the rooms by package farewell.
 func (m *Module) deactivate(r *api.Request) (any, error) {
-	var req authOnly
+	var req struct {
+		authOnly
+		Erase bool `json:"erase"`
+	}
 	if err := api.DecodeBody(r, &req); err != nil {
 		return nil, err
 	}
 	if err := m.Prove(r, "POST /account/deactivate", req.Auth); err != nil {
 		return nil, err
 	}
-	// Whether the client waits or not: it has no token to ask again with.
-	r.Context = context.WithoutCancel(r.Context)
-	user := r.Caller.User
-	cmd := account.NewEndAll(user, "")
-	cmd.Deactivate = true
-	if err := m.end(r.Context, cmd); err != nil {
-		return nil, err
-	}
-	if err := m.leaveEverywhere(r, user); err != nil {
+	if err := m.Deactivate(r, r.Caller.User, req.Erase); err != nil {
 		return nil, err
 	}
 	return jsontext.Value(`{"id_server_unbind_result":"no-support"}`), nil
-}
-
-// leaveEverywhere takes a user out of all rooms. A room that refuses, because
-// its state changed meanwhile, is passed over: the account is gone already.
-func (m *Module) leaveEverywhere(r *api.Request, user ids.UserID) error {
-	list, err := m.Accounts.Memberships(r.Context, user)
-	if err != nil {
-		return err
-	}
-	key := string(user)
-	for _, in := range list {
-		if in.Membership != event.Join && in.Membership != event.Invite && in.Membership != event.Knock {
-			continue
-		}
-		_, err := m.Router.Do(r.Context, &room.Send{Room: in.Room, Draft: roomstate.Draft{
-			Type: event.TypeMember, StateKey: &key, Sender: user, Content: []byte(`{"membership":"leave"}`),
-		}})
-		if err != nil && merr.From(err).Status >= http.StatusInternalServerError {
-			return err
-		}
-	}
-	return nil
 }

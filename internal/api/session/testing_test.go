@@ -22,12 +22,10 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/cluster"
 	"github.com/hubbub-chat/hubbub/internal/config"
-	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/ratelimit"
 	"github.com/hubbub-chat/hubbub/internal/room"
-	"github.com/hubbub-chat/hubbub/internal/roomstate"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/internal/storage/memstore"
 )
@@ -161,33 +159,6 @@ func (w *world) forgetRevoked() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.mu.revoked = nil
-}
-
-// room makes a public room with members.
-func (w *world) room(members ...string) ids.RoomID {
-	w.t.Helper()
-	draft := func(sender, typ, key, content string) roomstate.Draft {
-		b, err := event.CanonicalObject(nil, []byte(content))
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		return roomstate.Draft{
-			Type: typ, StateKey: &key, Sender: ids.UserID(sender), Content: b, OriginServerTS: w.clock.Now().UnixMilli(),
-		}
-	}
-	join := func(u string) roomstate.Draft { return draft(u, event.TypeMember, u, `{"membership":"join"}`) }
-	c := &room.Create{Version: event.DefaultVersion, Drafts: []roomstate.Draft{
-		draft(members[0], "m.room.create", "", `{"room_version":"12"}`), join(members[0]),
-		draft(members[0], event.TypeJoinRules, "", `{"join_rule":"public"}`),
-	}}
-	if err := c.Seal(""); err != nil {
-		w.t.Fatal(err)
-	}
-	w.do(c)
-	for _, u := range members[1:] {
-		w.do(&room.Send{Room: c.Room, Draft: join(u)})
-	}
-	return c.Room
 }
 
 // works and fails401 say whether a token is good.
