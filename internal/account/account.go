@@ -120,6 +120,8 @@ const (
 	// ChangeFarewell: the account ended, and there is more to be done about it. It
 	// is in the log only.
 	ChangeFarewell ChangeKind = "f"
+	// ChangeThread: a subscription to a thread changed. It is in the log only.
+	ChangeThread ChangeKind = "h"
 )
 
 // Change is a row of a user's Stream.
@@ -192,6 +194,8 @@ func Tables() map[storage.Table]partition.TableSpec {
 		tables.ShortToken:  {Decode: decoder[ShortToken]},
 		tables.Dehydrated:  {Decode: decoder[Dehydrated]},
 		tables.Presence:    {Decode: decoder[Presence]},
+
+		tables.ThreadSubscription: {Decode: decoder[ThreadSubscription]},
 	}
 	maps.Copy(all, keyTables())
 	maps.Copy(all, contactTables())

@@ -70,11 +70,14 @@ type Contact struct {
 //   - r0.5.0 to r0.6.1: paths of r0 are answered; lazy loading of members;
 //   - v1.1: the paths of v3;
 //   - v1.2: registration tokens, restricted rooms, is_guest;
-//   - v1.3: refresh tokens, knock_restricted, /messages without from.
+//   - v1.3: refresh tokens, knock_restricted, /messages without from;
+//   - v1.4: threads, with lists, receipts and unread counts of their own; edits;
+//     private receipts.
 //
-// v1.4 is not named: clients then leave threads and counting their unread messages
-// to the server. What later versions brought and this server has is in features.
-func versions() []string { return []string{"r0.5.0", "r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3"} }
+// What later versions brought and this server has is in features.
+func versions() []string {
+	return []string{"r0.5.0", "r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4"}
+}
 
 // features are the names by which clients find single features that belong to
 // versions which are not named yet.
@@ -91,6 +94,10 @@ func features(d *Deps) map[string]bool {
 		"org.matrix.msc3202":    true,
 		// Read receipts that only their sender sees (v1.4).
 		"org.matrix.msc2285.stable": true,
+		// Threads, with a list of those in a room (v1.4), which old clients look for here.
+		"org.matrix.msc3440.stable": true,
+		// /relations with recurse (v1.10).
+		"org.matrix.msc3981": true,
 		// Push rules that look at m.mentions (v1.7).
 		"org.matrix.msc3952_intentional_mentions": true,
 		// Profile fields of any name (v1.16), under the stable and the old path.

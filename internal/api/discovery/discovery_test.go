@@ -99,18 +99,18 @@ func TestWellKnown(t *testing.T) {
 func TestVersions(t *testing.T) {
 	out := must(t, discovery.Deps{}, "/_matrix/client/versions")
 	versions := out["versions"].([]any)
-	for _, v := range []string{"v1.1", "r0.6.1"} {
+	for _, v := range []string{"v1.1", "r0.6.1", "v1.4"} {
 		if !slices.Contains(versions, any(v)) {
 			t.Errorf("%s is missing in %v", v, versions)
 		}
 	}
-	for _, v := range []string{"v1.4", "v1.11", "v1.15", "v1.16"} {
+	for _, v := range []string{"v1.11", "v1.15", "v1.16"} {
 		if slices.Contains(versions, any(v)) {
-			t.Errorf("%s is named, but clients would rely on threads, media, OAuth", v)
+			t.Errorf("%s is named, but clients would rely on media, OAuth", v)
 		}
 	}
 	for name, on := range out["unstable_features"].(object) {
-		if _, ok := on.(bool); !ok || strings.Contains(name, "msc3440") {
+		if _, ok := on.(bool); !ok || strings.Contains(name, "msc4306") {
 			t.Errorf("feature %s: %v", name, on)
 		}
 	}

@@ -318,7 +318,12 @@ func (m *Module) event(r *api.Request) (any, error) {
 // find returns the event that a request names: 404 M_NOT_FOUND if there is none
 // that the caller may see.
 func (m *Module) find(r *api.Request, v *reading) (*room.Stored, error) {
-	want, err := r.EventID("eventId")
+	return m.findParam(r, v, "eventId")
+}
+
+// findParam is find for an event that another parameter names.
+func (m *Module) findParam(r *api.Request, v *reading, param string) (*room.Stored, error) {
+	want, err := r.EventID(param)
 	if err != nil {
 		return nil, err
 	}

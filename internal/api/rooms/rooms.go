@@ -78,6 +78,7 @@ func (m *Module) Routes() []api.Route {
 	routes = append(routes, m.delayedRoutes()...)
 	routes = append(routes, m.discoveryRoutes()...)
 	routes = append(routes, m.relationRoutes()...)
+	routes = append(routes, m.threadSubscriptionRoutes()...)
 	return append(routes, m.directoryRoutes()...)
 }
 
