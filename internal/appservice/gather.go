@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/room"
@@ -20,10 +21,14 @@ func (l *line) gather(ctx context.Context, p *part, rec *partition.Record, t *dr
 			return err
 		}
 		wants, err := p.rooms.event(ctx, e)
-		if err == nil && wants {
-			t.event(e)
+		if err != nil || !wants {
+			return err
 		}
-		return err
+		t.event(e)
+		if u, came := entered(e); came && l.svc.Encryption {
+			// What changed while they shared no room was not told.
+			t.devicesOf(u)
+		}
 	case partition.RecordAlias:
 		p.rooms.forget(id)
 	case partition.RecordReceipt:
@@ -45,6 +50,15 @@ func (l *line) gather(ctx context.Context, p *part, rec *partition.Record, t *dr
 		}
 	}
 	return nil
+}
+
+// entered returns who came into a room by an event.
+func entered(e *room.Stored) (ids.UserID, bool) {
+	if e.Type != event.TypeMember || e.StateKey == nil || e.Member().Membership != event.Join {
+		return "", false
+	}
+	was := e.PrevContent != nil && event.ParseMember(e.PrevContent).Membership == event.Join
+	return ids.UserID(*e.StateKey), !was
 }
 
 // gatherReceipt adds a receipt. Private ones are for the user's own service.

@@ -317,6 +317,17 @@ func TestEncryption(t *testing.T) {
 			break
 		}
 	}
+	bob := s.User(t, "bob")
+	bob.Join(t, room)
+	for {
+		r := b.transaction()
+		if changed, _ := apptest.At(r.body, "org.matrix.msc3202.device_lists", "changed").([]any); slices.Contains(changed, any(bob.UserID)) {
+			break // with the event, or before
+		}
+		if slices.ContainsFunc(list(r.body, "events"), func(e object) bool { return e["state_key"] == bob.UserID }) {
+			t.Fatal("bob came, and his devices are not new")
+		}
+	}
 	alice.Must(t, "PUT", v3+"/sendToDevice/m.room.encrypted/1", object{"messages": object{user: object{"BRIDGE": object{"secret": "yes"}}}})
 	m := b.find("de.sorunome.msc2409.to_device", func(object) bool { return true })
 	if m["to_user_id"] != user || m["to_device_id"] != "BRIDGE" || m["sender"] != alice.UserID || m["type"] != "m.room.encrypted" ||
