@@ -6,15 +6,20 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/api/session"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/obs"
+	"github.com/hubbub-chat/hubbub/internal/purge"
 	"github.com/hubbub-chat/hubbub/internal/report"
 )
 
 // adminRoutes are what administrators and their tools do.
 func (s *Server) adminRoutes(sessions *session.Module, calls admin.Caller) []api.Route {
+	s.purges = purge.Start(purge.Options{
+		Count: s.store.partitions, Store: s.store, Router: s.node, Owner: s.node,
+		Accounts: s.accounts(), Rooms: s.rooms(), Clock: s.clock(), Log: s.log,
+	})
 	return admin.New(admin.Deps{
 		Server: s.cfg.Server.Name, Version: "hubbub " + obs.ReadBuild().Version, Count: s.store.partitions, Store: s.store,
 		Router: s.node, Accounts: s.accounts(), Rooms: s.rooms(), Reports: report.NewReader(s.store, s.store.partitions),
-		Sessions: sessions, API: calls, Clock: s.clock(),
+		Sessions: sessions, Purges: s.purges, API: calls, Clock: s.clock(),
 		Changed: func(user ids.UserID) {
 			s.tokens.Forget(user)
 			s.gateway.RecheckUser(user)

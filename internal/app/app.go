@@ -34,6 +34,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/mailer"
 	"github.com/hubbub-chat/hubbub/internal/media"
 	"github.com/hubbub-chat/hubbub/internal/obs"
+	"github.com/hubbub-chat/hubbub/internal/purge"
 	"github.com/hubbub-chat/hubbub/internal/room"
 )
 
@@ -53,6 +54,7 @@ type Server struct {
 	tokens    *session.Authenticator
 	mailer    *mailer.Mailer
 	delayed   *delayed.Service
+	purges    *purge.Service
 	api       *api.Dispatcher
 	table     []api.Route
 	gateway   *gateway.Gateway
@@ -187,6 +189,9 @@ func (s *Server) Close() error {
 	}
 	if s.delayed != nil {
 		s.delayed.Close()
+	}
+	if s.purges != nil {
+		s.purges.Close()
 	}
 	s.services.close()
 	if s.tokens != nil {

@@ -29,6 +29,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/media"
 	"github.com/hubbub-chat/hubbub/internal/obs"
 	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/purge"
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
 	"github.com/hubbub-chat/hubbub/internal/ratelimit"
 	"github.com/hubbub-chat/hubbub/internal/report"
@@ -58,7 +59,7 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	id := ids.NodeID(rand.Text())
 	s.node, err = cluster.Start(ctx, cluster.Options{
 		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Clock: s.clock(), Log: s.log,
-		Tables:     merge(room.Tables(), account.Tables(), partition.Tables(), delayed.Tables(), report.Tables(), media.Tables()),
+		Tables:     merge(room.Tables(), account.Tables(), partition.Tables(), delayed.Tables(), purge.Tables(), report.Tables(), media.Tables()),
 		Effects:    merge(room.Effects(), account.Effects(), media.Effects()),
 		CacheBytes: rowCacheBytes,
 		Metrics:    partition.NewMetrics(s.registry),

@@ -98,6 +98,8 @@ func (c *checker) event(head *Head, prev, s *Stored) {
 		c.problem(head.RoomID, "event %s at %d: %v", s.ID, s.Seq, err)
 	}
 	switch {
+	case s.Seq <= head.Purged: // what is left there is state, and no chain
+	case head.Purged != 0 && (prev == nil || prev.Seq <= head.Purged) && len(s.PrevEvents) == 1 && s.PrevEvents[0] == head.PurgedEvent:
 	case prev == nil && len(s.PrevEvents) == 0:
 	case prev != nil && len(s.PrevEvents) == 1 && s.PrevEvents[0] == prev.ID:
 	default:

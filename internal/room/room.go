@@ -110,6 +110,10 @@ type Head struct {
 	Public bool
 	// Erased counts the members whose events are hidden from those who came later.
 	Erased int
+	// Purged is up to where the history was removed, 0 if it is whole, and
+	// PurgedEvent the event that stood there: the next one is linked to it.
+	Purged      ids.Seq
+	PurgedEvent ids.EventID
 }
 
 const headFormat = 1
@@ -128,8 +132,12 @@ func (h *Head) encode() []byte {
 		public = 1
 	}
 	b = binary.AppendUvarint(append(b, public), uint64(h.LastDevices))
-	if h.Erased > 0 {
+	if h.Erased > 0 || h.Purged != 0 {
 		b = binary.AppendUvarint(b, uint64(h.Erased))
+	}
+	if h.Purged != 0 {
+		b = binary.AppendUvarint(b, uint64(h.Purged))
+		b = appendString(b, string(h.PurgedEvent))
 	}
 	return b
 }
@@ -154,6 +162,9 @@ func decodeHead(room ids.RoomID, b []byte) (*Head, error) {
 	}
 	if r.s != "" {
 		h.Erased = int(r.uvarint())
+	}
+	if r.s != "" { // else the history is whole
+		h.Purged, h.PurgedEvent = ids.Seq(r.uvarint()), ids.EventID(r.str())
 	}
 	if r.err != nil || !ok {
 		return nil, fmt.Errorf("room head: %w", errRow)

@@ -162,6 +162,10 @@ const (
 	// DelayedDue lists the partition's delayed events by when they are due: sort
 	// is the time in ms since 1970, 8 bytes, and the delay ID.
 	DelayedDue storage.Table = 116
+	// PurgeJob holds what is being removed: sort is the job's ID.
+	PurgeJob storage.Table = 117
+	// BlockedRoom lists the rooms that nobody may enter: sort is the room ID.
+	BlockedRoom storage.Table = 118
 )
 
 // Tables of what has no user or room of its own.

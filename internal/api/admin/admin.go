@@ -26,6 +26,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/purge"
 	"github.com/hubbub-chat/hubbub/internal/report"
 	"github.com/hubbub-chat/hubbub/internal/room"
 	"github.com/hubbub-chat/hubbub/internal/storage"
@@ -57,6 +58,7 @@ type Deps struct {
 	Rooms    *room.Reader
 	Reports  *report.Reader
 	Sessions Sessions
+	Purges   *purge.Service
 	API      Caller
 	Clock    clock.Clock
 	// Changed is told of users whose rights changed.
@@ -89,6 +91,7 @@ func (m *Module) Routes() []api.Route {
 	all = append(all, m.userRoutes()...)
 	all = append(all, m.roomRoutes()...)
 	all = append(all, m.tokenRoutes()...)
+	all = append(all, m.purgeRoutes()...)
 	for i := range all {
 		all[i].Auth = api.AuthAdmin
 	}

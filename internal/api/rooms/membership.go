@@ -50,6 +50,9 @@ func (m *Module) completeMember(ctx context.Context, cmd *room.Send, caller api.
 	}
 	// Whoever could say this would enter restricted rooms. roomstate trusts it.
 	d.Content = event.DropField(nil, d.Content, "join_authorised_via_users_server")
+	if err := m.checkBlocked(ctx, cmd.Room, event.Membership(to)); err != nil {
+		return err
+	}
 	switch event.Membership(to) {
 	case event.Join:
 		if target != d.Sender {
@@ -73,6 +76,18 @@ func (m *Module) completeMember(ctx context.Context, cmd *room.Send, caller api.
 		return nil
 	}
 	return merr.BadJSONErr("Unknown membership")
+}
+
+// checkBlocked refuses the ways into a room that an administrator has blocked.
+func (m *Module) checkBlocked(ctx context.Context, id ids.RoomID, to event.Membership) error {
+	if to != event.Join && to != event.Knock && to != event.Invite {
+		return nil
+	}
+	by, err := m.Rooms.Blocked(ctx, id)
+	if err == nil && by != "" {
+		err = merr.ForbiddenErr("This room has been blocked by an administrator")
+	}
+	return err
 }
 
 // completeJoin checks what the rules of a room do not know, and names who stands
