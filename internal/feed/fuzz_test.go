@@ -227,3 +227,23 @@ func TestFilterLists(t *testing.T) {
 		}
 	}
 }
+
+// A sparse position is the position, and moves as it does.
+func TestSparsePosition(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := NewPosition(8)
+		p.Node, p.Typing, p.Inbox = 1, 2, 3
+		for i := range p.At {
+			p.At[i] = ids.Seq(rapid.IntRange(0, 2).Draw(t, "seen"))
+		}
+		c := newSparse(&p)
+		for range rapid.IntRange(0, 5).Draw(t, "moves") {
+			part, s := rapid.IntRange(0, 7).Draw(t, "partition"), ids.Seq(rapid.IntRange(1, 9).Draw(t, "seq"))
+			p.At[part] = s
+			c.set(ids.Partition(part), s)
+		}
+		if got := c.position(8); !reflect.DeepEqual(*got, p) {
+			t.Fatalf("%+v, want %+v", *got, p)
+		}
+	})
+}

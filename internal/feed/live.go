@@ -163,7 +163,7 @@ func (s *session) record(l *live, c *counts, ignored, counted bool) {
 	case !s.mu.live || len(s.req.Filter.EventFields) > 0:
 		s.wakeLocked()
 	case ignored || l.stored != nil && !s.wantsEvent(l.stored) || l.receipt != nil && !s.wantsReceipt(l):
-		s.req.Since.At[l.p] = l.rec.Seq
+		s.mu.at.set(l.p, l.rec.Seq)
 	case l.receipt != nil && !c.fresh:
 		s.wakeLocked() // no response looked yet whether the user is still in the room
 	case l.receipt != nil:
@@ -185,7 +185,7 @@ func (s *session) badge(c *counts) badge {
 // sendLocked hands a live session the frame of a record.
 func (s *session) sendLocked(l *live, frame []byte) {
 	if s.offerLocked(frame) {
-		s.req.Since.At[l.p] = l.rec.Seq
+		s.mu.at.set(l.p, l.rec.Seq)
 	}
 }
 

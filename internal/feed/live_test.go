@@ -193,7 +193,7 @@ func TestLiveFilters(t *testing.T) {
 	// What was passed over is not looked at again: the position is beyond it.
 	x := s.(*session)
 	x.mu.Lock()
-	at, head := x.req.Since.At[w.rooms.Place(r).Partition], w.timeline(r)
+	at, head := x.mu.at.position(partitions).At[w.rooms.Place(r).Partition], w.timeline(r)
 	x.mu.Unlock()
 	if last := head[len(head)-1].Seq; at != last {
 		t.Fatalf("the session is at %d, the room at %d", at, last)
@@ -206,6 +206,7 @@ func TestLiveIgnored(t *testing.T) {
 	w.must(account.NewSetData(bob, "", TypeIgnored, []byte(`{"ignored_users":{"@carol:h":{}}}`)))
 	w.say(r, alice, "m1")
 	k.wait(t, `"m1"`)
+	w.sync(w.hub, bob, "", "") // the list of the ignored has been processed
 	settled(t, s)
 	for range 3 {
 		w.say(r, carol, "unheard")

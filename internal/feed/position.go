@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -56,6 +57,50 @@ func NewPosition(count int) Position { return Position{At: make([]ids.Seq, count
 func (p Position) Clone() Position {
 	p.At = append([]ids.Seq(nil), p.At...)
 	return p
+}
+
+// sparse is a Position without the entries that are 0: the partitions that none of
+// the user's rooms is in, most of them on a large node. An idle session keeps it.
+type sparse struct {
+	partitions []ids.Partition // ascending
+	seqs       []ids.Seq
+	rest       Position // without At
+}
+
+func newSparse(p *Position) *sparse {
+	n := 0
+	for _, s := range p.At {
+		if s != 0 {
+			n++
+		}
+	}
+	c := &sparse{partitions: make([]ids.Partition, 0, n), seqs: make([]ids.Seq, 0, n), rest: *p}
+	c.rest.At = nil
+	for i, s := range p.At {
+		if s != 0 {
+			c.partitions, c.seqs = append(c.partitions, ids.Partition(i)), append(c.seqs, s)
+		}
+	}
+	return c
+}
+
+// set moves one entry.
+func (c *sparse) set(p ids.Partition, s ids.Seq) {
+	i, ok := slices.BinarySearch(c.partitions, p)
+	if !ok {
+		c.partitions, c.seqs = slices.Insert(c.partitions, i, p), slices.Insert(c.seqs, i, 0)
+	}
+	c.seqs[i] = s
+}
+
+// position is the Position again, of a deployment of count partitions.
+func (c *sparse) position(count int) *Position {
+	p := c.rest
+	p.At = make([]ids.Seq, count)
+	for i, part := range c.partitions {
+		p.At[part] = c.seqs[i]
+	}
+	return &p
 }
 
 // Token writes the position as an opaque token. spec: client-server §Syncing,

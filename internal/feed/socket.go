@@ -25,17 +25,14 @@ const (
 // events as they come, without building anything. Whatever is not plain, and a
 // sink that is full, makes it fall behind again.
 //
-// Invariant: req.Since is the position up to which everything was handed to the
-// sink. It moves with each frame, on both ways. While the session is live only
-// the shards move it, else only the goroutine.
+// Invariant: there is one position up to which everything was handed to the sink.
+// It moves with each frame, on both ways. While the session is live it is mu.at, which
+// only the shards move; else it is req.Since, which only the goroutine moves.
 type session struct {
 	hub  *Hub
 	sink Sink
 	req  Request
-
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   sync.WaitGroup
+	done sync.WaitGroup
 	// away ends the presence that the socket stands for.
 	away func()
 
@@ -46,11 +43,14 @@ type session struct {
 		dirty   bool
 		full    bool // the sink refused a frame; wait for Drained
 		closed  bool
-		view    *view
+		// cancel ends what the goroutine does; nil without one.
+		cancel context.CancelFunc
+		at     *sparse
+		view   *view
 		// unacked are the positions of the to-device messages that were sent and
 		// not acknowledged, maxToDevice at most.
 		unacked []ids.Seq
-		// lazy are the member events that the sink took.
+		// lazy are the member events that the sink took, nil before the first.
 		lazy lazyMembers
 	}
 }
@@ -80,11 +80,8 @@ func (h *Hub) Open(ctx context.Context, o Open, sink Sink) (Session, error) {
 		s.req.Since = &p
 		h.acknowledged(ctx, o.User, o.Device, &p)
 	}
-	s.mu.lazy = make(lazyMembers)
-	s.ctx, s.cancel = context.WithCancel(h.ctx)
 	v, err := h.acquire(ctx, o.User)
 	if err != nil {
-		s.cancel()
 		return nil, err
 	}
 	s.away = h.presence.begin(o.User, o.Device, Presence(o.SetPresence))
@@ -161,6 +158,9 @@ func (s *session) offer(frame []byte, r *result) bool {
 	if !s.offerLocked(frame) {
 		return false
 	}
+	if s.mu.lazy == nil && len(r.lazy) > 0 {
+		s.mu.lazy = make(lazyMembers)
+	}
 	s.mu.lazy.add(r.lazy)
 	s.mu.unacked = append(s.mu.unacked, r.e2ee.sent...)
 	return true
@@ -203,8 +203,10 @@ func (s *session) forgetAcked(upTo ids.Seq) (wasFull bool) {
 func (s *session) Close() {
 	s.mu.Lock()
 	s.mu.closed, s.mu.live = true, false
+	if s.mu.cancel != nil {
+		s.mu.cancel()
+	}
 	s.mu.Unlock()
-	s.cancel()
 	s.done.Wait()
 	s.away()
 	s.detach()
@@ -215,28 +217,35 @@ func (s *session) next() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.mu.dirty || s.mu.full || s.mu.closed {
-		s.mu.running = false
+		s.mu.running, s.mu.cancel = false, nil
 		return false
 	}
 	s.mu.dirty = false
 	return true
 }
 
+// run works until nothing is left to do. Its context is its own: an idle session
+// holds none.
 func (s *session) run() {
+	ctx, cancel := context.WithCancel(s.hub.ctx)
+	defer cancel()
+	s.mu.Lock()
+	s.mu.cancel = cancel // a Close before this is seen by next
+	s.mu.Unlock()
 	for s.next() {
-		if err := s.push(); err != nil {
-			s.fail(err)
+		if err := s.push(ctx); err != nil {
+			s.fail(ctx, err)
 			s.mu.Lock()
-			s.mu.closed, s.mu.running = true, false
+			s.mu.closed, s.mu.running, s.mu.cancel = true, false, nil
 			s.mu.Unlock()
 			return
 		}
 	}
 }
 
-func (s *session) fail(err error) {
+func (s *session) fail(ctx context.Context, err error) {
 	switch {
-	case s.ctx.Err() != nil:
+	case ctx.Err() != nil:
 		s.sink.Close(closeGoingAway, "going away")
 	case errors.Is(err, ErrUnknownPosition):
 		s.sink.Close(closeUnknownPosition, "unknown position")
@@ -248,14 +257,17 @@ func (s *session) fail(err error) {
 
 // push sends what has happened since the last frame, if anything, and makes the
 // session live if nothing happened in the meantime.
-func (s *session) push() error {
+func (s *session) push(ctx context.Context) error {
 	for stale := 0; ; stale++ {
 		s.mu.Lock()
+		if s.mu.at != nil {
+			s.req.Since, s.mu.at = s.mu.at.position(s.hub.opts.Count), nil
+		}
 		v := s.mu.view
 		s.req.Unacked = len(s.mu.unacked)
 		s.mu.Unlock()
 		version := v.version()
-		r, err := s.hub.build(s.ctx, v, &s.req, s)
+		r, err := s.hub.build(ctx, v, &s.req, s)
 		switch {
 		case err == nil:
 			s.hand(v, version, r)
@@ -264,7 +276,7 @@ func (s *session) push() error {
 			return err
 		}
 		s.detach()
-		if v, err = s.hub.acquire(s.ctx, s.req.User); err != nil {
+		if v, err = s.hub.acquire(ctx, s.req.User); err != nil {
 			return err
 		}
 		s.attach(v)
@@ -297,5 +309,7 @@ func (s *session) settle(v *view, version uint64) {
 	s.mu.live = v.mu.version == version && !v.mu.stale && !s.mu.dirty && !s.mu.closed && !held
 	if !s.mu.live {
 		s.mu.dirty = true
+		return
 	}
+	s.req.Since, s.mu.at = nil, newSparse(s.req.Since)
 }
