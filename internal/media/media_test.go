@@ -11,6 +11,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/blob"
 	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/tables"
 )
 
@@ -135,6 +136,30 @@ func TestUploadWhileRemoved(t *testing.T) {
 	w.wantNothing()
 }
 
+// TestRemovedBeforeAttach: content that an upload wants to share goes at the last
+// moment.
+func TestRemovedBeforeAttach(t *testing.T) {
+	w := newWorld(t)
+	first := w.upload(alice, "same")
+	w.before = func(cmd partition.Command) {
+		if a, ok := cmd.(*Attach); ok && a.Key == "" {
+			w.before = nil
+			if err := w.Delete(w.ctx, first); err != nil {
+				t.Errorf("delete: %v", err)
+			}
+		}
+	}
+	second := w.upload(bob, "same")
+	if w.before != nil {
+		t.Fatal("the content was not shared")
+	}
+	w.wantContent(second, "same")
+	if err := w.Delete(w.ctx, second); err != nil {
+		t.Fatal(err)
+	}
+	w.wantNothing()
+}
+
 // TestSameContentAtOnce: two uploads of new content at the same time leave one
 // blob.
 func TestSameContentAtOnce(t *testing.T) {
@@ -234,6 +259,29 @@ func TestClaims(t *testing.T) {
 	if n := w.stored() + w.rows(tables.Content) + w.rows(tables.Media); n != 0 {
 		t.Errorf("%d traces are left", n)
 	}
+}
+
+// TestClaimOfAnother: an upload that lost its claim to one that is not done yet
+// does not fill the ID.
+func TestClaimOfAnother(t *testing.T) {
+	w := newWorld(t)
+	id, _, err := w.Create(w.ctx, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.before = func(cmd partition.Command) {
+		if _, ok := cmd.(*Attach); ok {
+			w.before = nil
+			w.clock.Advance(claimTTL + time.Second)
+			if _, err := w.node.Do(w.ctx, &Claim{ID: id, User: alice, Claim: "other"}); err != nil {
+				t.Errorf("claim: %v", err)
+			}
+		}
+	}
+	_, err = w.Upload(w.ctx, Upload{User: alice, ID: id, Body: strings.NewReader("late")})
+	wantErr(t, "without its claim", err, merr.CannotOverwriteMedia)
+	_, err = w.read(id)
+	wantErr(t, "the other is not done", err, merr.NotYetUploaded)
 }
 
 // TestClaimOutlivesReservation: who began in time may end after it.
@@ -346,6 +394,18 @@ func TestQuarantine(t *testing.T) {
 	_, err = w.Upload(w.ctx, Upload{User: alice, Body: strings.NewReader("bad")})
 	wantErr(t, "upload after the last went", err, merr.Forbidden)
 	wantErr(t, "quarantine of nothing", w.Quarantine(w.ctx, one, admin), merr.NotFound)
+}
+
+func TestParseID(t *testing.T) {
+	for s, want := range map[string]bool{
+		"a": true, "AZaz09-_": true, string(NewID()): true, strings.Repeat("a", 255): true,
+		"": false, strings.Repeat("a", 256): false, ".": false, "a.b": false, "a/b": false, "a\\b": false, "a%2f": false,
+		"a b": false, "a\x00": false, "ä": false, "@": false, "[": false, "`": false, "{": false,
+	} {
+		if _, ok := ParseID(s); ok != want {
+			t.Errorf("%q: %v", s, ok)
+		}
+	}
 }
 
 func TestWaitEnds(t *testing.T) {

@@ -342,7 +342,7 @@ func TestDetours(t *testing.T) {
 	table["rebind.test"] = []string{"127.0.0.1", "127.0.0.2"}
 	for path, to := range map[string]string{
 		"/a": "http://" + outside.addr, "/b": "http://outside.test:" + outside.port, "/c": "file:///etc/passwd", "/d": "gopher://" + outside.addr,
-		"/e": "//" + outside.addr, "/f": "http://user:pw@" + outside.addr,
+		"/e": "//" + outside.addr, "/g": "http://user:pw@" + strings.TrimPrefix(s.URL, "http://") + "/p", "/f": "http://user:pw@" + outside.addr,
 	} {
 		pages[path] = "-> " + to
 		pages["/image"+path] = `<title>T</title><meta property="og:image" content="` + path + `"><img src="` + to + `">`
@@ -351,7 +351,7 @@ func TestDetours(t *testing.T) {
 	pages["/rebind"] = `<title>T</title><meta property="og:image" content="http://rebind.test:` + port + `/p">`
 	pages["/p"] = string(pngOf(t, halves(4, 4)))
 	w := previewWorld(t, func(o *Options) { o.Resolver = names(t, table) })
-	for _, path := range []string{"/a", "/b", "/c", "/d", "/e", "/f", "/deep"} {
+	for _, path := range []string{"/a", "/b", "/c", "/d", "/e", "/f", "/g", "/deep"} {
 		_, err := w.Preview(w.ctx, s.URL+path)
 		wantErr(t, path, err, merr.NotFound)
 		if path == "/deep" {

@@ -20,6 +20,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/cluster"
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/internal/storage/memstore"
 	"github.com/hubbub-chat/hubbub/internal/tables"
@@ -39,11 +40,22 @@ const (
 type world struct {
 	*Service
 	t     *testing.T
+	node  *cluster.Node
 	ctx   context.Context
 	clock *clock.Manual
 	store storage.Store
 	blobs *faulty
 	dir   string
+	// before, if not nil, is called before each command.
+	before func(partition.Command)
+}
+
+// Do implements partition.Router.
+func (w *world) Do(ctx context.Context, cmd partition.Command) (any, error) {
+	if w.before != nil {
+		w.before(cmd)
+	}
+	return w.node.Do(ctx, cmd)
 }
 
 // faulty is a blob store whose calls fail when the test says so.
@@ -83,13 +95,14 @@ func newWorld(t *testing.T, changes ...func(*Options)) *world {
 	if err != nil {
 		t.Fatalf("start: %v", err)
 	}
+	w.node = node
 	files, err := fileblob.Open(filepath.Join(w.dir, "media"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.blobs = &faulty{Store: files}
 	o := Options{
-		Server: "h", Router: node, Store: w.store, Partitions: partitions, Bus: b, Blobs: w.blobs,
+		Server: "h", Router: w, Store: w.store, Partitions: partitions, Bus: b, Blobs: w.blobs,
 		Spool: filepath.Join(w.dir, "spool"), Clock: c, Log: slog.New(slog.DiscardHandler), MaxUpload: 64 << 20,
 	}
 	for _, change := range changes {

@@ -122,7 +122,11 @@ func (s *Service) thumbnail(ctx context.Context, id ID, want Thumbnail, wait tim
 	made, err, _ := s.thumbnails.Do(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.patience)
 		defer cancel()
-		return s.make(ctx, c.Key, key, to, want.Animated)
+		own, err := s.make(ctx, c.Key, key, to, want.Animated)
+		if err == nil && !own {
+			err = s.stillThere(ctx, m.Hash, c.Key, key)
+		}
+		return own, err
 	})
 	if err != nil {
 		return nil, "", s.vanished(ctx, id, err)
@@ -133,6 +137,19 @@ func (s *Service) thumbnail(ctx context.Context, id ID, want Thumbnail, wait tim
 	}
 	f, err = s.openPicture(ctx, m, key)
 	return f, "made", err
+}
+
+// stillThere removes a thumbnail again whose picture went while it was made: nobody
+// else would. A picture that goes later takes its thumbnails with it.
+func (s *Service) stillThere(ctx context.Context, hash, from, key string) error {
+	c, err := one[Content](ctx, s.o.Store, keys(s.o.Partitions).content(hash))
+	if err != nil || c != nil && c.Key == from {
+		return err
+	}
+	if err := s.o.Blobs.Delete(ctx, key); err != nil {
+		return fmt.Errorf("remove thumbnail: %w", err)
+	}
+	return errNotFound()
 }
 
 // openPicture opens a picture in the blob store; its bytes say of what type it is.

@@ -352,6 +352,7 @@ func TestBombs(t *testing.T) {
 		code merr.Code
 	}{
 		"50,000 x 50,000 PNG":           {pngHead(50_000, 50_000, 10), merr.TooLarge},
+		"20,000 x 20,000 PNG":           {pngHead(20_000, 20_000, 10), merr.TooLarge},
 		"2^31 PNG":                      {pngHead(1<<31-1, 1, 0), merr.TooLarge},
 		"10,000 frames":                 {tooManyFrames, merr.TooLarge},
 		"65,535 x 65,535 GIF":           {wideGIF, merr.TooLarge},
@@ -414,6 +415,21 @@ func TestThumbnailsAtOnce(t *testing.T) {
 	if n := w.stored(); n != 2 || puts == 0 {
 		t.Errorf("%d blobs, %d puts", n, puts)
 	}
+}
+
+// TestThumbnailOfWhatGoes: a thumbnail does not outlive its picture.
+func TestThumbnailOfWhatGoes(t *testing.T) {
+	w := newWorld(t)
+	id := uploadBytes(t, w, jpegOf(t, halves(400, 400)), "")
+	w.blobs.putting = func() {
+		w.blobs.putting = nil
+		if err := w.Delete(w.ctx, id); err != nil {
+			t.Errorf("delete: %v", err)
+		}
+	}
+	_, err := w.Thumbnail(w.ctx, id, Thumbnail{Width: 32, Height: 32, Crop: true}, 0)
+	wantErr(t, "its picture is gone", err, merr.NotFound)
+	w.wantNothing()
 }
 
 // TestThumbnailWaits: what takes memory waits for its turn, and not for ever.
