@@ -36,6 +36,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/obs"
 	"github.com/hubbub-chat/hubbub/internal/purge"
 	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/search"
 )
 
 // Server is one process of a deployment.
@@ -50,6 +51,7 @@ type Server struct {
 	node     *cluster.Node
 	// consumers follow the logs of the partitions that the node owns.
 	consumers *consumer.Set
+	search    *search.Index
 	hub       *feed.Hub
 	tokens    *session.Authenticator
 	mailer    *mailer.Mailer
@@ -93,6 +95,9 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, e
 		return s, err
 	}
 	if err = s.openMedia(ctx); err != nil {
+		return s, err
+	}
+	if err = s.openSearch(); err != nil {
 		return s, err
 	}
 	for _, addr := range cfg.Server.Listen {

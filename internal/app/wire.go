@@ -166,7 +166,8 @@ func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route
 	inRooms := rooms.New(rooms.Deps{
 		Server: s.cfg.Server.Name, Router: s.node, Rooms: s.rooms(), Accounts: s.accounts(),
 		Services: s.services.registry, Asker: s.services.client, Networks: appservice.NewDirectory(s.store, s.store.partitions),
-		Typer: s.hub, DefaultVersion: s.cfg.Rooms.DefaultVersion, Delayed: s.newDelayed(), RuleOptions: pushRules(), Clock: s.clock(), Log: s.log,
+		Search: s.search,
+		Typer:  s.hub, DefaultVersion: s.cfg.Rooms.DefaultVersion, Delayed: s.newDelayed(), RuleOptions: pushRules(), Clock: s.clock(), Log: s.log,
 	})
 	if err := s.delayed.Start(inRooms); err != nil {
 		return nil, err

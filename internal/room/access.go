@@ -158,10 +158,19 @@ func (a *Access) Until() (ids.Seq, error) {
 	if a.Membership == event.Join || a.WorldReadable() {
 		return a.Head.Last, nil
 	}
-	for i := len(a.members) - 1; i > 0; i-- {
-		if a.members[i-1].Member().Membership == event.Join && a.members[i].Member().Membership != event.Join {
-			return a.members[i].Seq, nil
-		}
+	if left := a.Left(); left != 0 {
+		return left, nil
 	}
 	return 0, merr.ForbiddenErr("You are not in this room")
+}
+
+// Left returns the position of the event that ended the user's last stay in the
+// room, 0 if there is none.
+func (a *Access) Left() ids.Seq {
+	for i := len(a.members) - 1; i > 0; i-- {
+		if a.members[i-1].Member().Membership == event.Join && a.members[i].Member().Membership != event.Join {
+			return a.members[i].Seq
+		}
+	}
+	return 0
 }

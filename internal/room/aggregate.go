@@ -1,6 +1,7 @@
 package room
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -171,6 +172,10 @@ func (r *Reader) newest(ctx context.Context, room ids.RoomID, o *Onlooker, b *bu
 	return list, err
 }
 
+// CompareEdits orders the edits of an event: the last of them is what is shown.
+// spec: client-server §Applying m.new_content.
+func CompareEdits(a, b *Related) int { return cmp.Or(cmp.Compare(a.TS, b.TS), cmp.Compare(a.ID, b.ID)) }
+
 // latestEdit returns the most recent of the valid replacements, 0 if there is none.
 func latestEdit(o *Onlooker, list []*Related) ids.Seq {
 	var best *Related
@@ -178,7 +183,7 @@ func latestEdit(o *Onlooker, list []*Related) ids.Seq {
 		if !x.Valid || !o.sees(x.Seq) {
 			continue
 		}
-		if best == nil || x.TS > best.TS || x.TS == best.TS && x.ID > best.ID {
+		if best == nil || CompareEdits(x, best) > 0 {
 			best = x
 		}
 	}

@@ -90,6 +90,14 @@ const (
 	// MemberTerm finds the members of a room by their names: sort is term, NUL,
 	// user ID.
 	MemberTerm storage.Table = 36
+	// SearchTerm lists, by term, the events in whose text it stands: sort is term,
+	// NUL, Seq.
+	SearchTerm storage.Table = 37
+	// SearchWord leads from any ending of a term of the room to the term: sort is
+	// ending, NUL, term.
+	SearchWord storage.Table = 38
+	// SearchDoc holds what the search index has of an event: sort is its Seq.
+	SearchDoc storage.Table = 39
 )
 
 // Tables of a user; the entity is the user ID.

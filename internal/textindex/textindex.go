@@ -184,6 +184,65 @@ func Prefixes(s string, most int) []string {
 	return out
 }
 
+// Terms returns up to most terms of a longer text, each once: words, symbols, and of
+// runs without spaces each pair of neighbours and the last letter.
+func Terms(s string, most int) []string {
+	var out []string
+	seen := make(map[string]struct{})
+	add := func(t string) {
+		if _, has := seen[t]; !has && len(out) < most {
+			seen[t] = struct{}{}
+			out = append(out, t)
+		}
+	}
+	Runs(Fold(s), func(kind Kind, run string) {
+		if kind != Unspaced {
+			add(cut(run))
+			return
+		}
+		Pairs(run, add)
+		_, last := utf8.DecodeLastRuneInString(run)
+		add(run[len(run)-last:])
+	})
+	return out
+}
+
+// Pairs calls fn with each pair of neighbours in a run; none of a single letter.
+func Pairs(run string, fn func(string)) {
+	a, b := -1, -1 // where the two letters before begin
+	for i := range run {
+		if a >= 0 {
+			fn(run[a:i])
+		}
+		a, b = b, i
+	}
+	if a >= 0 {
+		fn(run[a:])
+	}
+}
+
+// Endings returns what leads to a term when a part of it is looked for: the term,
+// and of a word each ending of at least two letters.
+func Endings(term string) []string {
+	out := []string{term}
+	if first, _ := utf8.DecodeRuneInString(term); kindOf(first) != Word {
+		return out
+	}
+	_, last := utf8.DecodeLastRuneInString(term)
+	for i := range term {
+		if i > 0 && i < len(term)-last {
+			out = append(out, term[i:])
+		}
+	}
+	return out
+}
+
+// KindOf returns what the first letter of a folded text is, 0 of none that counts.
+func KindOf(folded string) Kind {
+	r, _ := utf8.DecodeRuneInString(folded)
+	return kindOf(r)
+}
+
 // HavePrefixes reports whether each word is the beginning of one of the terms.
 func HavePrefixes(terms, words []string) bool {
 	for _, w := range words {

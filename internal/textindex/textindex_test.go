@@ -66,3 +66,22 @@ func TestAnyText(t *testing.T) {
 		}
 	})
 }
+
+func TestTerms(t *testing.T) {
+	for in, want := range map[string]string{
+		"The cat, the CAT!": "the cat", "東": "東", "東京": "東京 京", "東京都庁": "東京 京都 都庁 庁", "a東b": "a 東 b", "👍👍": "👍",
+		"ครับ": "คร รั ับ บ",
+	} {
+		if got := strings.Join(Terms(in, 100), " "); got != want {
+			t.Errorf("Terms(%q) = %q, want %q", in, got, want)
+		}
+	}
+	if got := len(Terms("a b c d", 3)); got != 3 {
+		t.Errorf("%d terms", got)
+	}
+	for term, want := range map[string]string{"a": "a", "ab": "ab", "abcd": "abcd bcd cd", "東京": "東京", "👍": "👍", "straße": "straße traße raße aße ße"} {
+		if got := strings.Join(Endings(term), " "); got != want {
+			t.Errorf("Endings(%q) = %q, want %q", term, got, want)
+		}
+	}
+}

@@ -50,6 +50,7 @@ type Deps struct {
 	Delayed  *delayed.Service
 	// DefaultVersion is the version of rooms whose creator names none.
 	DefaultVersion string
+	Search         Searcher
 	// RuleOptions choose the predefined push rules.
 	RuleOptions pushrules.Options
 	Clock       clock.Clock
@@ -147,6 +148,7 @@ func (m *Module) discoveryRoutes() []api.Route {
 			Also: []string{unstable + "/uk.half-shot.msc2666/user/mutual_rooms"},
 			Auth: api.AuthUser, Rate: api.RateRead, Handle: m.mutualRooms,
 		},
+		{Method: post, Path: v3 + "/search", Op: "search", Auth: api.AuthUser, Rate: api.RateRead, Handle: m.search},
 		{Method: post, Path: inRoom + "/report", Op: "reportRoom", Auth: api.AuthUser, Rate: api.RateSend, Handle: m.reportRoom},
 		{Method: post, Path: inRoom + "/report/{eventId}", Op: "reportEvent", Auth: api.AuthUser, Rate: api.RateSend, Handle: m.reportEvent},
 		{Method: post, Path: v3 + "/users/{userId}/report", Op: "reportUser", Auth: api.AuthUser, Rate: api.RateSend, Handle: m.reportUser},

@@ -1,0 +1,275 @@
+// Package search finds events by their text.
+//
+// The index is an inverted one and lives in the store, in the partition of each
+// room: SearchTerm lists for each term the events that have it, SearchWord leads
+// from any ending of a term to it, so that a part of a word finds the word, and
+// SearchDoc remembers what the index has of an event, so that it can be taken out.
+// So it is spread with the rooms, moves with them, and needs no disk of its own.
+//
+// An Index is a consumer of the log: it writes after the send, and costs it
+// nothing. What it writes for an event depends on what is stored of the event and
+// its edits at that time and on nothing else; whatever comes twice, or out of
+// order after a partition moved, does no harm. A reader believes the index in
+// nothing: each event found is read, and has to hold the words and to be the
+// user's to see.
+//
+// The text of an event that was edited is that of its latest edit. Rooms that are
+// encrypted are not indexed.
+//
+// Rejected: an index on the disk of a node (it would have to be built anew
+// wherever a partition goes, and be asked over the network); one index for each
+// user (every message of a large room would be written thousands of times).
+package search
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hubbub-chat/hubbub/internal/consumer"
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/tables"
+)
+
+// Name is the consumer's.
+const Name = "search"
+
+// Follower says how far a consumer has come. *consumer.Set is one.
+type Follower interface {
+	Await(ctx context.Context, name string) error
+}
+
+const (
+	// maxTerms bounds the terms of one event: what stands behind that many different
+	// ones in a message is not found.
+	maxTerms = 1000
+	// maxWriteBytes is about how much one command writes.
+	maxWriteBytes = 1 << 20
+	// timelinePage is how many events are read at a time when a part of the index is
+	// built anew.
+	timelinePage = 200
+)
+
+// Index is the search index. Its methods are safe for concurrent use.
+type Index struct {
+	store  storage.Store
+	router partition.Router
+	rooms  *room.Reader
+	logs   Follower
+}
+
+// New returns the index of a store, which is given the logs by logs under Name.
+func New(st storage.Store, router partition.Router, rooms *room.Reader, logs Follower) *Index {
+	return &Index{store: st, router: router, rooms: rooms, logs: logs}
+}
+
+// Await waits until all that was committed before the call is in the index, as far
+// as this node writes it.
+func (x *Index) Await(ctx context.Context) error { return x.logs.Await(ctx, Name) }
+
+var _ consumer.Handler = (*Index)(nil)
+
+// The keys of an event that a search can be limited to.
+type Keys uint8
+
+// The keys. spec: client-server §Search, room_events.
+const (
+	Body Keys = 1 << iota
+	RoomName
+	Topic
+
+	AllKeys = Body | RoomName | Topic
+)
+
+// textOf returns the text of an event, or of the edit of one, and the key it
+// stands under; "" and 0 if it has none that is searched.
+func textOf(s, edit *room.Stored) (string, Keys) {
+	content := s.Content
+	if edit != nil {
+		content, _ = event.Field(edit.Content, "m.new_content")
+	}
+	str := func(name string) string { v, _ := event.StringField(content, name); return v }
+	switch {
+	case s.StateKey == nil && s.Type == event.TypeMessage:
+		return str("body"), Body
+	case s.Is(event.TypeName, ""):
+		return str("name"), RoomName
+	case s.Is(event.TypeTopic, ""):
+		return strings.TrimSpace(str("topic") + " " + plainTopic(content)), Topic
+	}
+	return "", 0
+}
+
+// plainTopic is the text/plain representation of a topic, if it says something
+// else than topic does. spec: client-server §m.room.topic, m.topic.
+func plainTopic(content []byte) string {
+	block, _ := event.Field(content, "m.topic")
+	list, _ := event.Field(block, "m.text")
+	plain, _ := event.StringField(content, "topic")
+	for e := range event.Elements(list) {
+		kind, given := event.StringField(e, "mimetype")
+		if body, ok := event.StringField(e, "body"); ok && body != plain && (!given || kind == "text/plain") {
+			return body
+		}
+	}
+	return ""
+}
+
+func key(t storage.Table, p ids.Partition, r ids.RoomID, sort string) storage.Key {
+	return storage.Key{Partition: p, Table: t, Entity: string(r), Sort: sort}
+}
+
+func postingSort(term string, s ids.Seq) string { return partition.JoinSort(term, tables.SeqSort(s)) }
+
+// posting is what SearchTerm says of an event.
+type posting struct {
+	seq ids.Seq
+	ts  int64
+	// edit is the position of the edit whose text was indexed, 0 for the event's own.
+	edit ids.Seq
+}
+
+func (p *posting) encode() []byte {
+	return binary.AppendUvarint(binary.AppendUvarint(nil, uint64(p.ts)), uint64(p.edit))
+}
+
+func decodePosting(e *storage.Entry) posting {
+	p := posting{seq: tables.SortSeq(e.Sort)}
+	ts, n := binary.Uvarint(e.Value)
+	if n > 0 {
+		p.ts = int64(ts)
+		edit, _ := binary.Uvarint(e.Value[n:])
+		p.edit = ids.Seq(edit)
+	}
+	return p
+}
+
+// The kinds of SearchDoc rows, their first byte. They are part of the on-disk
+// format.
+const (
+	docTerms = 't' // an event: the edit used, and the terms, separated by NUL
+	docEdit  = 'e' // an edit: the position of what it edits
+)
+
+// doc is a SearchDoc row.
+type doc struct {
+	of    ids.Seq // of an edit
+	edit  ids.Seq
+	terms []string
+}
+
+func (d *doc) encode() []byte {
+	if d.of != 0 {
+		return binary.AppendUvarint([]byte{docEdit}, uint64(d.of))
+	}
+	b := binary.AppendUvarint([]byte{docTerms}, uint64(d.edit))
+	return append(b, strings.Join(d.terms, "\x00")...)
+}
+
+func decodeDoc(row []byte) doc {
+	if len(row) < 2 {
+		return doc{}
+	}
+	v, n := binary.Uvarint(row[1:])
+	if n <= 0 {
+		return doc{}
+	}
+	if row[0] == docEdit {
+		return doc{of: ids.Seq(v)}
+	}
+	d := doc{edit: ids.Seq(v)}
+	if rest := string(row[1+n:]); rest != "" {
+		d.terms = strings.Split(rest, "\x00")
+	}
+	return d
+}
+
+// Handle implements consumer.Handler.
+func (x *Index) Handle(ctx context.Context, b consumer.Batch) error {
+	w := x.newWriter(b.Partition)
+	for i := range b.Records {
+		s, err := x.rooms.Record(ctx, &b.Records[i])
+		if err != nil {
+			return fmt.Errorf("read event: %w", err)
+		}
+		if s == nil {
+			continue // no event, or purged
+		}
+		if err := w.note(ctx, s); err != nil {
+			return err
+		}
+	}
+	return w.flush(ctx)
+}
+
+// Missed implements consumer.Handler: it reads the stretch from the timelines.
+func (x *Index) Missed(ctx context.Context, p ids.Partition, first, last ids.Seq) error {
+	from := ""
+	for {
+		rows, err := x.store.Scan(ctx, storage.Range{Partition: p, Table: tables.Rooms, From: from, Limit: timelinePage})
+		if err != nil {
+			return fmt.Errorf("list rooms: %w", err)
+		}
+		for _, row := range rows {
+			if err := x.rebuild(ctx, p, ids.RoomID(row.Sort), first, last); err != nil {
+				return err
+			}
+		}
+		if len(rows) < timelinePage {
+			return nil
+		}
+		from = rows[len(rows)-1].Sort + "\x00"
+	}
+}
+
+func (x *Index) rebuild(ctx context.Context, p ids.Partition, id ids.RoomID, first, last ids.Seq) error {
+	w := x.newWriter(p)
+	for after := first - 1; ; {
+		page, err := x.rooms.Timeline(ctx, id, room.Page{After: after, UpTo: last, Limit: timelinePage})
+		if err != nil {
+			return fmt.Errorf("read timeline: %w", err)
+		}
+		for _, s := range page {
+			if err := w.note(ctx, s); err != nil {
+				return err
+			}
+			after = s.Seq
+		}
+		if err := w.flush(ctx); err != nil || len(page) < timelinePage {
+			return err
+		}
+	}
+}
+
+// latestEdit returns the edit that takes the place of an event, nil if there is
+// none. spec: client-server §Event replacements.
+func (x *Index) latestEdit(ctx context.Context, s *room.Stored) (*room.Stored, error) {
+	if s.StateKey != nil {
+		return nil, nil
+	}
+	list, _, err := x.rooms.Related(ctx, s.RoomID, room.RelatedQuery{
+		Parent: s.Seq, RelType: event.RelReplace, UpTo: ids.Seq(1<<63 - 1), Limit: maxEdits, Newest: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("find edits: %w", err)
+	}
+	list = slices.DeleteFunc(list, func(r *room.Related) bool { return !r.Valid })
+	if len(list) == 0 {
+		return nil, nil
+	}
+	best := slices.MaxFunc(list, room.CompareEdits)
+	e, err := x.rooms.At(ctx, s.RoomID, best.Seq)
+	if err != nil {
+		return nil, fmt.Errorf("read edit: %w", err)
+	}
+	return e, nil
+}
+
+// maxEdits is how many of the last edits of an event are looked at for the latest.
+const maxEdits = 50
