@@ -70,6 +70,9 @@ type EventFilter struct {
 	// for clients that make lists of threads themselves. spec: MSC3440.
 	RelatedBySenders  *[]ids.UserID `json:"related_by_senders,omitzero"`
 	RelatedByRelTypes *[]string     `json:"related_by_rel_types,omitzero"`
+	// Events by their own type of relation, "" for those that have none. spec: MSC3874.
+	RelTypes    *[]string `json:"org.matrix.msc3874.rel_types,omitzero"`
+	NotRelTypes []string  `json:"org.matrix.msc3874.not_rel_types,omitzero"`
 }
 
 // ParseFilter reads the JSON of a filter. The error is M_BAD_JSON.
@@ -149,6 +152,9 @@ func (f *EventFilter) check() error {
 	if len(deref(f.RelatedBySenders)) > maxFilterList {
 		return errFilterList()
 	}
+	if len(deref(f.RelTypes)) > maxFilterList || len(f.NotRelTypes) > maxFilterList {
+		return errFilterList()
+	}
 	if len(deref(f.RelatedByRelTypes)) > maxFilterRelTypes {
 		return merr.InvalidParamErr("related_by_rel_types has more than %d entries", maxFilterRelTypes)
 	}
@@ -185,7 +191,8 @@ func (f *EventFilter) limit() int {
 // All reports whether everything passes.
 func (f *EventFilter) All() bool {
 	return f.Types == nil && f.NotTypes == nil && f.Senders == nil && f.NotSenders == nil &&
-		f.Rooms == nil && f.NotRooms == nil && f.ContainsURL == nil && !f.Related()
+		f.Rooms == nil && f.NotRooms == nil && f.ContainsURL == nil &&
+		f.RelTypes == nil && f.NotRelTypes == nil && !f.Related()
 }
 
 // Related reports whether the filter looks at what relates to an event, which
@@ -238,11 +245,23 @@ func (f *EventFilter) Event(s *room.Stored) bool {
 	if f.Senders != nil && !slices.Contains(*f.Senders, s.Sender) || f.Rooms != nil && !slices.Contains(*f.Rooms, s.RoomID) {
 		return false
 	}
+	if !f.relType(s) {
+		return false
+	}
 	if f.ContainsURL != nil {
 		_, has := event.StringField(s.Content, "url")
 		return has == *f.ContainsURL
 	}
 	return true
+}
+
+// relType reports whether an event's relation passes.
+func (f *EventFilter) relType(s *room.Stored) bool {
+	if f.RelTypes == nil && f.NotRelTypes == nil {
+		return true
+	}
+	rel, _ := event.RelationOf(s.Content)
+	return (f.RelTypes == nil || slices.Contains(*f.RelTypes, rel.Type)) && !slices.Contains(f.NotRelTypes, rel.Type)
 }
 
 // Room reports whether the events of a room can pass at all.

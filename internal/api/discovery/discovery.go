@@ -96,6 +96,8 @@ func features(d *Deps) map[string]bool {
 		"org.matrix.msc2285.stable": true,
 		// Threads, with a list of those in a room (v1.4), which old clients look for here.
 		"org.matrix.msc3440.stable": true,
+		// Filters for types of relations.
+		"org.matrix.msc3874": true,
 		// /relations with recurse (v1.10).
 		"org.matrix.msc3981": true,
 		// Push rules that look at m.mentions (v1.7).
