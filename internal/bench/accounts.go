@@ -126,13 +126,7 @@ func (c *caller) createRooms(ctx context.Context, users []user, size int) ([]roo
 	err := parallel(ctx, len(rooms), setupWorkers, func(ctx context.Context, i int) error {
 		r := &rooms[i]
 		r.users = users[i*size : (i+1)*size]
-		var out struct {
-			RoomID ids.RoomID `json:"room_id"`
-		}
-		err := c.call(ctx, r.users[0], http.MethodPost, "/_matrix/client/v3/createRoom",
-			map[string]string{"preset": "public_chat", "name": "load " + strconv.Itoa(i)}, &out)
-		r.id = out.RoomID
-		return err
+		return c.createRoom(ctx, r, "load "+strconv.Itoa(i))
 	})
 	if err != nil {
 		return nil, err
@@ -144,9 +138,24 @@ func (c *caller) createRooms(ctx context.Context, users []user, size int) ([]roo
 		if n == 0 || n >= size {
 			return nil
 		}
-		return c.call(ctx, r.users[n], http.MethodPost, "/_matrix/client/v3/join/"+url.PathEscape(string(r.id)), struct{}{}, nil)
+		return c.join(ctx, r.users[n], r.id)
 	})
 	return rooms, err
+}
+
+// createRoom makes a public room, whose first user is alone in it.
+func (c *caller) createRoom(ctx context.Context, r *room, name string) error {
+	var out struct {
+		RoomID ids.RoomID `json:"room_id"`
+	}
+	err := c.call(ctx, r.users[0], http.MethodPost, "/_matrix/client/v3/createRoom",
+		map[string]string{"preset": "public_chat", "name": name}, &out)
+	r.id = out.RoomID
+	return err
+}
+
+func (c *caller) join(ctx context.Context, u user, id ids.RoomID) error {
+	return c.call(ctx, u, http.MethodPost, "/_matrix/client/v3/join/"+url.PathEscape(string(id)), struct{}{}, nil)
 }
 
 // historyPage is how many events one request for history asks for.

@@ -50,6 +50,8 @@ type args struct {
 	Fanout   fanoutArgs   `cmd:"" help:"One big room: CPU time for each delivery over WebSocket."`
 	Idle     idleArgs     `cmd:"" help:"Idle WebSocket sessions: memory for each."`
 	Longpoll longpollArgs `cmd:"" help:"Delivery over long polls of /sync."`
+	Account  accountArgs  `cmd:"" help:"Syncs of users who are in many rooms with many others."`
+	Join     joinArgs     `cmd:"" help:"What a join of a large room costs, beside one of a small room."`
 }
 
 type sendArgs struct {
@@ -81,6 +83,16 @@ type idleArgs struct {
 type longpollArgs struct {
 	roomArgs
 	Rate float64 `default:"200" help:"Messages a second."`
+}
+
+type accountArgs struct {
+	Rooms   int `default:"300" help:"Number of rooms."`
+	Members int `default:"300" help:"Number of users; each is in each room."`
+}
+
+type joinArgs struct {
+	Members int `default:"10000" help:"Members of the large room."`
+	Joins   int `default:"200" help:"How many join it, and how many join small rooms."`
 }
 
 // parseArgs returns the arguments and the scenarios they ask for, none if it was
@@ -140,6 +152,10 @@ func (a *args) scenarios(command string) ([]scenario, error) {
 		return a.Idle.scenarios()
 	case "longpoll":
 		return a.Longpoll.scenarios()
+	case "account":
+		return a.Account.scenarios()
+	case "join":
+		return a.Join.scenarios()
 	}
 	return goals()
 }
@@ -162,6 +178,8 @@ func goals() ([]scenario, error) {
 	add((&deliverArgs{roomArgs: usual}).scenarios())
 	add((&fanoutArgs{Members: 500, Senders: 32, Size: 100, Window: 32}).scenarios())
 	add((&longpollArgs{roomArgs: usual, Rate: 200}).scenarios())
+	add((&accountArgs{Rooms: 300, Members: 300}).scenarios())
+	add((&joinArgs{Members: 10_000, Joins: 200}).scenarios())
 	add((&idleArgs{Sessions: 15000, Members: 10, Dialers: 64, Settle: 150 * time.Second}).scenarios())
 	return all, errors.Join(errs...)
 }

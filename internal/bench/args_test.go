@@ -15,14 +15,18 @@ func TestArgs(t *testing.T) {
 		run  string // names of the scenarios
 		fail string // a part of the error
 	}{
-		{"", "send-http-64 send-http-256 send-ws-64 send-ws-256 send-ws-64-to-10 deliver fanout longpoll idle", ""},
-		{"all --duration=1s", "send-http-64 send-http-256 send-ws-64 send-ws-256 send-ws-64-to-10 deliver fanout longpoll idle", ""},
+		{"", "send-http-64 send-http-256 send-ws-64 send-ws-256 send-ws-64-to-10 deliver fanout longpoll account join idle", ""},
+		{"all --duration=1s", "send-http-64 send-http-256 send-ws-64 send-ws-256 send-ws-64-to-10 deliver fanout longpoll account join idle", ""},
 		{"send", "send-http-64", ""},
 		{"send --transport=ws --senders=3 --receivers=2", "send-ws-3-to-2", ""},
 		{"--url=http://127.0.0.1:8008 --pid=1 fanout", "fanout", ""},
 		{"deliver --rate=100", "deliver", ""},
 		{"idle --sessions=20 --members=0", "idle", ""},
 		{"longpoll", "longpoll", ""},
+		{"account --rooms=5", "account", ""},
+		{"account --members=1", "", "--members"},
+		{"join --joins=3", "join", ""},
+		{"join --joins=0", "", "--joins"},
 		{"sned", "", "unexpected argument"},
 		{"send --transport=udp", "", "--transport"},
 		{"send --senders=641", "", "--senders"},

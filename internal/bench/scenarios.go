@@ -16,6 +16,13 @@ const (
 	goalDeliverP99     = 20 // ms
 	goalIdleSessions   = 15_000
 	goalIdleSessionRSS = 12 // KiB
+
+	goalAccountRooms    = 300
+	goalAccountMembers  = 300
+	goalInitialSync     = 1000 // ms
+	goalIncrementalSync = 2    // ms
+	goalLargeRoom       = 10_000
+	goalJoinRatio       = 2
 )
 
 func one(name string, run func(context.Context, *env, *server, *Result) error) []scenario {

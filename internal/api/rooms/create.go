@@ -22,10 +22,12 @@ const (
 	// maxInvites bounds the invites of a new room: each is an effect on another
 	// user that the creator waits for.
 	maxInvites = 500
-	// createAttempts bounds how often the time of a room is moved on because the
-	// same creator made the same room in the same millisecond: as many as a burst
-	// of one user has rooms.
-	createAttempts = 100
+	// createAttempts bounds how often a room is made unlike another that the same
+	// creator made in the same millisecond. The second attempt has a random word
+	// in its create event, so that a third would be a wonder.
+	createAttempts = 3
+	// fieldNonce is that word. Most rooms have none.
+	fieldNonce = "chat.hubbub.nonce"
 	// undoTimeout bounds giving an alias back after the room was not made.
 	undoTimeout = 10 * time.Second
 )
@@ -83,17 +85,24 @@ func (m *Module) createRoom(r *api.Request) (any, error) {
 		return nil, err
 	}
 	ts := m.Clock.Now().UnixMilli()
-	for attempt := range int64(createAttempts) {
+	for range createAttempts {
 		var id ids.RoomID
-		if id, err = m.create(r.Context, p, ts+attempt); err == nil {
+		if id, err = m.create(r.Context, p, ts); err == nil {
 			m.carryOver(r.Context, id, p.creator) // if it is said to replace another
 			return roomAnswer{id}, nil
 		}
 		if !errors.Is(err, errSameRoom) {
 			return nil, err
 		}
+		p.first.Create = unlike(p.first.Create)
 	}
 	return nil, err
+}
+
+// unlike makes the content of a create event one that no other has: in version 12
+// the room's ID follows from it.
+func unlike(create []byte) []byte {
+	return event.SetField(nil, create, fieldNonce, event.AppendString(nil, rand.Text()))
 }
 
 // plan checks a request and completes what it leaves to the server.

@@ -249,8 +249,8 @@ func (m *Module) replace(ctx context.Context, u *upgrading) (ids.RoomID, error) 
 func (m *Module) createReplacement(ctx context.Context, u *upgrading) (ids.RoomID, error) {
 	ts := m.Clock.Now().UnixMilli()
 	opaque := ids.RoomID("!" + rand.Text() + ":" + m.Server)
-	for attempt := range int64(createAttempts) {
-		cmd := &room.Create{Version: u.version.ID, Public: u.head.Public, Drafts: u.drafts(ts + attempt)}
+	for range createAttempts {
+		cmd := &room.Create{Version: u.version.ID, Public: u.head.Public, Drafts: u.drafts(ts)}
 		if err := cmd.Seal(opaque); err != nil {
 			return "", notInitial(err)
 		}
@@ -261,6 +261,7 @@ func (m *Module) createReplacement(ctx context.Context, u *upgrading) (ids.RoomI
 		if !merr.Is(err, merr.RoomInUse) {
 			return "", notInitial(err)
 		}
+		u.first.Create = unlike(u.first.Create)
 	}
 	return "", errSameRoom
 }
