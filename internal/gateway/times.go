@@ -41,7 +41,7 @@ func defaultTimes() times {
 		callGrace: time.Second,
 		closing:   2 * time.Second,
 		flushMin:  4 * time.Millisecond,
-		flushMax:  10 * time.Millisecond,
+		flushMax:  20 * time.Millisecond,
 	}
 }
 

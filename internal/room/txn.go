@@ -46,6 +46,9 @@ type Txn struct {
 
 	// probe: the request is among the known ones; its row has to be pinned.
 	probe bool
+	// indexSort and rowSort are the sort keys of its rows once they were asked for,
+	// which is in Prepare: the owner's loop hashes nothing.
+	indexSort, rowSort string
 }
 
 // Check says whether a transaction ID can be used.
@@ -59,21 +62,37 @@ func (t *Txn) Check() error {
 // txnHash is the request's part of a sort key.
 type txnHash [requestPart]byte
 
-func (t *Txn) hash() txnHash {
-	sum := sha256.Sum256([]byte(partition.JoinSort(t.Path, t.ID)))
-	return txnHash(sum[:requestPart])
+// hashParts hashes the parts of a name as partition.JoinSort joins them.
+func hashParts(parts ...string) [sha256.Size]byte {
+	var scratch [512]byte // most names fit
+	b := scratch[:0]
+	for i, part := range parts {
+		if i > 0 {
+			b = append(b, 0)
+		}
+		b = append(b, part...)
+	}
+	return sha256.Sum256(b)
 }
 
+// index is the key of the device's row. A Txn is of one user, whose ID is given.
 func (t *Txn) index(p Place, user ids.UserID) storage.Key {
-	sum := sha256.Sum256([]byte(partition.JoinSort(string(user), string(t.Device))))
-	return p.key(tables.TxnIndex, string(sum[:devicePart]))
+	if t.indexSort == "" {
+		sum := hashParts(string(user), string(t.Device))
+		t.indexSort = string(sum[:devicePart])
+	}
+	return p.key(tables.TxnIndex, t.indexSort)
 }
 
+// row is the key of the request's row, likewise.
 func (t *Txn) row(p Place, user ids.UserID) storage.Key {
-	h := t.hash()
-	// The whole identity is hashed again, since devices may share their part.
-	sum := sha256.Sum256([]byte(partition.JoinSort(string(user), string(t.Device), string(h[:]))))
-	return p.key(tables.Txn, t.index(p, user).Sort+string(sum[:requestPart]))
+	if t.rowSort == "" {
+		request := hashParts(t.Path, t.ID)
+		// The whole identity is hashed again, since devices may share their part.
+		sum := hashParts(string(user), string(t.Device), string(request[:requestPart]))
+		t.rowSort = t.index(p, user).Sort + string(sum[:requestPart])
+	}
+	return p.key(tables.Txn, t.rowSort)
 }
 
 // appendKeys adds what the request has to pin.
@@ -82,8 +101,8 @@ func (t *Txn) appendKeys(keys []storage.Key, p Place, user ids.UserID) []storage
 		return keys
 	}
 	keys = append(keys, t.index(p, user))
-	if t.probe {
-		keys = append(keys, t.row(p, user))
+	if row := t.row(p, user); t.probe {
+		keys = append(keys, row)
 	}
 	return keys
 }
