@@ -146,7 +146,7 @@ func TestEveryFieldHasItsFlag(t *testing.T) {
 			}
 			// A key that takes any text shows the text; every other names itself.
 			cfg, err := flags.load(process{})
-			shown := fmt.Sprintf("%+v", cfg) + cfg.Registration.SharedSecret.Reveal() + cfg.SMTP.Password.Reveal() +
+			shown := fmt.Sprintf("%+v", cfg) + cfg.Registration.SharedSecret.Reveal() + cfg.SMTP.Password.Reveal() + cfg.JWT.Secret.Reveal() +
 				cfg.Media.StoreAccessKey.Reveal() + cfg.Media.StoreSecretKey.Reveal()
 			if err != nil {
 				shown = err.Error()

@@ -2,14 +2,19 @@ package app
 
 import (
 	"errors"
+	"fmt"
+	"os"
 
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/api/accounts"
 	"github.com/hubbub-chat/hubbub/internal/api/session"
+	apisso "github.com/hubbub-chat/hubbub/internal/api/sso"
+	"github.com/hubbub-chat/hubbub/internal/auth"
 	"github.com/hubbub-chat/hubbub/internal/contact"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/mailer"
 	"github.com/hubbub-chat/hubbub/internal/ratelimit"
+	"github.com/hubbub-chat/hubbub/internal/sso"
 )
 
 // contacts starts what proves e-mail addresses, if mail can be sent.
@@ -38,15 +43,92 @@ func (s *Server) contacts(limiter *ratelimit.Limiter) (*contact.Service, error) 
 	return contact.New(d), nil
 }
 
+// people is what lets people in.
+type people struct {
+	sessions *session.Module
+	contacts *contact.Service
+	signOn   *sso.Service
+}
+
+func (s *Server) people(limiter *ratelimit.Limiter) (*people, error) {
+	params := auth.DefaultParams()
+	if s.cfg.Registration.CheapPasswordHashes {
+		params = auth.CheapParams()
+	}
+	var shared *auth.SharedSecret
+	if secret := s.cfg.Registration.SharedSecret.Reveal(); secret != "" {
+		shared = auth.NewSharedSecret(secret, s.store.secrets, s.clock())
+	}
+	contacts, err := s.contacts(limiter)
+	if err != nil {
+		return nil, err
+	}
+	signOn, webTokens, err := s.foreign()
+	if err != nil {
+		return nil, err
+	}
+	sessions := session.New(session.Deps{
+		Providers: signOn.Providers(), JWT: webTokens, JWTCreates: s.cfg.JWT.CreateUsers,
+		Server: s.cfg.Server.Name, Mode: s.cfg.Registration.Mode, Contacts: contacts, NeedEmail: s.cfg.Registration.RequireEmail,
+		Router: s.node, Accounts: s.accounts(),
+		Services: s.services.registry,
+		Hasher:   auth.NewHasher(params), Policy: auth.NewPolicy(s.cfg.Registration.AllowWeakPasswords),
+		Secrets: s.store.secrets, Shared: shared, Limiter: limiter, Clock: s.clock(), Log: s.log, Tokens: s.tokens,
+		Revoked: func(user ids.UserID, devices []ids.DeviceID) {
+			for _, d := range devices {
+				s.gateway.CloseDevice(user, d, closeTokenRevoked)
+			}
+			s.api.EndPolls(user, devices)
+		},
+	})
+	return &people{sessions, contacts, signOn}, nil
+}
+
 // accountRoutes are the endpoints about accounts beside their sessions.
-func (s *Server) accountRoutes(sessions *session.Module, contacts *contact.Service) []api.Route {
-	return accounts.New(accounts.Deps{
-		Server: s.cfg.Server.Name, Router: s.node, Accounts: s.accounts(), Clock: s.clock(), Prover: sessions,
-		Contacts: contacts,
+func (s *Server) accountRoutes(p *people) []api.Route {
+	own := accounts.New(accounts.Deps{
+		Server: s.cfg.Server.Name, Router: s.node, Accounts: s.accounts(), Clock: s.clock(), Prover: p.sessions,
+		Contacts: p.contacts,
 		Changed: func(user ids.UserID) {
 			s.tokens.Forget(user)
 			s.gateway.RecheckUser(user)
 			s.api.EndPolls(user, nil)
 		},
 	}).Routes()
+	return append(own, apisso.New(apisso.Deps{
+		Server: s.cfg.Server.Name, BaseURL: s.URL(), SSO: p.signOn, Router: s.node, Accounts: s.accounts(), Clock: s.clock(),
+		Log: s.log, Redirects: append([]string{s.URL()}, s.cfg.SSO.Redirects...),
+	}).Routes()...)
+}
+
+// foreign is what lets people in who are known elsewhere; both are nil if the
+// configuration names nobody.
+func (s *Server) foreign() (*sso.Service, *auth.JWT, error) {
+	var providers []sso.Provider
+	for _, name := range s.cfg.SSO.ProviderFiles {
+		file, err := os.ReadFile(name)
+		if err != nil {
+			return nil, nil, fmt.Errorf("sso.provider_files: %w", err)
+		}
+		p, err := sso.ParseProvider(file)
+		if err != nil {
+			return nil, nil, fmt.Errorf("sso.provider_files: %s: %w", name, err)
+		}
+		providers = append(providers, p)
+	}
+	signOn, err := sso.New(providers, s.URL(), s.store.secrets, s.clock(), nil)
+	if err != nil || len(s.cfg.JWT.Algorithms) == 0 {
+		return signOn, nil, err
+	}
+	o := auth.JWTOptions{
+		Algorithms: s.cfg.JWT.Algorithms, Secret: []byte(s.cfg.JWT.Secret.Reveal()), Issuer: s.cfg.JWT.Issuer,
+		Audiences: s.cfg.JWT.Audiences, Subject: s.cfg.JWT.SubjectClaim,
+	}
+	if s.cfg.JWT.KeysFile != "" {
+		if o.Keys, err = os.ReadFile(s.cfg.JWT.KeysFile); err != nil {
+			return nil, nil, fmt.Errorf("jwt.keys_file: %w", err)
+		}
+	}
+	webTokens, err := auth.NewJWT(o)
+	return signOn, webTokens, err
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/api/syncing"
 	"github.com/hubbub-chat/hubbub/internal/api/userdata"
 	"github.com/hubbub-chat/hubbub/internal/appservice"
-	"github.com/hubbub-chat/hubbub/internal/auth"
 	"github.com/hubbub-chat/hubbub/internal/cluster"
 	"github.com/hubbub-chat/hubbub/internal/config"
 	"github.com/hubbub-chat/hubbub/internal/consumer"
@@ -138,31 +137,11 @@ func limits(rates map[string]config.Rate) ratelimit.Config {
 
 // routes is the table of all endpoints but the socket.
 func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route, error) {
-	params := auth.DefaultParams()
-	if s.cfg.Registration.CheapPasswordHashes {
-		params = auth.CheapParams()
-	}
-	var shared *auth.SharedSecret
-	if secret := s.cfg.Registration.SharedSecret.Reveal(); secret != "" {
-		shared = auth.NewSharedSecret(secret, s.store.secrets, s.clock())
-	}
-	contacts, err := s.contacts(limiter)
+	people, err := s.people(limiter)
 	if err != nil {
 		return nil, err
 	}
-	sessions := session.New(session.Deps{
-		Server: s.cfg.Server.Name, Mode: s.cfg.Registration.Mode, Contacts: contacts, NeedEmail: s.cfg.Registration.RequireEmail,
-		Router: s.node, Accounts: s.accounts(),
-		Services: s.services.registry,
-		Hasher:   auth.NewHasher(params), Policy: auth.NewPolicy(s.cfg.Registration.AllowWeakPasswords),
-		Secrets: s.store.secrets, Shared: shared, Limiter: limiter, Clock: s.clock(), Log: s.log, Tokens: s.tokens,
-		Revoked: func(user ids.UserID, devices []ids.DeviceID) {
-			for _, d := range devices {
-				s.gateway.CloseDevice(user, d, closeTokenRevoked)
-			}
-			s.api.EndPolls(user, devices)
-		},
-	})
+	sessions := people.sessions
 	inRooms := rooms.New(rooms.Deps{
 		Server: s.cfg.Server.Name, Router: s.node, Rooms: s.rooms(), Accounts: s.accounts(),
 		Services: s.services.registry, Asker: s.services.client, Networks: appservice.NewDirectory(s.store, s.store.partitions),
@@ -183,7 +162,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route
 	})
 	about, err := discovery.New(discovery.Deps{
 		Server: s.cfg.Server.Name, Version: obs.ReadBuild().Version, BaseURL: s.URL(),
-		Registration: s.cfg.Registration.Mode, TestMode: s.cfg.Server.TestMode, Email: contacts.Enabled(), DefaultRoomVersion: s.cfg.Rooms.DefaultVersion,
+		Registration: s.cfg.Registration.Mode, TestMode: s.cfg.Server.TestMode, Email: people.contacts.Enabled(), DefaultRoomVersion: s.cfg.Rooms.DefaultVersion,
 		MaxEventDelay: s.delayed.MaxDelay(), MaxDelayed: s.cfg.Limits.MaxDelayedEvents, Livekit: s.cfg.RTC.LivekitURLs,
 	})
 	if err != nil {
@@ -191,7 +170,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route
 	}
 	var all []api.Route
 	all = append(all, sessions.Routes()...)
-	all = append(all, s.accountRoutes(sessions, contacts)...)
+	all = append(all, s.accountRoutes(people)...)
 	all = append(all, syncing.Routes(s.hub)...)
 	all = append(all, s.presenceRoutes()...)
 	all = append(all, inRooms.Routes()...)

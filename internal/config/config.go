@@ -32,6 +32,8 @@ type Config struct {
 	Registration Registration `toml:"registration" help:"Who may create an account, and how."`
 	Rooms        Rooms        `toml:"rooms" help:"What rooms are like, if who creates them says nothing else."`
 	SMTP         SMTP         `toml:"smtp" help:"Mail, to prove e-mail addresses: for sign-up, for new passwords, for signing in with one."`
+	SSO          SSO          `toml:"sso" help:"Signing in with an account elsewhere, by OpenID Connect."`
+	JWT          JWT          `toml:"jwt" help:"Signing in with a JSON web token that somebody else issued: for portals that know their users already."`
 	Limits       Limits       `toml:"limits" help:"What one caller may take. Beyond a rate limit the answer is 429 with the time to wait."`
 	Presence     Presence     `toml:"presence" help:"Who is there, as others see it."`
 	RTC          RTC          `toml:"rtc" help:"Calls of many people, which need a media server beside this one."`
@@ -137,6 +139,23 @@ const (
 	// SMTPNone sends in clear.
 	SMTPNone SMTPSecurity = "none"
 )
+
+// SSO says where people can sign in from.
+type SSO struct {
+	ProviderFiles []string `toml:"provider_files" arg:"FILE" help:"JSON files, one for each provider: id, name, issuer, client_id, client_secret; optional: icon, brand, scopes, user_claim, name_claim, existing_only. At the provider, the redirect URI is server.public_base_url with /_hubbub/v1/sso/callback/ and the id behind it."`
+	Redirects     []string `toml:"redirects" arg:"URL" help:"URLs of clients that a browser is led back to without asking, with all that is below them. The server's own address is always one."`
+}
+
+// JWT says whose tokens sign in.
+type JWT struct {
+	Algorithms   []string `toml:"algorithms" arg:"ALG" help:"Algorithms that are taken, such as HS256, RS256, ES256 or EdDSA. None: no token signs in."`
+	Secret       Secret   `toml:"secret" arg:"S" help:"The key of HS256, HS384 and HS512."`
+	KeysFile     string   `toml:"keys_file" arg:"FILE" help:"A JWKS file with the public keys of all other algorithms."`
+	Issuer       string   `toml:"issuer" arg:"ISS" help:"What iss has to be. Empty: anything."`
+	Audiences    []string `toml:"audiences" arg:"AUD" help:"One of these has to be in aud. None: anything."`
+	SubjectClaim string   `toml:"subject_claim" arg:"CLAIM" help:"The claim that holds the localpart of the user."`
+	CreateUsers  bool     `toml:"create_users" help:"Make the account of a user who signs in the first time."`
+}
 
 // RegistrationMode says who may create an account.
 type RegistrationMode string
@@ -314,6 +333,7 @@ func Default() Config {
 		Registration: Registration{Mode: RegistrationToken},
 		Rooms:        Rooms{DefaultVersion: event.DefaultVersion},
 		SMTP:         SMTP{Security: SMTPStartTLS},
+		JWT:          JWT{SubjectClaim: "sub", CreateUsers: true},
 		Limits: Limits{
 			MaxRequestBytes:  1 << 20,
 			MaxEventDelayMS:  24 * 60 * 60 * 1000,

@@ -113,7 +113,7 @@ func sample(t *testing.T, f config.Field) (word, toml string) {
 		return "https://a.example", `"https://a.example"`
 	case "server.trusted_proxies", "limits.preview_allow":
 		return "10.0.0.0/8,::1", `["10.0.0.0/8", "::1"]`
-	case "presence.enabled":
+	case "presence.enabled", "jwt.create_users":
 		return "false", "false"
 	case "rtc.livekit_urls":
 		return "https://a.example,https://b.example", `["https://a.example", "https://b.example"]`

@@ -42,7 +42,7 @@ func layers() []layer {
 		},
 		{
 			"L4 domain services",
-			[]string{"internal/room", "internal/report", "internal/account", "internal/feed", "internal/delayed", "internal/purge", "internal/auth", "internal/media", "internal/push", "internal/assist", "internal/appservice", "internal/mailer", "internal/contact", "internal/farewell", "internal/search"},
+			[]string{"internal/room", "internal/report", "internal/account", "internal/feed", "internal/delayed", "internal/purge", "internal/auth", "internal/media", "internal/push", "internal/assist", "internal/appservice", "internal/mailer", "internal/contact", "internal/farewell", "internal/sso", "internal/search"},
 			"a service does not know which transport asks, so that HTTP, WebSocket and bots are served alike",
 		},
 		{
@@ -174,6 +174,8 @@ func confined() map[string][]string {
 		"github.com/alecthomas/kong":    {"cmd", "internal/bench"},
 		"github.com/BurntSushi/toml":    {"internal/config"},
 		"github.com/wneessen/go-mail":   {"internal/mailer"},
+		"github.com/coreos/go-oidc":     {"internal/sso"},
+		"github.com/go-jose/go-jose":    {"internal/auth"},
 	}
 }
 

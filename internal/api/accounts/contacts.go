@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -47,6 +48,8 @@ func noPhones(*api.Request) (any, error) {
 // contacts: spec client-server §GET /account/3pid.
 func (m *Module) contacts(r *api.Request) (any, error) {
 	list, err := m.Accounts.Contacts(r.Context, r.Caller.User)
+	// Those by which a user signs in from elsewhere are no addresses.
+	list = slices.DeleteFunc(list, func(c account.Contact) bool { return c.Medium != account.MediumEmail })
 	return map[string]any{"threepids": list}, err
 }
 

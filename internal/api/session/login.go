@@ -30,6 +30,12 @@ func (m *Module) loginFlows(*api.Request) (any, error) {
 		map[string]any{"type": typePassword},
 		map[string]any{"type": typeToken, "get_login_token": true},
 	}
+	if len(m.Providers) > 0 {
+		flows = append(flows, map[string]any{"type": "m.login.sso", "identity_providers": m.Providers})
+	}
+	if m.JWT != nil {
+		flows = append(flows, map[string]any{"type": typeJWT})
+	}
 	if len(m.Services.All()) > 0 {
 		flows = append(flows, map[string]any{"type": typeService})
 	}
@@ -64,8 +70,10 @@ func (m *Module) login(r *api.Request) (any, error) {
 		return m.tokenLogin(r, &req)
 	case typeService:
 		return m.serviceLogin(r, &req)
+	case typeJWT, typeOldJWT:
+		return m.jwtLogin(r, &req)
 	}
-	return nil, merr.New(http.StatusBadRequest, merr.Unknown, "Unknown login type")
+	return nil, errLoginType()
 }
 
 func (m *Module) passwordLogin(r *api.Request, req *loginRequest) (any, error) {

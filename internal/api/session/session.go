@@ -21,6 +21,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/ratelimit"
+	"github.com/hubbub-chat/hubbub/internal/sso"
 )
 
 const (
@@ -53,12 +54,17 @@ type Deps struct {
 	// Contacts proves e-mail addresses. NeedEmail: who registers has to.
 	Contacts  *contact.Service
 	NeedEmail bool
-	Router    partition.Router
-	Accounts  *account.Reader
-	Services  *appservice.Registry
-	Hasher    *auth.Hasher
-	Policy    *auth.Policy
-	Secrets   *auth.Secrets
+	// Providers are where people can sign in from.
+	Providers []sso.Shown
+	// JWT checks tokens of others, nil for none. JWTCreates: it makes accounts.
+	JWT        *auth.JWT
+	JWTCreates bool
+	Router     partition.Router
+	Accounts   *account.Reader
+	Services   *appservice.Registry
+	Hasher     *auth.Hasher
+	Policy     *auth.Policy
+	Secrets    *auth.Secrets
 	// Shared is nil if there is no shared secret for registration.
 	Shared  *auth.SharedSecret
 	Limiter Limiter
