@@ -89,19 +89,24 @@ func (s *Service) withoutPlace(sp *spool, head []byte) (*spool, error) {
 		return nil, nil
 	}
 	clean, err := s.newSpool(func(w io.Writer) error {
-		return f.walk(bufio.NewReader(whole()), w, func(kind metaKind, data []byte) ([]byte, bool) {
-			if kind != metaExif {
-				return nil, false
-			}
-			out := readExif(data).onlyOrientation()
-			return out, out != nil
-		})
+		err := f.walk(bufio.NewReader(whole()), w, onlyUpright)
+		if errors.Is(err, errFormat) {
+			// It ends early, or goes on as nothing that can be read: what came until then
+			// is all that a program would show.
+			err = nil
+		}
+		return err
 	})
-	if errors.Is(err, errFormat) {
-		// No program can show it, and nothing more is known of what it says.
-		return nil, nil
-	}
 	return clean, err
+}
+
+// onlyUpright is the editor that leaves nothing but the orientation.
+func onlyUpright(kind metaKind, data []byte) ([]byte, bool) {
+	if kind != metaExif {
+		return nil, false
+	}
+	out := readExif(data).onlyOrientation()
+	return out, out != nil
 }
 
 // copied writes to w unless it is nil.
@@ -182,18 +187,22 @@ func (jpegFormat) walk(r *bufio.Reader, w io.Writer, edit editor) error {
 	return err
 }
 
-// jpegMark reads the next marker.
+// jpegMark reads the next marker. Bytes before it that belong to nothing are passed
+// over, as decoders do.
 func jpegMark(r *bufio.Reader) (byte, error) {
-	b, err := r.ReadByte()
-	if err != nil || b != 0xff {
-		return 0, errFormat
-	}
-	for b == 0xff {
-		if b, err = r.ReadByte(); err != nil {
+	for {
+		b, err := r.ReadByte()
+		found := b == 0xff
+		for err == nil && b == 0xff {
+			b, err = r.ReadByte()
+		}
+		if err != nil {
 			return 0, ended(err)
 		}
+		if found && b != 0 {
+			return b, nil
+		}
 	}
-	return b, nil
 }
 
 // jpegSegment copies a segment behind its marker, edited if it is metadata.
@@ -249,17 +258,17 @@ func jpegMeta(mark byte, data []byte) (metaKind, string) {
 func jpegScan(r *bufio.Reader, w io.Writer) (byte, error) {
 	for {
 		chunk, err := r.ReadSlice(0xff)
-		if err != nil && err != bufio.ErrBufferFull {
-			return 0, ended(err)
-		}
 		if err == nil {
 			chunk = chunk[:len(chunk)-1]
 		}
 		if werr := copied(w, chunk); werr != nil {
 			return 0, werr
 		}
-		if err != nil {
+		if err == bufio.ErrBufferFull {
 			continue
+		}
+		if err != nil {
+			return 0, ended(err)
 		}
 		next := byte(0xff)
 		for next == 0xff {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,6 +103,37 @@ func TestBehindThePicture(t *testing.T) {
 	}
 }
 
+// TestCutPictures: what is shown of a picture that ends early is there, its place is
+// not.
+func TestCutPictures(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"place.jpg", "progressive.jpg", "place.png"} {
+		before := fixture(t, name)
+		for _, cut := range []int{10, 40} {
+			after := whole(t, w, uploadBytes(t, w, before[:len(before)-cut], ""))
+			for _, trace := range traces {
+				if bytes.Contains(after, []byte(trace)) {
+					t.Errorf("%s without its last %d bytes: %q is left", name, cut, trace)
+				}
+			}
+			if _, _, err := image.DecodeConfig(bytes.NewReader(after)); err != nil {
+				t.Errorf("%s without its last %d bytes: %v", name, cut, err)
+			}
+			// Its end is that of what came, where that is a part of the picture.
+			if tail := before[len(before)-cut-10 : len(before)-cut]; name == "place.jpg" && !bytes.HasSuffix(after, tail) {
+				t.Errorf("%s without its last %d bytes ends in %x, not in %x", name, cut, after[len(after)-10:], tail)
+			}
+		}
+	}
+	// Bytes between the segments are passed over.
+	const afterJFIF = 20
+	photo := fixture(t, "place.jpg")
+	after := whole(t, w, uploadBytes(t, w, slices.Concat(photo[:afterJFIF], []byte("garbage\xff\x00"), photo[afterJFIF:]), ""))
+	if bytes.Contains(after, []byte(traces[0])) || !sameImage(pixels(t, photo), pixels(t, after)) {
+		t.Error("a photo with garbage in it")
+	}
+}
+
 // TestNoPlaceNoChange: a picture that says nothing of a place, and what is no
 // picture, is kept to the byte.
 func TestNoPlaceNoChange(t *testing.T) {
@@ -155,13 +187,7 @@ func FuzzPicture(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if format := formatOf(sniff(b)); format != nil {
 			var out bytes.Buffer
-			err := format.walk(bufio.NewReader(bytes.NewReader(b)), &out, func(kind metaKind, data []byte) ([]byte, bool) {
-				if kind != metaExif {
-					return nil, false
-				}
-				o := readExif(data).onlyOrientation()
-				return o, o != nil
-			})
+			err := format.walk(bufio.NewReader(bytes.NewReader(b)), &out, onlyUpright)
 			_, place := findExif(format, bytes.NewReader(out.Bytes()))
 			if err == nil && place && sniff(b) != typeWebP {
 				t.Errorf("the place is still there")

@@ -367,3 +367,36 @@ func TestSameContent(t *testing.T) {
 		t.Errorf("the second: %d bytes of type %s", len(b), resp.Header.Get("Content-Type"))
 	}
 }
+
+// TestOtherBodies is SECURITY S4: routes that take no media take no other body than
+// JSON, and no large one, whatever it claims to be.
+func TestOtherBodies(t *testing.T) {
+	s := apptest.Start(t)
+	alice := s.User(t, "alice")
+	send := "/_matrix/client/v3/rooms/" + url.PathEscape(alice.CreateRoom(t, nil)) + "/send/m.room.message/"
+	large := bytes.Repeat([]byte("x"), 4<<20)
+	for _, tt := range []struct {
+		name   string
+		header map[string]string
+		body   io.Reader
+		status int
+		code   string
+	}{
+		{"multipart", map[string]string{"Content-Type": "multipart/form-data; boundary=b"}, bytes.NewReader(large), 413, "M_TOO_LARGE"},
+		{"multipart, unannounced", map[string]string{"Content-Type": "multipart/form-data; boundary=b"}, io.LimitReader(&endless{}, 4<<20), 413, "M_TOO_LARGE"},
+		{"gzip", map[string]string{"Content-Encoding": "gzip"}, strings.NewReader("\x1f\x8b\x08\x00\x00\x00\x00\x00"), 400, "M_NOT_JSON"},
+	} {
+		resp, b := do(t, alice, request{method: "PUT", target: send + url.PathEscape(tt.name), header: tt.header, body: tt.body})
+		fails(t, tt.name, resp, b, tt.status, tt.code)
+	}
+	// An upload is what its bytes are: nothing unpacks them.
+	packed := []byte("\x1f\x8b\x08\x00\x00\x00\x00\x00")
+	resp, b := do(t, alice, request{method: "POST", target: upload, header: map[string]string{"Content-Encoding": "gzip"}, body: bytes.NewReader(packed)})
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("upload: %d %s", resp.StatusCode, b)
+	}
+	at := strings.TrimSuffix(strings.TrimPrefix(string(b), `{"content_uri":"mxc:/`), `"}`)
+	if _, b = get(t, alice, v1+"/download"+at); !bytes.Equal(b, packed) {
+		t.Errorf("came back as %x", b)
+	}
+}
