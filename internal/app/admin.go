@@ -1,6 +1,9 @@
 package app
 
 import (
+	"context"
+	"time"
+
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/api/admin"
 	"github.com/hubbub-chat/hubbub/internal/api/session"
@@ -8,18 +11,27 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/obs"
 	"github.com/hubbub-chat/hubbub/internal/purge"
 	"github.com/hubbub-chat/hubbub/internal/report"
+	"github.com/hubbub-chat/hubbub/internal/room"
 )
 
 // adminRoutes are what administrators and their tools do.
 func (s *Server) adminRoutes(sessions *session.Module, calls admin.Caller) []api.Route {
 	s.purges = purge.Start(purge.Options{
 		Count: s.store.partitions, Store: s.store, Router: s.node, Owner: s.node,
-		Accounts: s.accounts(), Rooms: s.rooms(), Clock: s.clock(), Log: s.log,
+		Accounts: s.accounts(), Rooms: room.NewReader(s.store, s.store.partitions), Clock: s.clock(), Log: s.log,
+		Retention: purge.Retention{
+			Retention: s.retention(), Every: time.Duration(s.cfg.Retention.SweepIntervalMS) * time.Millisecond,
+			Media: time.Duration(s.cfg.Retention.MediaMaxLifetimeMS) * time.Millisecond,
+			DeleteMedia: func(ctx context.Context, before int64) error {
+				_, err := s.media.DeleteOlderThan(ctx, before, nil)
+				return err
+			},
+		},
 	})
 	return admin.New(admin.Deps{
 		Server: s.cfg.Server.Name, Version: "hubbub " + obs.ReadBuild().Version, Count: s.store.partitions, Store: s.store,
 		Router: s.node, Accounts: s.accounts(), Rooms: s.rooms(), Reports: report.NewReader(s.store, s.store.partitions),
-		Sessions: sessions, Purges: s.purges, API: calls, Clock: s.clock(),
+		Sessions: sessions, Purges: s.purges, Media: s.media, Retention: s.retention(), API: calls, Clock: s.clock(),
 		Changed: func(user ids.UserID) {
 			s.tokens.Forget(user)
 			s.gateway.RecheckUser(user)

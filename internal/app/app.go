@@ -228,7 +228,10 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) accounts() *account.Reader { return account.NewReader(s.store, s.store.partitions) }
-func (s *Server) rooms() *room.Reader       { return room.NewReader(s.store, s.store.partitions) }
+
+func (s *Server) rooms() *room.Reader {
+	return room.NewReader(s.store, s.store.partitions).WithRetention(s.retention(), s.clock())
+}
 
 func (s *Server) clock() clock.Clock { return clock.Real{} }
 

@@ -78,8 +78,8 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	s.hub, err = feed.NewHub(ctx, feed.Options{
 		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Heads: s.node,
 		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(pushRules()), Router: s.node,
-		Presence: s.cfg.Presence.Enabled,
-		Typing:   s.services.typing, Present: s.services.present,
+		Presence: s.cfg.Presence.Enabled, Retention: s.retention(),
+		Typing: s.services.typing, Present: s.services.present,
 	})
 	if err != nil {
 		return fmt.Errorf("feed: %w", err)
@@ -164,6 +164,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route
 		Server: s.cfg.Server.Name, Version: obs.ReadBuild().Version, BaseURL: s.URL(),
 		Registration: s.cfg.Registration.Mode, TestMode: s.cfg.Server.TestMode, Email: people.contacts.Enabled(), DefaultRoomVersion: s.cfg.Rooms.DefaultVersion,
 		MaxEventDelay: s.delayed.MaxDelay(), MaxDelayed: s.cfg.Limits.MaxDelayedEvents, Livekit: s.cfg.RTC.LivekitURLs,
+		Retention: s.retentionPolicies(),
 	})
 	if err != nil {
 		return nil, err

@@ -36,6 +36,7 @@ type Config struct {
 	JWT          JWT          `toml:"jwt" help:"Signing in with a JSON web token that somebody else issued: for portals that know their users already."`
 	Limits       Limits       `toml:"limits" help:"What one caller may take. Beyond a rate limit the answer is 429 with the time to wait."`
 	Presence     Presence     `toml:"presence" help:"Who is there, as others see it."`
+	Retention    Retention    `toml:"retention" help:"How long what was said is kept. State of rooms stays."`
 	RTC          RTC          `toml:"rtc" help:"Calls of many people, which need a media server beside this one."`
 	Media        Media        `toml:"media" help:"What users upload, and previews of links."`
 	Directory    Directory    `toml:"directory" help:"Who finds whom."`
@@ -238,6 +239,16 @@ type Presence struct {
 	Enabled bool `toml:"enabled" help:"Tell those who share a room who is online. Each change reaches many; switch it off where nobody looks."`
 }
 
+// Retention is how long what was said is kept.
+type Retention struct {
+	Enabled              bool  `toml:"enabled" help:"Remove old events: by what a room says (m.room.retention), within the bounds below, and by the default where it says nothing. Removed is removed."`
+	DefaultMaxLifetimeMS int64 `toml:"default_max_lifetime_ms" arg:"MS" help:"How long events are kept in rooms that say nothing, in milliseconds. 0: for ever."`
+	MinLifetimeMS        int64 `toml:"min_lifetime_ms" arg:"MS" help:"The shortest lifetime that a room can ask for, in milliseconds. 0: any."`
+	MaxLifetimeMS        int64 `toml:"max_lifetime_ms" arg:"MS" help:"The longest lifetime that a room can ask for, in milliseconds. 0: any."`
+	MediaMaxLifetimeMS   int64 `toml:"media_max_lifetime_ms" arg:"MS" help:"How long uploads are kept, in milliseconds, avatars among them. 0: for ever."`
+	SweepIntervalMS      int64 `toml:"sweep_interval_ms" arg:"MS" help:"How often it is looked what is to be removed, in milliseconds. What has expired is not shown, removed or not."`
+}
+
 // RTC is what calls of many people need.
 type RTC struct {
 	LivekitURLs []string `toml:"livekit_urls" arg:"URL" help:"Addresses of services that give out tokens for a LiveKit media server. Clients are told of them."`
@@ -348,8 +359,9 @@ func Default() Config {
 			Media:            Rate{PerSecond: 50, Burst: 500},
 			Preview:          Rate{PerSecond: 1, Burst: 30},
 		},
-		Media:    Media{Store: MediaFiles, MaxUploadBytes: 100 << 20},
-		Presence: Presence{Enabled: true},
-		Log:      Log{Level: LogInfo, Format: LogText},
+		Media:     Media{Store: MediaFiles, MaxUploadBytes: 100 << 20},
+		Presence:  Presence{Enabled: true},
+		Retention: Retention{SweepIntervalMS: 60 * 60 * 1000},
+		Log:       Log{Level: LogInfo, Format: LogText},
 	}
 }

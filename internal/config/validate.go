@@ -31,6 +31,10 @@ const (
 	maxShutdownGraceMS = 10 * 60 * 1000
 	// maxEventDelayMS is a year: who plans further ahead has a calendar.
 	maxEventDelayMS = 366 * 24 * 60 * 60 * 1000
+	// maxLifetimeMS is a century, as good as for ever; minSweepMS keeps a server
+	// from doing nothing but looking.
+	maxLifetimeMS = 100 * 366 * 24 * 60 * 60 * 1000
+	minSweepMS    = 50
 	// maxDelayedEvents keeps the list of one user's events a small row.
 	maxDelayedEvents = 1000
 )
@@ -58,6 +62,7 @@ func (c *Config) problems() []Problem {
 	k.oneOf("rooms.default_version", c.Rooms.DefaultVersion)
 	c.SMTP.check(&k)
 	c.Limits.check(&k)
+	c.Retention.check(&k)
 	for _, u := range c.RTC.LivekitURLs {
 		if err := checkBaseURL(u); err != nil {
 			k.add("rtc.livekit_urls", "%s", err)
@@ -145,6 +150,23 @@ func (s *Server) checkDeployment(k *checker) {
 	}
 	if len(s.Join) > 0 {
 		k.add("server.join", "needs a server of several nodes, and this version has one; remove it")
+	}
+}
+
+func (r *Retention) check(k *checker) {
+	for key, ms := range map[string]int64{
+		"default_max_lifetime_ms": r.DefaultMaxLifetimeMS, "min_lifetime_ms": r.MinLifetimeMS,
+		"max_lifetime_ms": r.MaxLifetimeMS, "media_max_lifetime_ms": r.MediaMaxLifetimeMS,
+	} {
+		if ms < 0 || ms > maxLifetimeMS {
+			k.add("retention."+key, "is %d; use 0 to %d", ms, int64(maxLifetimeMS))
+		}
+	}
+	if r.MaxLifetimeMS != 0 && r.MinLifetimeMS > r.MaxLifetimeMS {
+		k.add("retention.min_lifetime_ms", "is %d, above max_lifetime_ms = %d; lower it", r.MinLifetimeMS, r.MaxLifetimeMS)
+	}
+	if n := r.SweepIntervalMS; n < minSweepMS || n > maxLifetimeMS {
+		k.add("retention.sweep_interval_ms", "is %d; use %d to %d", n, minSweepMS, int64(maxLifetimeMS))
 	}
 }
 

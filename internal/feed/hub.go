@@ -60,6 +60,8 @@ type Options struct {
 	Clock clock.Clock
 	Log   *slog.Logger
 	Rules *pushrules.Defaults
+	// Retention is how long events are shown.
+	Retention room.Retention
 	// Presence: it is told who is there.
 	Presence bool
 	// Router takes acknowledgements to the users' partitions.
@@ -149,7 +151,7 @@ func newHub(ctx context.Context, opts Options, pc pace) (*Hub, error) {
 	_, _ = tag.Write([]byte(opts.Node)) // a hash does not fail
 	h := &Hub{
 		opts: opts, pace: pc, node: tag.Sum32(),
-		rooms:    room.NewReader(opts.Store, opts.Count),
+		rooms:    room.NewReader(opts.Store, opts.Count).WithRetention(opts.Retention, opts.Clock),
 		accounts: account.NewReader(opts.Store, opts.Count),
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())

@@ -202,9 +202,12 @@ type Options struct {
 	Router   partition.Router
 	Owner    Owner
 	Accounts *account.Reader
-	Rooms    *room.Reader
-	Clock    clock.Clock
-	Log      *slog.Logger
+	// Rooms shows what has expired too.
+	Rooms *room.Reader
+	Clock clock.Clock
+	Log   *slog.Logger
+	// Retention is what is removed without a job.
+	Retention Retention
 }
 
 // Service runs jobs. Its methods are safe for concurrent use.
@@ -227,6 +230,9 @@ func Start(opts Options) *Service {
 	s.mu.running = make(map[string]chan struct{})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.wg.Go(s.loop)
+	if opts.Retention.Enabled || opts.Retention.Media > 0 {
+		s.wg.Go(func() { s.retain(opts.Retention) })
+	}
 	return s
 }
 

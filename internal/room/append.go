@@ -137,8 +137,11 @@ func writeEvent(v view, head *Head, ev *event.Event, txn Txn, thread ids.EventID
 	if ev.StateKey != nil {
 		v.tx.Put(v.p.state(ev.Type, *ev.StateKey), row, s)
 		v.tx.Put(v.p.key(tables.StateLog, tables.SeqSort(s.Seq)), []byte(stateSort(ev.Type, *ev.StateKey)), nil)
-		if ev.Type == event.TypeMember {
+		switch {
+		case ev.Type == event.TypeMember:
 			next.count(replaced, s)
+		case ev.Type == TypeRetention && *ev.StateKey == "":
+			next.Lifetime = lifetimeOf(s.Content)
 		}
 		v.index(head, &next, replaced, s)
 	}

@@ -17,10 +17,12 @@ import (
 type Reader struct {
 	st    storage.Store
 	count int
+	// expiry is nil if all events are shown.
+	expiry *expiry
 }
 
 // NewReader reads rooms from a store with count partitions.
-func NewReader(st storage.Store, count int) *Reader { return &Reader{st, count} }
+func NewReader(st storage.Store, count int) *Reader { return &Reader{st: st, count: count} }
 
 // Count is the number of partitions.
 func (r *Reader) Count() int { return r.count }
@@ -116,7 +118,7 @@ func (r *Reader) get(ctx context.Context, room ids.RoomID, keys []storage.Key) (
 			return nil, err
 		}
 	}
-	return out, nil
+	return out, r.hide(ctx, room, out)
 }
 
 // Event returns an event of a room by its ID.
@@ -146,6 +148,14 @@ type Page struct {
 
 // Timeline returns a stretch of a room's events.
 func (r *Reader) Timeline(ctx context.Context, room ids.RoomID, pg Page) ([]*Stored, error) {
+	if r.expiry != nil {
+		return r.unexpired(ctx, room, pg)
+	}
+	return r.timeline(ctx, room, pg)
+}
+
+// timeline is Timeline with what has expired.
+func (r *Reader) timeline(ctx context.Context, room ids.RoomID, pg Page) ([]*Stored, error) {
 	if pg.UpTo <= pg.After {
 		return nil, nil
 	}

@@ -114,6 +114,9 @@ type Head struct {
 	// PurgedEvent the event that stood there: the next one is linked to it.
 	Purged      ids.Seq
 	PurgedEvent ids.EventID
+	// Lifetime is what the room says of how long events are kept, in ms; 0 for
+	// nothing.
+	Lifetime int64
 }
 
 const headFormat = 1
@@ -132,12 +135,13 @@ func (h *Head) encode() []byte {
 		public = 1
 	}
 	b = binary.AppendUvarint(append(b, public), uint64(h.LastDevices))
-	if h.Erased > 0 || h.Purged != 0 {
+	if h.Erased > 0 || h.Purged != 0 || h.Lifetime != 0 {
 		b = binary.AppendUvarint(b, uint64(h.Erased))
 	}
-	if h.Purged != 0 {
+	if h.Purged != 0 || h.Lifetime != 0 {
 		b = binary.AppendUvarint(b, uint64(h.Purged))
 		b = appendString(b, string(h.PurgedEvent))
+		b = binary.AppendUvarint(b, uint64(h.Lifetime))
 	}
 	return b
 }
@@ -165,6 +169,9 @@ func decodeHead(room ids.RoomID, b []byte) (*Head, error) {
 	}
 	if r.s != "" { // else the history is whole
 		h.Purged, h.PurgedEvent = ids.Seq(r.uvarint()), ids.EventID(r.str())
+	}
+	if r.s != "" {
+		h.Lifetime = int64(r.uvarint())
 	}
 	if r.err != nil || !ok {
 		return nil, fmt.Errorf("room head: %w", errRow)

@@ -59,8 +59,11 @@ type Deps struct {
 	Reports  *report.Reader
 	Sessions Sessions
 	Purges   *purge.Service
-	API      Caller
-	Clock    clock.Clock
+	Media    Media
+	// Retention is how long events are kept.
+	Retention room.Retention
+	API       Caller
+	Clock     clock.Clock
 	// Changed is told of users whose rights changed.
 	Changed func(ids.UserID)
 }
@@ -87,11 +90,15 @@ func (m *Module) Routes() []api.Route {
 		{Method: get, Path: v1 + "/event_reports", Rate: api.RateRead, Handle: m.reports},
 		{Method: get, Path: v1 + "/event_reports/{reportId}", Rate: api.RateRead, Handle: m.report},
 		{Method: del, Path: v1 + "/event_reports/{reportId}", Rate: api.RateWrite, Handle: m.resolveReport},
+		{Method: post, Path: v1 + "/send_server_notice", Rate: api.RateWrite, Handle: m.notice},
+		{Method: put, Path: v1 + "/send_server_notice/{txnId}", Rate: api.RateWrite, Handle: m.notice},
+		{Method: get, Path: "/_hubbub/v1/admin/retention", Rate: api.RateRead, Handle: m.retention},
 	}
 	all = append(all, m.userRoutes()...)
 	all = append(all, m.roomRoutes()...)
 	all = append(all, m.tokenRoutes()...)
 	all = append(all, m.purgeRoutes()...)
+	all = append(all, m.mediaRoutes()...)
 	for i := range all {
 		all[i].Auth = api.AuthAdmin
 	}

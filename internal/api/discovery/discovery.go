@@ -40,6 +40,8 @@ type Deps struct {
 	// MaxDelayed how many of a user may wait.
 	MaxEventDelay time.Duration
 	MaxDelayed    int
+	// Retention says how long events are kept, nil for ever.
+	Retention map[string]any
 	// Livekit are the addresses of services for calls of many people.
 	Livekit []string
 	// Support says whom users can turn to, nil if nobody was named.
@@ -87,6 +89,8 @@ func features(d *Deps) map[string]bool {
 		"org.matrix.msc4140": d.MaxEventDelay > 0,
 		// Dehydrated devices.
 		"org.matrix.msc3814": true,
+		// How long events are kept.
+		"org.matrix.msc1763": d.Retention != nil,
 		// Where calls of many people find their media server.
 		"org.matrix.msc4143": true,
 		// Application services are pinged (v1.7), and act as devices.
@@ -113,7 +117,7 @@ func features(d *Deps) map[string]bool {
 
 // Module holds the answers, which are made once.
 type Module struct {
-	versions, client, server, support, capabilities, transports, info jsontext.Value
+	versions, client, server, support, capabilities, transports, retention, info jsontext.Value
 }
 
 // New returns the module. It fails if d.Support is no answer.
@@ -122,7 +126,10 @@ func New(d Deps) (*Module, error) {
 		return nil, errors.New("discovery: support names nobody")
 	}
 	m := &Module{}
-	var support, client, server any
+	var support, client, server, retention any
+	if d.Retention != nil {
+		retention = d.Retention
+	}
 	if d.Support != nil {
 		support = d.Support
 	}
@@ -145,6 +152,7 @@ func New(d Deps) (*Module, error) {
 		{&m.server, server},
 		{&m.support, support},
 		{&m.capabilities, map[string]any{"capabilities": capabilities(&d)}},
+		{&m.retention, retention},
 		{&m.transports, map[string]any{"rtc_transports": transports(d.Livekit)}},
 		{&m.info, map[string]any{
 			"server_name": d.Server, "version": d.Version, "registration": d.Registration, "test_mode": d.TestMode,
@@ -231,6 +239,10 @@ func (m *Module) Routes() []api.Route {
 			Method: http.MethodGet, Path: "/_matrix/client/v1/rtc/transports",
 			Also: []string{"/_matrix/client/unstable/org.matrix.msc4143/rtc/transports"},
 			Auth: api.AuthUser, Rate: api.RateNone, Guest: true, Handle: fixed(m.transports),
+		},
+		{
+			Method: http.MethodGet, Path: "/_matrix/client/unstable/org.matrix.msc1763/retention/configuration",
+			Auth: api.AuthUser, Rate: api.RateNone, Guest: true, Handle: fixed(m.retention),
 		},
 		own("getTurnServer", v3+"/voip/turnServer", fixed(api.Empty)),
 	}
