@@ -28,6 +28,9 @@ const (
 	RecordEffect RecordKind = 4
 	// RecordAlias: an alias of a room was added or removed; Data is the alias.
 	RecordAlias RecordKind = 6
+	// RecordTrimmed: the history of the room Entity was cut; Data is the position up
+	// to which.
+	RecordTrimmed RecordKind = 7
 	// RecordDevices: the devices of a user changed; Entity is a room that
 	// others share with the user, Data the user ID.
 	RecordDevices RecordKind = 5

@@ -88,10 +88,15 @@ func (r *Reader) erasures(ctx context.Context, head *Head, joined func(upTo ids.
 	}
 }
 
+// Hides reports whether a message is one of those that the viewer gets redacted.
+func (e *Erasures) Hides(s *Stored) bool {
+	return e != nil && s.Seq <= e.until[s.Sender] && (s.StateKey == nil || s.Type == event.TypeMember)
+}
+
 // shown returns the event, or the copy of it that the viewer gets. What the user
 // set for all, like the name of the room, stays: the room would fall apart.
 func (e *Erasures) shown(s *Stored) *Stored {
-	if e == nil || s.Seq > e.until[s.Sender] || s.StateKey != nil && s.Type != event.TypeMember {
+	if !e.Hides(s) {
 		return s
 	}
 	r, err := newStored(event.Redact(e.version, s.Full()), s.Seq)

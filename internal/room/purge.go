@@ -114,6 +114,7 @@ func (c *Trim) Apply(tx *partition.Tx) (any, error) {
 	}
 	if next.Purged != head.Purged {
 		tx.Put(v.p.head(), next.encode(), &next)
+		tx.Emit(partition.Record{Kind: partition.RecordTrimmed, Entity: string(c.Room), Data: []byte(tables.SeqSort(next.Purged))})
 	}
 	return out, nil
 }

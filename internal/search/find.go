@@ -19,8 +19,8 @@ import (
 const (
 	// MaxWords bounds the words of a search: each is looked up in each room.
 	MaxWords = 16
-	// MaxLooked is how many events one search reads, the newest that its rarest-looking
-	// word finds. Ranks are given among them; older ones are on further pages.
+	// MaxLooked is how many events one Find reads: the newest that its longest word
+	// finds.
 	MaxLooked = 1000
 	// maxWords is how many words of a room one part of a word may stand for, the
 	// word itself first.
@@ -92,38 +92,39 @@ func (h *Hit) Marks(words []string) []string {
 	return out
 }
 
-// Find returns the events that match, the newest first; more reports that there may
-// be older ones.
-func (x *Index) Find(ctx context.Context, q *Query) (hits []Hit, more bool, err error) {
+// Find returns the events that match, the newest first. end is where it stopped
+// looking though there may be older ones, nil if there are none.
+func (x *Index) Find(ctx context.Context, q *Query) (hits []Hit, end *Place, err error) {
 	m := &merge{x: x, q: q}
 	for _, id := range q.Rooms {
 		s, err := x.open(ctx, q, id)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
 		if s != nil {
 			m.sources = append(m.sources, s)
 		}
 	}
 	byRoom := make(map[*source][]posting)
-	looked := 0
-	for ; looked < MaxLooked; looked++ {
+	for looked := 0; looked < MaxLooked; looked++ {
 		s, p, err := m.next(ctx)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
 		if s == nil {
+			end = nil
 			break
 		}
 		byRoom[s] = append(byRoom[s], p)
+		end = &Place{p.ts, s.room, p.seq}
 	}
 	for _, s := range m.sources {
 		if hits, err = x.verify(ctx, q, s, byRoom[s], hits); err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
 	}
 	slices.SortFunc(hits, func(a, b Hit) int { return a.Compare(b.Place) })
-	return hits, looked == MaxLooked, nil
+	return hits, end, nil
 }
 
 // source is the candidates of one room: what its rarest-looking word finds.
@@ -286,7 +287,7 @@ func (x *Index) verify(ctx context.Context, q *Query, s *source, list []posting,
 		if p.edit != 0 {
 			edit, edits = edits[0], edits[1:]
 		}
-		if e == nil || e.RedactedBy != nil || !s.access.MaySee(e) || !q.Pass(e) {
+		if e == nil || e.RedactedBy != nil || !s.access.MaySee(e) || s.access.Erasures.Hides(e) || !q.Pass(e) {
 			continue
 		}
 		if edit != nil && (edit.RedactedBy != nil || edit.Seq > s.until || !s.access.MaySee(edit)) {

@@ -194,6 +194,12 @@ func decodeDoc(row []byte) doc {
 func (x *Index) Handle(ctx context.Context, b consumer.Batch) error {
 	w := x.newWriter(b.Partition)
 	for i := range b.Records {
+		if r := &b.Records[i]; r.Kind == partition.RecordTrimmed {
+			if err := w.noteTrimmed(ctx, ids.RoomID(r.Entity), tables.SortSeq(string(r.Data))); err != nil {
+				return err
+			}
+			continue
+		}
 		s, err := x.rooms.Record(ctx, &b.Records[i])
 		if err != nil {
 			return fmt.Errorf("read event: %w", err)
@@ -241,10 +247,18 @@ func (x *Index) rebuild(ctx context.Context, p ids.Partition, id ids.RoomID, fir
 			}
 			after = s.Seq
 		}
-		if err := w.flush(ctx); err != nil || len(page) < timelinePage {
+		if err := w.flush(ctx); err != nil {
 			return err
 		}
+		if len(page) < timelinePage {
+			break
+		}
 	}
+	// What was purged in that time left no event to tell of it.
+	if err := w.noteTrimmed(ctx, id, last); err != nil {
+		return err
+	}
+	return w.flush(ctx)
 }
 
 // latestEdit returns the edit that takes the place of an event, nil if there is

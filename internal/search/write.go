@@ -145,6 +145,37 @@ func (w *writer) note(ctx context.Context, s *room.Stored) error {
 	return nil
 }
 
+// noteTrimmed remembers the events up to a position that the index has and that are
+// gone.
+func (w *writer) noteTrimmed(ctx context.Context, id ids.RoomID, upTo ids.Seq) error {
+	from := ""
+	for {
+		rows, err := w.x.store.Scan(ctx, storage.Range{
+			Partition: w.p, Table: tables.SearchDoc, Entity: string(id), From: from, To: tables.SeqSort(upTo + 1), Limit: timelinePage,
+		})
+		if err != nil {
+			return wrap("read index", err)
+		}
+		at := make([]ids.Seq, len(rows))
+		for i := range rows {
+			at[i] = tables.SortSeq(rows[i].Sort)
+		}
+		events, err := w.x.rooms.AtAll(ctx, id, at...)
+		if err != nil {
+			return wrap("read events", err)
+		}
+		for i, e := range events {
+			if e == nil {
+				w.add(id, at[i])
+			}
+		}
+		if len(rows) < timelinePage {
+			return nil
+		}
+		from = rows[len(rows)-1].Sort + "\x00"
+	}
+}
+
 func wrap(what string, err error) error {
 	if err != nil {
 		err = fmt.Errorf("%s: %w", what, err)
@@ -207,8 +238,11 @@ func (w *writer) setDoc(id ids.RoomID, s ids.Seq, d doc) {
 // index brings what the index has of an event in line with its text.
 func (w *writer) index(ctx context.Context, id ids.RoomID, s ids.Seq, encrypted bool) error {
 	old, err := w.doc(ctx, id, s)
-	if err != nil || old.of != 0 {
-		return err // an edit has no text of its own
+	if err != nil {
+		return err
+	}
+	if old.of != 0 {
+		return w.indexEdit(ctx, id, s)
 	}
 	now, ts, err := w.read(ctx, id, s, encrypted)
 	if err != nil {
@@ -244,6 +278,15 @@ func (w *writer) index(ctx context.Context, id ids.RoomID, s ids.Seq, encrypted 
 	}
 	w.setDoc(id, s, now)
 	return nil
+}
+
+// indexEdit forgets an edit that is gone. It has no text of its own.
+func (w *writer) indexEdit(ctx context.Context, id ids.RoomID, s ids.Seq) error {
+	e, err := w.x.rooms.At(ctx, id, s)
+	if err == nil && e == nil {
+		w.setDoc(id, s, doc{})
+	}
+	return wrap("read edit", err)
 }
 
 // read returns what the index is to have of an event.

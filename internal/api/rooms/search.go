@@ -33,6 +33,10 @@ const (
 	maxStateMembers = 1000
 	// maxPredecessors bounds how often a room was replaced.
 	maxPredecessors = 20
+	// maxFinds bounds how often a search looks further back for a page that is not
+	// full: common words that are rarely together. A search by rank orders what it
+	// has found then; what is older than that it does not find.
+	maxFinds = 5
 	// searchWait bounds how long a search waits for the index to have what was
 	// committed before it.
 	searchWait = time.Second
@@ -40,7 +44,7 @@ const (
 
 // Searcher finds events by their text.
 type Searcher interface {
-	Find(ctx context.Context, q *search.Query) (hits []search.Hit, more bool, err error)
+	Find(ctx context.Context, q *search.Query) (hits []search.Hit, end *search.Place, err error)
 	// Await waits until what is committed is indexed, or ctx ends.
 	Await(ctx context.Context) error
 }
@@ -82,6 +86,8 @@ type searching struct {
 
 	// rooms are the rooms of the hits as the caller reads them.
 	rooms map[ids.RoomID]*reading
+	// end is where the search stopped though there may be more.
+	end *search.Place
 }
 
 // around is the context wanted.
@@ -244,8 +250,11 @@ func (s *searching) run(ctx context.Context) (any, error) {
 		return nil, err
 	}
 	answer := map[string]any{"count": count, "highlights": s.highlights(page), "results": results}
-	if len(page) == s.limit { // there may be more
-		answer["next_batch"] = s.next(&page[len(page)-1], len(page), "", "").String()
+	switch {
+	case len(page) == s.limit: // there may be more
+		answer["next_batch"] = s.next(page[len(page)-1].Place, page[len(page)-1].Rank, len(page), "", "").String()
+	case s.end != nil && !s.byRank:
+		answer["next_batch"] = s.next(*s.end, 0, len(page), "", "").String()
 	}
 	if len(s.groups) > 0 {
 		groups := make(map[string]any)
@@ -262,10 +271,10 @@ func (s *searching) run(ctx context.Context) (any, error) {
 	return answer, nil
 }
 
-func (s *searching) next(last *search.Hit, n int, group, value string) searchToken {
+func (s *searching) next(last search.Place, rank float64, n int, group, value string) searchToken {
 	t := searchToken{ByRank: s.byRank, Before: n, TS: last.TS, Room: last.Room, Seq: last.Seq, Group: group, Value: value}
 	if s.byRank {
-		t.Rank = last.Rank
+		t.Rank = rank
 	}
 	if s.token != nil {
 		t.Before += s.token.Before
@@ -296,8 +305,15 @@ func (s *searching) find(ctx context.Context) (hits []search.Hit, count int, err
 		place := s.token.place()
 		q.After, count = &place, s.token.Before
 	}
-	if hits, _, err = s.m.Search.Find(ctx, q); err != nil {
-		return nil, 0, err
+	for range maxFinds {
+		found, end, err := s.m.Search.Find(ctx, q)
+		if err != nil {
+			return nil, 0, err
+		}
+		hits, s.end, q.After = append(hits, found...), end, end
+		if end == nil || len(hits) >= s.limit {
+			break
+		}
 	}
 	count += len(hits)
 	if !s.byRank {
@@ -438,7 +454,7 @@ func (s *searching) group(by string, page, rest []search.Hit) map[string]*search
 	for i := range rest {
 		value := of(&rest[i])
 		if g := groups[value]; g != nil && g.Next == "" {
-			g.Next = s.next(last[value], len(g.Results), by, value).String()
+			g.Next = s.next(last[value].Place, last[value].Rank, len(g.Results), by, value).String()
 		}
 	}
 	return groups
