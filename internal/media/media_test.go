@@ -111,6 +111,33 @@ func TestFailedRemoval(t *testing.T) {
 	w.wantNothing()
 }
 
+// TestOneThatStays: bytes that cannot be removed keep no others from being removed.
+func TestOneThatStays(t *testing.T) {
+	w := newWorld(t)
+	w.blobs.delete = errors.New("fault")
+	hash := strings.Repeat("ab", 32) // so that all are due in one partition, in this order
+	for i := range 3 {
+		key := fmt.Sprint("key", i)
+		if _, err := w.node.Do(w.ctx, &Plan{Hash: hash, Key: key, DueTS: w.now() + int64(i)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.blobs.Put(w.ctx, key, strings.NewReader("x"), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.blobs.only = "key0"
+	w.clock.Advance(time.Second)
+	if err := w.Sweep(w.ctx); !errors.Is(err, w.blobs.delete) {
+		t.Errorf("sweep: %v", err)
+	}
+	if blobs, due := w.stored(), w.rows(tables.MediaDue); blobs != 1 || due != 1 {
+		t.Errorf("%d blobs and %d rows are left", blobs, due)
+	}
+	w.blobs.delete = nil
+	w.sweepAll()
+	w.wantNothing()
+}
+
 // TestUploadWhileRemoved: content that is removed while somebody uploads the same
 // is there afterwards.
 func TestUploadWhileRemoved(t *testing.T) {

@@ -38,8 +38,9 @@ const (
 	maxRedirects = 5
 	// previewTimeout bounds a preview as a whole: page, redirects and picture.
 	previewTimeout = 10 * time.Second
-	// maxFetches bounds the previews fetched at the same time.
-	maxFetches = 32
+	// maxFetches bounds the previews fetched at the same time: more than the burst of a
+	// few users, and with a page each in memory 128 MB.
+	maxFetches = 128
 	// previewTTL is how long a preview is kept; failureTTL how long a failure is, so
 	// that a room full of clients does not ask a broken site again and again.
 	previewTTL = time.Hour

@@ -49,27 +49,32 @@ func (s *Service) Sweep(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// sweep removes what is due in one partition.
+// sweep removes what is due in one partition. What cannot be removed stays due, and
+// keeps nothing else from being removed.
 func (s *Service) sweep(ctx context.Context, p ids.Partition) error {
+	var errs []error
 	from, to := "", timeSort(s.now()+1)
 	for {
 		rows, err := s.o.Store.Scan(ctx, storage.Range{Partition: p, Table: tables.MediaDue, From: from, To: to, Limit: sweepPage})
 		if err != nil {
-			return fmt.Errorf("scan due media: %w", err)
+			return errors.Join(append(errs, fmt.Errorf("scan due media: %w", err))...)
 		}
 		done := &Forget{At: p}
 		for _, row := range rows {
 			if err := s.removeDue(ctx, row.Sort, done); err != nil {
-				return err
+				errs = append(errs, err)
+			}
+			if ctx.Err() != nil {
+				break
 			}
 		}
 		if len(done.Sorts) > 0 {
 			if _, err := s.o.Router.Do(ctx, done); err != nil {
-				return fmt.Errorf("forget what was due: %w", err)
+				errs = append(errs, fmt.Errorf("forget what was due: %w", err))
 			}
 		}
-		if len(rows) < sweepPage {
-			return nil
+		if len(rows) < sweepPage || ctx.Err() != nil {
+			return errors.Join(errs...)
 		}
 		from = rows[len(rows)-1].Sort + "\x00"
 	}

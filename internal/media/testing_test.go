@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,8 @@ func (w *world) Do(ctx context.Context, cmd partition.Command) (any, error) {
 type faulty struct {
 	blob.Store
 	put, delete error
+	// only, if not "", is the key whose removal fails.
+	only string
 	// putting, if not nil, is called before each Put.
 	putting func()
 }
@@ -77,7 +80,7 @@ func (f *faulty) Put(ctx context.Context, key string, r io.Reader, size int64) e
 }
 
 func (f *faulty) Delete(ctx context.Context, keys ...string) error {
-	if f.delete != nil {
+	if f.delete != nil && (f.only == "" || slices.Contains(keys, f.only)) {
 		return f.delete
 	}
 	return f.Store.Delete(ctx, keys...)
