@@ -4,17 +4,24 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json"
+	"pgregory.net/rapid"
+
 	"github.com/hubbub-chat/hubbub/internal/bus/membus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/cluster"
+	"github.com/hubbub-chat/hubbub/internal/consumer"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
@@ -226,6 +233,163 @@ func TestPingTimesOut(t *testing.T) {
 	if _, err := c.Ping(ctx, s, "x"); !merr.Is(err, "M_CONNECTION_TIMEOUT") {
 		t.Errorf("ping: %v", err)
 	}
+}
+
+// service is a bridge that notes what it is sent, by the ID of the transaction.
+type service struct {
+	t  testing.TB
+	mu sync.Mutex
+	// refuse, if not nil, is called for each transaction, which is not taken.
+	refuse func()
+	order  []string // the IDs of those taken, as they came
+	sent   map[string]string
+}
+
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		s.t.Error(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := r.URL.Path
+	if was, ok := s.sent[id]; ok && was != string(body) {
+		s.t.Errorf("transaction %s was %s and is %s", id, was, body)
+	}
+	s.sent[id] = string(body)
+	if s.refuse != nil {
+		s.refuse()
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	s.order = append(s.order, id)
+}
+
+func (s *service) refuses(fn func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse = fn
+}
+
+// bodies are the texts of the messages, as a service has them that does not look
+// twice at a transaction.
+func (s *service) bodies() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	seen := make(map[string]bool)
+	for _, id := range s.order {
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		var t struct {
+			Events []struct {
+				Content struct {
+					Body string `json:"body"`
+				} `json:"content"`
+			} `json:"events"`
+		}
+		if err := json.Unmarshal([]byte(s.sent[id]), &t); err != nil {
+			s.t.Error(err)
+		}
+		for _, e := range t.Events {
+			if e.Content.Body != "" {
+				out = append(out, e.Content.Body)
+			}
+		}
+	}
+	return out
+}
+
+// A server that is killed has its cursor where it was saved last, and cuts the log
+// elsewhere when it comes to it again. Wherever that is, the service has each event
+// once, in order.
+func TestKilled(t *testing.T) {
+	r := newRig(t)
+	id := r.create("@alice:h")
+	r.member(id, "@_irc_a:h", "join")
+	var want []string
+	for i := range 3 * maxItems {
+		body := fmt.Sprint(i)
+		r.send(id, r.draft("@alice:h", "m.room.message", "", `{"body":"`+body+`"}`))
+		want = append(want, body)
+	}
+	p := r.rooms.Place(id).Partition
+	all, err := partition.ReadLog(t.Context(), r.store, p, 0, 10_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var records []partition.Record
+	for _, b := range all {
+		records = append(records, b.Records...)
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		if err := r.forget(p); err != nil {
+			rt.Fatal(err)
+		}
+		svc := &service{t: t, sent: make(map[string]string)}
+		srv := httptest.NewServer(svc)
+		defer srv.Close()
+		reg := load(t, strings.Replace(good, "http://127.0.0.1:1234/", srv.URL, 1))
+		c := NewClient(reg, clock.Real{})
+		defer c.Close()
+		cursor, epoch := 0, ids.Epoch(1)
+		for cursor < len(records) {
+			// A life of the process: some batches, of which the last may not be taken.
+			s := NewSender(SenderOptions{
+				Services: reg, Client: c, Store: r.store, Count: testPartitions, Router: r.node, Log: slog.New(slog.DiscardHandler),
+			})
+			s.firstRetry = time.Hour
+			at := cursor
+			for range rapid.IntRange(1, 3).Draw(rt, "batches") {
+				to := min(at+rapid.IntRange(1, 250).Draw(rt, "size"), len(records))
+				if to == at {
+					break
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				svc.refuses(nil)
+				if rapid.IntRange(0, 3).Draw(rt, "refuse") == 0 {
+					svc.refuses(cancel) // the end of this life
+				}
+				err := s.lines[0].Handle(ctx, consumer.Batch{
+					Partition: p, Epoch: epoch, First: records[at].Seq, Last: records[to-1].Seq, Records: records[at:to],
+				})
+				cancel()
+				if err != nil {
+					break
+				}
+				at = to
+			}
+			svc.refuses(nil)
+			s.Close()
+			// The cursor was saved at some time of that life.
+			cursor = rapid.IntRange(cursor, at).Draw(rt, "saved")
+			if at == len(records) {
+				cursor = at
+			}
+			epoch++
+		}
+		if got := svc.bodies(); !slices.Equal(got, want) {
+			rt.Errorf("got %d messages %v, want %d", len(got), got, len(want))
+		}
+	})
+}
+
+// forget removes the stored transaction, as if there never was one.
+func (r *rig) forget(p ids.Partition) error {
+	_, err := r.node.Do(r.t.Context(), &dropOutgoing{p})
+	return err
+}
+
+type dropOutgoing struct{ P ids.Partition }
+
+func (c *dropOutgoing) Name() string                                   { return "drop_outgoing" }
+func (c *dropOutgoing) Partition(int) ids.Partition                    { return c.P }
+func (c *dropOutgoing) Prepare(context.Context, *partition.Prep) error { return nil }
+func (c *dropOutgoing) Apply(tx *partition.Tx) (any, error) {
+	tx.Delete(outgoingKey(c.P, "irc"))
+	return nil, nil
 }
 
 // Who is there again is sent at once what failed, however long the pause is.
