@@ -46,6 +46,9 @@ type Register struct {
 	// Contact, if not nil, is the user's first address, which ClaimContact has
 	// taken for them.
 	Contact *Contact
+	// Upgrade makes a full account of a guest's, who has proved to be the guest.
+	// spec: client-server §Guest Access.
+	Upgrade bool
 }
 
 // NewRegister returns the command for a user ID that is valid.
@@ -70,12 +73,16 @@ func (c *Register) Prepare(ctx context.Context, p *partition.Prep) error {
 // Apply implements partition.Command.
 func (c *Register) Apply(tx *partition.Tx) (any, error) {
 	p := c.in(tx)
-	if get[Account](tx, p.account()) != nil {
+	old := get[Account](tx, p.account())
+	if upgrade := c.Upgrade && old.isGuest(); upgrade != (old != nil) || upgrade != c.Upgrade {
 		return nil, merr.New(http.StatusBadRequest, merr.UserInUse, "The user name is taken")
 	}
 	a := c.Account
 	a.CreatedTS = tx.Now
-	if c.DisplayName != "" {
+	if old != nil {
+		a.CreatedTS, a.ProfileBytes, a.Logins = old.CreatedTS, old.ProfileBytes, old.Logins+1
+	}
+	if c.DisplayName != "" && old == nil {
 		name := encode(c.DisplayName)
 		a.ProfileBytes = fieldBytes(FieldDisplayName, name)
 		tx.Put(p.profile(FieldDisplayName), name, nil)
@@ -90,8 +97,14 @@ func (c *Register) Apply(tx *partition.Tx) (any, error) {
 	if c.Session != nil {
 		c.Session.start(tx, p)
 	}
+	if a.Guest {
+		return nil, nil // nobody looks for guests
+	}
 	return nil, tellNames(tx, c.User, nil, room.NameTerms(c.User, c.DisplayName))
 }
+
+// isGuest reports whether the account is a guest's who may use it.
+func (a *Account) isGuest() bool { return a != nil && a.Guest && !a.Deactivated && !a.Locked }
 
 // start writes the device and its tokens; the tokens that the device had before
 // end. spec: client-server §Relationship between access tokens and devices.

@@ -68,7 +68,7 @@ func (s *Server) people(limiter *ratelimit.Limiter) (*people, error) {
 		return nil, err
 	}
 	sessions := session.New(session.Deps{
-		Providers: signOn.Providers(), JWT: webTokens, JWTCreates: s.cfg.JWT.CreateUsers,
+		Guests: s.cfg.Registration.Guests, Providers: signOn.Providers(), JWT: webTokens, JWTCreates: s.cfg.JWT.CreateUsers,
 		Server: s.cfg.Server.Name, Mode: s.cfg.Registration.Mode, Contacts: contacts, NeedEmail: s.cfg.Registration.RequireEmail,
 		Router: s.node, Accounts: s.accounts(),
 		Services: s.services.registry,

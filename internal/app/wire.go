@@ -74,6 +74,14 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	}); err != nil {
 		return fmt.Errorf("consumers: %w", err)
 	}
+	if s.cfg.Registration.Guests {
+		err = s.consumers.Add(consumer.Consumer{
+			Name: farewell.GuestsName, Handler: farewell.Guests{Router: s.node, Accounts: s.accounts(), Rooms: s.rooms()},
+		})
+		if err != nil {
+			return fmt.Errorf("consumers: %w", err)
+		}
+	}
 	s.node.Watch(s.consumers)
 	s.hub, err = feed.NewHub(ctx, feed.Options{
 		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Heads: s.node,

@@ -114,6 +114,7 @@ type Registration struct {
 	Mode                RegistrationMode `toml:"mode" flag:"registration" enum:"open,token,closed" arg:"MODE" help:"open: anyone. token: whoever has a registration token; the first administrator uses the sign-up link that the first start prints. closed: nobody but by the shared secret."`
 	SharedSecret        Secret           `toml:"shared_secret" flag:"registration-shared-secret" arg:"S" help:"Whoever has it can create any account, administrators too, whatever the mode. Empty: nobody can. On the command line other users of the machine can read it; prefer the file or the environment."`
 	AllowWeakPasswords  bool             `toml:"allow_weak_passwords" flag:"allow-weak-passwords" help:"Accept passwords that are short or well known."`
+	Guests              bool             `toml:"guests" help:"Let anyone in as a guest, without a password. Guests enter rooms that allow it, and may do little else."`
 	RequireEmail        bool             `toml:"require_email" help:"Who registers has to prove an e-mail address. Needs smtp.addr."`
 	CheapPasswordHashes bool             `toml:"cheap_password_hashes" help:"For tests only: hash passwords at the least cost, so that a stolen database gives them away."`
 }

@@ -1,4 +1,5 @@
-// Package farewell takes users whose accounts ended out of their rooms. It follows
+// Package farewell takes users whose accounts ended out of their rooms, and guests
+// out of rooms that do not want them any more (Guests). It follows
 // the logs of the partitions, so that a deactivation is answered at once and is
 // completed whatever happens to the process.
 //
@@ -82,7 +83,6 @@ func (h Handler) user(ctx context.Context, user ids.UserID) error {
 	if err != nil {
 		return err
 	}
-	key := string(user)
 	for _, in := range list {
 		if f.Erase {
 			if err := unlessRefused(h.Router.Do(ctx, &room.Erase{Room: in.Room, User: user})); err != nil {
@@ -92,10 +92,7 @@ func (h Handler) user(ctx context.Context, user ids.UserID) error {
 		if in.Membership != event.Join && in.Membership != event.Invite && in.Membership != event.Knock {
 			continue
 		}
-		err := unlessRefused(h.Router.Do(ctx, &room.Send{Room: in.Room, Draft: roomstate.Draft{
-			Type: event.TypeMember, StateKey: &key, Sender: user, Content: []byte(`{"membership":"leave"}`),
-		}}))
-		if err != nil {
+		if err := leave(ctx, h.Router, in.Room, user); err != nil {
 			return err
 		}
 	}
@@ -109,4 +106,11 @@ func unlessRefused(_ any, err error) error {
 		return err
 	}
 	return nil
+}
+
+func leave(ctx context.Context, r partition.Router, from ids.RoomID, user ids.UserID) error {
+	key := string(user)
+	return unlessRefused(r.Do(ctx, &room.Send{Room: from, Draft: roomstate.Draft{
+		Type: event.TypeMember, StateKey: &key, Sender: user, Content: []byte(`{"membership":"leave"}`),
+	}}))
 }

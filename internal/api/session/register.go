@@ -25,6 +25,8 @@ type registerRequest struct {
 	InhibitLogin bool           `json:"inhibit_login"`
 	RefreshToken bool           `json:"refresh_token"`
 	Type         string         `json:"type"`
+	// GuestToken is the access token of a guest who wants to stay.
+	GuestToken string `json:"guest_access_token"`
 	// profileName is the first display name, "" for the name of the user.
 	profileName string
 }
@@ -34,7 +36,7 @@ func (m *Module) register(r *api.Request) (any, error) {
 	switch kind := r.Query.Get("kind"); kind {
 	case "", "user":
 	case "guest":
-		return nil, merr.New(http.StatusForbidden, merr.GuestAccessForbidden, "Guests are not welcome here")
+		return m.registerGuest(r)
 	default:
 		return nil, merr.InvalidParamErr("Unknown kind of account")
 	}
@@ -48,7 +50,7 @@ func (m *Module) register(r *api.Request) (any, error) {
 	if m.Mode == config.RegistrationClosed {
 		return nil, merr.ForbiddenErr("Registration is closed")
 	}
-	user, err := m.newUser(r.Context, req.Username)
+	user, err := m.wanted(r, &req)
 	if err != nil {
 		return nil, err
 	}
@@ -152,15 +154,18 @@ func (m *Module) makeAccount(r *api.Request, user ids.UserID, a account.Account,
 	}
 	if req.InhibitLogin {
 		cmd := account.NewRegister(user, a, name, nil)
-		cmd.Contact = contact
+		cmd.Contact, cmd.Upgrade = contact, req.GuestToken != ""
 		_, err := m.Router.Do(r.Context, cmd)
 		return sessionAnswer{UserID: user, HomeServer: m.Server}, err
 	}
 	s, t := m.start(r, user, req.DeviceID, req.DisplayName, req.RefreshToken)
 	cmd := account.NewRegister(user, a, name, &s)
-	cmd.Contact = contact
+	cmd.Contact, cmd.Upgrade = contact, req.GuestToken != ""
 	if _, err := m.Router.Do(r.Context, cmd); err != nil {
 		return nil, err
+	}
+	if cmd.Upgrade {
+		m.Tokens.Forget(user) // the guest's token is a user's now
 	}
 	return m.answer(user, s, t), nil
 }

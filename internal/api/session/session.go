@@ -51,6 +51,8 @@ type Revoked func(user ids.UserID, devices []ids.DeviceID)
 type Deps struct {
 	Server string // the server name
 	Mode   config.RegistrationMode
+	// Guests lets anyone in as a guest.
+	Guests bool
 	// Contacts proves e-mail addresses. NeedEmail: who registers has to.
 	Contacts  *contact.Service
 	NeedEmail bool

@@ -39,8 +39,8 @@ func (m *Module) profileRoutes() []api.Route {
 	return []api.Route{
 		{Method: http.MethodGet, Path: all, Op: "getUserProfile", Auth: api.AuthOptional, Rate: api.RateRead, Handle: m.profile},
 		{Method: http.MethodGet, Path: one, Also: also, Op: "getProfileField", Auth: api.AuthOptional, Rate: api.RateRead, Handle: m.profileField},
-		{Method: http.MethodPut, Path: one, Also: also, Op: "setProfileField", Auth: api.AuthUser, Rate: api.RateSend, Handle: m.setProfileField},
-		{Method: http.MethodDelete, Path: one, Also: also, Op: "deleteProfileField", Auth: api.AuthUser, Rate: api.RateSend, Handle: m.deleteProfileField},
+		{Method: http.MethodPut, Path: one, Also: also, Op: "setProfileField", Auth: api.AuthUser, Rate: api.RateSend, Guest: true, Handle: m.setProfileField},
+		{Method: http.MethodDelete, Path: one, Also: also, Op: "deleteProfileField", Auth: api.AuthUser, Rate: api.RateSend, Guest: true, Handle: m.deleteProfileField},
 	}
 }
 
@@ -124,6 +124,10 @@ func (m *Module) changeProfile(r *api.Request, key string, value jsontext.Value)
 	user, err := r.Self("userId")
 	if err != nil {
 		return nil, err
+	}
+	if r.Caller.Guest && key != account.FieldDisplayName {
+		// spec: client-server §Guest Access, account maintenance.
+		return nil, merr.New(http.StatusForbidden, merr.GuestAccessForbidden, "Guests may change their display name only")
 	}
 	if _, err := m.Router.Do(r.Context, account.NewSetProfile(user, key, value)); err != nil {
 		return nil, err
