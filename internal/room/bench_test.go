@@ -87,3 +87,28 @@ func cpuTime(b *testing.B) time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkAggregate aggregates what relates to one event: a thread, and reactions,
+// however many of which cost nothing.
+func BenchmarkAggregate(b *testing.B) {
+	for _, reactions := range []int{3, 100_000} {
+		b.Run(fmt.Sprintf("reactions=%d", reactions), func(b *testing.B) {
+			w := newWorld(b, nil)
+			defer w.close()
+			room := w.create("12")
+			root := w.say(room, alice, "root")
+			w.related(room, alice, event.TypeMessage, event.RelThread, root, "")
+			for i := range reactions {
+				w.related(room, alice, "m.reaction", event.RelAnnotation, root, fmt.Sprintf(`,"key":"%d"`, i))
+			}
+			list := []*Stored{w.event(room, root)}
+			o := &Onlooker{User: bob, UpTo: maxSeq - 1}
+			b.ReportAllocs()
+			for b.Loop() {
+				if a, err := w.r.Aggregate(ctx, room, o, list); err != nil || len(a) != 1 {
+					b.Fatalf("%d aggregations, %v", len(a), err)
+				}
+			}
+		})
+	}
+}
