@@ -38,7 +38,9 @@ func (s *session) request(m *message) {
 	caller, closing, open := s.mu.caller, s.mu.closing, len(s.mu.calls)
 	known := s.findLocked(id) >= 0
 	if !closing && !known && open < maxCalls {
-		ctx, cancel := context.WithCancel(s.g.ctx)
+		// Not a child of the gateway's context, in whose list all calls would
+		// stand, under one lock: finish cancels the calls that are open.
+		ctx, cancel := context.WithCancel(context.Background())
 		s.mu.calls = append(s.mu.calls, openCall{id: id, cancel: cancel})
 		s.mu.Unlock()
 		c := api.Call{

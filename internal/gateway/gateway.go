@@ -107,7 +107,7 @@ type Gateway struct {
 	lists   sync.Pool // *frameList
 	bufs    sync.Pool // *blockBuffer
 
-	ctx    context.Context // of every call; ends when Shutdown gives up waiting
+	ctx    context.Context // of sign-ins and acknowledgements; ends when Shutdown gives up waiting
 	cancel context.CancelFunc
 	// sessions counts open sessions with all their goroutines; background counts
 	// the shards and the wheel.

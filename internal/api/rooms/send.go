@@ -3,6 +3,8 @@ package rooms
 import (
 	"context"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/event"
@@ -13,17 +15,14 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/roomstate"
 )
 
-type eventAnswer struct {
-	EventID ids.EventID `json:"event_id"`
-}
-
 // submit runs a command that makes an event.
 func (m *Module) submit(ctx context.Context, cmd partition.Command) (any, error) {
 	id, err := partition.Do[ids.EventID](ctx, m.Router, cmd)
 	if err != nil {
 		return nil, err
 	}
-	return eventAnswer{id}, nil
+	// Written out: it is the answer to every message.
+	return jsontext.Value(append(event.AppendString([]byte(`{"event_id":`), id), '}')), nil
 }
 
 // txnOf returns the transaction of a request. path is what of the endpoint's
