@@ -17,8 +17,9 @@ import (
 // nowhere is a socket that takes everything and keeps nothing.
 type nowhere struct{}
 
-func (nowhere) Send([]byte) bool  { return true }
-func (nowhere) Close(int, string) {}
+func (nowhere) Send([]byte) bool             { return true }
+func (nowhere) SendTail([]byte, []byte) bool { return true }
+func (nowhere) Close(int, string)            {}
 
 func benchWorld(b *testing.B, st storage.Store) *world {
 	b.Helper()

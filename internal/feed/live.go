@@ -9,8 +9,9 @@ import (
 )
 
 // live is one record on its way to the sessions that are up to date. Its frames
-// are made once and shared by all who get the same: a room's message is written
-// out once for each different pair of unread counts, not for each member.
+// are made once and shared: a room's message is written out once, and what stands
+// behind it, the unread counts, once for each that differs. A large room has nearly as
+// many of those as members, who looked at different times.
 //
 // A live belongs to the shard's goroutine, which makes it.
 type live struct {
@@ -24,17 +25,22 @@ type live struct {
 	info   *pushrules.RoomInfo
 	infoOf *roomPush
 	head   []byte // the frame up to the unread counts
-	frames []countedFrame
+	tails  []countedTail
 }
 
-type countedFrame struct {
+// countedTail is the rest of a frame, from the unread counts on.
+type countedTail struct {
 	badge badge
-	frame []byte
+	tail  []byte
 }
 
-// maxFrames bounds the frames of one record that are kept for sharing: the rest
-// are made for one receiver each.
-const maxFrames = 64
+const (
+	// maxTails bounds the tails of one record that are kept for sharing: the rest
+	// are made for one receiver each, which costs less than a longer search.
+	maxTails = 16
+	// tailSize is the length of a tail, without threads, in bytes.
+	tailSize = 80
+)
 
 // newLive returns nil for records that take the long way, by a response that is
 // built for each session: state, which changes what else a client has to know.
@@ -72,23 +78,22 @@ func (l *live) appendTimeline(b []byte, v room.Viewer) []byte {
 	return append(b, `],"limited":false}`...)
 }
 
-// frame returns the frame with an event for a user with these counts.
-func (l *live) frame(n badge) []byte {
-	for i := range l.frames {
-		if f := &l.frames[i]; f.badge == n {
-			return f.frame
-		}
-	}
+// frame returns the frame with an event for a user with these counts, in two parts.
+func (l *live) frame(n badge) (head, tail []byte) {
 	if l.head == nil {
 		// Whoever has a seat in the room is in it.
 		l.head = l.appendTimeline(l.open(), room.Viewer{Membership: event.Join})
 	}
-	b := append(make([]byte, 0, len(l.head)+80+len(n.threads)), l.head...)
-	b = append(appendBadge(b, n), `}}}}`...)
-	if len(l.frames) < maxFrames {
-		l.frames = append(l.frames, countedFrame{n, b})
+	for i := range l.tails {
+		if t := &l.tails[i]; t.badge == n {
+			return l.head, t.tail
+		}
 	}
-	return b
+	b := append(appendBadge(make([]byte, 0, tailSize+len(n.threads)), n), `}}}}`...)
+	if len(l.tails) < maxTails {
+		l.tails = append(l.tails, countedTail{n, b})
+	}
+	return l.head, b
 }
 
 // ownFrame returns the frame with an event for a device of its sender.
@@ -167,13 +172,14 @@ func (s *session) record(l *live, c *counts, ignored, counted bool) {
 	case l.receipt != nil && !c.fresh:
 		s.wakeLocked() // no response looked yet whether the user is still in the room
 	case l.receipt != nil:
-		s.sendLocked(l, l.receiptFrame())
+		s.sendLocked(l, l.receiptFrame(), nil)
 	case !counted || !s.knowsLocked(l.stored):
 		s.wakeLocked()
 	case l.stored.Sender == s.req.User:
-		s.sendLocked(l, l.ownFrame(s.badge(c), room.Viewer{User: s.req.User, Device: s.req.Device, Membership: event.Join}))
+		s.sendLocked(l, l.ownFrame(s.badge(c), room.Viewer{User: s.req.User, Device: s.req.Device, Membership: event.Join}), nil)
 	default:
-		s.sendLocked(l, l.frame(s.badge(c)))
+		head, tail := l.frame(s.badge(c))
+		s.sendLocked(l, head, tail)
 	}
 }
 
@@ -182,9 +188,9 @@ func (s *session) badge(c *counts) badge {
 	return c.badge(s.req.Filter.Room.Timeline.ThreadNotifications)
 }
 
-// sendLocked hands a live session the frame of a record.
-func (s *session) sendLocked(l *live, frame []byte) {
-	if s.offerLocked(frame) {
+// sendLocked hands a live session the frame of a record, in two parts.
+func (s *session) sendLocked(l *live, head, tail []byte) {
+	if s.offerTailLocked(head, tail) {
 		s.mu.at.set(l.p, l.rec.Seq)
 	}
 }

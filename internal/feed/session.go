@@ -18,6 +18,9 @@ type Sink interface {
 	// never blocks: false means that the queue is full and the frame was not
 	// taken; the feed then sends nothing more until Session.Drained is called.
 	Send(frame []byte) bool
+	// SendTail is Send of a frame in two parts, of which the first is shared with
+	// more sinks than the second.
+	SendTail(head, tail []byte) bool
 	// Close ends the socket with a close code of docs/websocket.md. It never
 	// blocks and may be called more than once.
 	Close(code int, reason string)

@@ -142,8 +142,11 @@ func (s *session) startLocked() {
 
 // offerLocked gives a frame to the sink. The lock is held around it, because
 // Drained may come before the refusal has been noted.
-func (s *session) offerLocked(frame []byte) bool {
-	if s.sink.Send(frame) {
+func (s *session) offerLocked(frame []byte) bool { return s.offerTailLocked(frame, nil) }
+
+// offerTailLocked is offerLocked for a frame in two parts.
+func (s *session) offerTailLocked(head, tail []byte) bool {
+	if s.sink.SendTail(head, tail) {
 		return true
 	}
 	s.mu.full, s.mu.dirty, s.mu.live = true, true, false

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -425,7 +426,9 @@ func newSink(room int) *sink {
 	return s
 }
 
-func (s *sink) Send(frame []byte) bool {
+func (s *sink) Send(frame []byte) bool { return s.SendTail(frame, nil) }
+
+func (s *sink) SendTail(head, tail []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.note()
@@ -434,7 +437,7 @@ func (s *sink) Send(frame []byte) bool {
 		return false
 	}
 	s.mu.room--
-	s.mu.frames = append(s.mu.frames, frame)
+	s.mu.frames = append(s.mu.frames, slices.Concat(head, tail))
 	return true
 }
 

@@ -90,11 +90,12 @@ func TestThreadFramesAreShared(t *testing.T) {
 	}
 	var a, b, other counts
 	x, y := threads(&a, "$x", 2), threads(&b, "$x", 2)
-	if &l.frame(x)[0] != &l.frame(y)[0] {
+	headX, tailX := l.frame(x)
+	if headY, tailY := l.frame(y); &headX[0] != &headY[0] || &tailX[0] != &tailY[0] {
 		t.Error("equal counts have frames of their own")
 	}
-	if z := threads(&other, "$z", 2); &l.frame(z)[0] == &l.frame(x)[0] {
-		t.Error("other threads share a frame")
+	if headZ, tailZ := l.frame(threads(&other, "$z", 2)); &headX[0] != &headZ[0] || &tailX[0] == &tailZ[0] {
+		t.Error("other threads do not share the event, or share the counts")
 	}
 }
 

@@ -45,21 +45,25 @@ type frameList struct{ frames []wire.Frame }
 
 type blockBuffer [blockBufferSize]byte
 
-// Send queues a sync frame. After a refusal every frame is refused until Drained
+// Send queues a sync frame.
+func (s *session) Send(frame []byte) bool { return s.SendTail(frame, nil) }
+
+// SendTail queues a sync frame in two parts. After a refusal every frame is refused until Drained
 // was called, so that none overtakes.
-func (s *session) Send(frame []byte) bool {
+func (s *session) SendTail(head, tail []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.closing {
 		return false
 	}
-	if s.mu.refused || s.mu.syncBytes > 0 && s.mu.syncBytes+len(frame) > maxQueue {
+	f := wire.Frame{Op: wire.OpText, Payload: head, Tail: tail}
+	if s.mu.refused || s.mu.syncBytes > 0 && s.mu.syncBytes+f.Len() > maxQueue {
 		s.mu.refused = true
 		s.g.metrics.refused.Inc()
 		return false
 	}
-	s.mu.syncBytes += len(frame)
-	s.pushLocked(wire.Frame{Op: wire.OpText, Payload: frame})
+	s.mu.syncBytes += f.Len()
+	s.pushLocked(f)
 	return true
 }
 
@@ -123,7 +127,7 @@ func (s *session) written(list *frameList, now int64) {
 	for i := range list.frames {
 		switch f := &list.frames[i]; {
 		case !f.Own:
-			syncBytes += len(f.Payload)
+			syncBytes += f.Len()
 		case f.Op != wire.OpClose:
 			ownBytes += len(f.Payload)
 		}

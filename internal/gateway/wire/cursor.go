@@ -7,7 +7,13 @@ type Frame struct {
 	// frames), as opposed to frames of the feed. The encoding ignores it.
 	Own     bool
 	Payload []byte
+	// Tail follows Payload in the same frame: what differs of a frame that is
+	// else shared.
+	Tail []byte
 }
+
+// Len is the length of the frame without its header, in bytes.
+func (f *Frame) Len() int { return len(f.Payload) + len(f.Tail) }
 
 // Cursor is a place in the encoding of a list of frames, counted in bytes, so
 // that a write that took only a part can be gone on with from there.
@@ -27,15 +33,14 @@ func (c *Cursor) Fill(b []byte) int {
 	var buf [maxHeader]byte
 	for i := c.i; i < len(c.Frames) && n < len(b); i++ {
 		f := &c.Frames[i]
-		hdr := AppendHeader(buf[:0], f.Op, len(f.Payload), nil)
-		if off < len(hdr) {
-			n += copy(b[n:], hdr[off:])
+		for _, part := range [...][]byte{AppendHeader(buf[:0], f.Op, f.Len(), nil), f.Payload, f.Tail} {
+			if off >= len(part) {
+				off -= len(part)
+				continue
+			}
+			n += copy(b[n:], part[off:])
 			off = 0
-		} else {
-			off -= len(hdr)
 		}
-		n += copy(b[n:], f.Payload[off:])
-		off = 0
 	}
 	return n
 }
@@ -45,7 +50,7 @@ func (c *Cursor) Advance(n int) {
 	c.off += n
 	for c.i < len(c.Frames) {
 		f := &c.Frames[c.i]
-		size := headerSize(len(f.Payload)) + len(f.Payload)
+		size := headerSize(f.Len()) + f.Len()
 		if c.off < size {
 			return
 		}

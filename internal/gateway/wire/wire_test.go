@@ -179,9 +179,11 @@ func TestCursorProperty(t *testing.T) {
 		var want []byte
 		for range rapid.IntRange(0, 5).Draw(t, "frames") {
 			size := rapid.SampledFrom([]int{0, 1, 125, 126, 127, 300, 65535, 65536}).Draw(t, "size")
-			f := Frame{Op: OpText, Payload: bytes.Repeat([]byte{byte(size)}, size)}
+			whole := bytes.Repeat([]byte{byte(size), 1, 2}, size/3+1)[:size]
+			cut := rapid.IntRange(0, size).Draw(t, "cut")
+			f := Frame{Op: OpText, Payload: whole[:cut], Tail: whole[cut:]}
 			frames = append(frames, f)
-			want = append(AppendHeader(want, f.Op, size, nil), f.Payload...)
+			want = append(AppendHeader(want, f.Op, size, nil), whole...)
 		}
 		c := Cursor{Frames: frames}
 		var got []byte
