@@ -195,6 +195,14 @@ type Owner interface {
 	Owns(p ids.Partition) bool
 }
 
+// Index is a search index.
+type Index interface {
+	// Await waits until all that was committed before is in the index.
+	Await(ctx context.Context) error
+	// Forget takes out what is no longer in a room up to a position.
+	Forget(ctx context.Context, r ids.RoomID, upTo ids.Seq) error
+}
+
 // Options configure a Service.
 type Options struct {
 	Count    int
@@ -206,6 +214,8 @@ type Options struct {
 	Rooms *room.Reader
 	Clock clock.Clock
 	Log   *slog.Logger
+	// Index is told of what is gone, so that it forgets it too.
+	Index Index
 	// Retention is what is removed without a job.
 	Retention Retention
 }
@@ -328,21 +338,27 @@ func (s *Service) run(j *Job) {
 }
 
 func (s *Service) trim(ctx context.Context, j *Job) error {
-	n, err := TrimRoom(ctx, s.opts.Router, room.Trim{Room: j.Room, UpTo: j.UpTo, Before: j.Before})
+	n, err := s.trimRoom(ctx, room.Trim{Room: j.Room, UpTo: j.UpTo, Before: j.Before})
 	j.Removed += n
 	return err
 }
 
-// TrimRoom runs a room.Trim to its end, and counts the events that it removed.
-func TrimRoom(ctx context.Context, router partition.Router, t room.Trim) (int, error) {
-	for n := 0; ; {
+// trimRoom runs a room.Trim to its end, and counts the events that it removed.
+func (s *Service) trimRoom(ctx context.Context, t room.Trim) (n int, err error) {
+	for done := false; !done; {
 		c := t
-		out, err := partition.Do[room.Trimmed](ctx, router, &c)
-		n += out.Removed
-		if err != nil || out.Done {
+		out, err := partition.Do[room.Trimmed](ctx, s.opts.Router, &c)
+		if err != nil {
 			return n, err
 		}
+		n += out.Removed
+		done = out.Done
 	}
+	h, err := s.opts.Rooms.Head(ctx, t.Room)
+	if err != nil || h == nil {
+		return n, err
+	}
+	return n, s.opts.Index.Forget(ctx, t.Room, h.Purged)
 }
 
 func (s *Service) deleteRoom(ctx context.Context, j *Job) error {
@@ -370,8 +386,19 @@ func (s *Service) deleteRoom(ctx context.Context, j *Job) error {
 			return err
 		}
 	}
+	if err := s.drop(ctx, j.Room); err != nil {
+		return err
+	}
+	// The index may have written what it read before; from now on it finds nothing.
+	if err := s.opts.Index.Await(ctx); err != nil {
+		return err
+	}
+	return s.drop(ctx, j.Room)
+}
+
+func (s *Service) drop(ctx context.Context, r ids.RoomID) error {
 	for {
-		gone, err := partition.Do[bool](ctx, s.opts.Router, &room.Drop{Room: j.Room})
+		gone, err := partition.Do[bool](ctx, s.opts.Router, &room.Drop{Room: r})
 		if err != nil || gone {
 			return err
 		}

@@ -76,7 +76,7 @@ func (s *Service) expire(ctx context.Context, p Retention, r ids.RoomID) error {
 	if err != nil || n == 0 {
 		return err
 	}
-	_, err = TrimRoom(ctx, s.opts.Router, room.Trim{Room: r, UpTo: 1 << 62, Before: before})
+	_, err = s.trimRoom(ctx, room.Trim{Room: r, UpTo: 1 << 62, Before: before})
 	return err
 }
 

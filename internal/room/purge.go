@@ -16,9 +16,16 @@ const (
 	trimPage = 200
 	// dropPage is how many rows of a table one Drop removes.
 	dropPage = 1000
-	// firstRoomTable and lastRoomTable are the tables whose entity is a room ID.
-	firstRoomTable, lastRoomTable = tables.RoomHead, tables.Account - 1
 )
+
+// roomTables are the tables whose entity is a room ID, those to come among them.
+func roomTables() []storage.Table {
+	list := []storage.Table{tables.Erased}
+	for t := tables.RoomHead; t < tables.Account; t++ {
+		list = append(list, t)
+	}
+	return list
+}
 
 // Trim removes the history of a room from its beginning, a page at a time: the
 // events that are no state, with what the indexes hold of them. State events stay:
@@ -162,7 +169,7 @@ func (c *Drop) Prepare(ctx context.Context, p *partition.Prep) error {
 		return err
 	}
 	c.found = false
-	for t := firstRoomTable; t <= lastRoomTable; t++ {
+	for _, t := range roomTables() {
 		rows, err := p.Store().Scan(ctx, storage.Range{Partition: pl.Partition, Table: t, Entity: string(c.Room), Limit: dropPage})
 		if err != nil {
 			return fmt.Errorf("find rows of a room: %w", err)

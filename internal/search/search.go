@@ -287,3 +287,43 @@ func (x *Index) latestEdit(ctx context.Context, s *room.Stored) (*room.Stored, e
 
 // maxEdits is how many of the last edits of an event are looked at for the latest.
 const maxEdits = 50
+
+// Forget takes out of the index what is no longer in a room up to a position. It
+// waits until the index has seen all that was committed before: what it learns of
+// later is not there any more when it reads it.
+func (x *Index) Forget(ctx context.Context, id ids.RoomID, upTo ids.Seq) error {
+	if err := x.Await(ctx); err != nil {
+		return err
+	}
+	p := x.rooms.Place(id).Partition
+	for from := ""; ; {
+		rows, err := x.store.Scan(ctx, storage.Range{
+			Partition: p, Table: tables.SearchDoc, Entity: string(id), From: from, To: tables.SeqSort(upTo + 1), Limit: timelinePage,
+		})
+		if err != nil {
+			return fmt.Errorf("read index: %w", err)
+		}
+		w := x.newWriter(p)
+		for _, row := range rows {
+			s := tables.SortSeq(row.Sort)
+			if decodeDoc(row.Value).of == 0 {
+				w.add(id, s)
+				continue
+			}
+			e, err := x.rooms.At(ctx, id, s)
+			if err != nil {
+				return fmt.Errorf("read edit: %w", err)
+			}
+			if e == nil {
+				w.setDoc(id, s, doc{})
+			}
+		}
+		if err := w.flush(ctx); err != nil {
+			return err
+		}
+		if len(rows) < timelinePage {
+			return nil
+		}
+		from = rows[len(rows)-1].Sort + "\x00"
+	}
+}

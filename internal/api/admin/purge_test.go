@@ -68,6 +68,7 @@ func busy(t *testing.T, by *apptest.Client, others ...*apptest.Client) string {
 		o.Join(t, room)
 	}
 	root := by.Send(t, room, "the root")
+	by.Send(t, room, "xylophone")
 	for i := range 5 {
 		by.Must(t, "PUT", fmt.Sprintf("%s/send/m.room.message/thread%d", at, i), object{
 			"msgtype": "m.text", "body": "reply", "m.relates_to": object{"rel_type": "m.thread", "event_id": root},
@@ -205,6 +206,12 @@ func TestPurgeHistory(t *testing.T) {
 		same(t, "status", status["status"], "complete")
 		return status
 	}
+	found := func(word string) float64 {
+		t.Helper()
+		out := bob.Must(t, "POST", client+"/search", object{"search_categories": object{"room_events": object{"search_term": word}}})
+		return apptest.At(out, "search_categories", "room_events", "count").(float64)
+	}
+	same(t, "found", found("xylophone"), 1)
 	same(t, "without local events", purge(object{"purge_up_to_event_id": cut})["removed"], 0)
 	if n := len(texts(t, bob, room)); n < 18 {
 		t.Errorf("%d texts before", n)
@@ -214,6 +221,8 @@ func TestPurgeHistory(t *testing.T) {
 		t.Errorf("removed: %v", removed)
 	}
 	same(t, "left", texts(t, bob, room), []string{"new 1", "new 0"})
+	same(t, "found", found("xylophone"), 0)
+	same(t, "found of the rest", found("new"), 2)
 	same(t, "again", purge(object{"purge_up_to_event_id": cut, "delete_local_events": true})["removed"], 0)
 	same(t, "topic", bob.Must(t, "GET", client+"/rooms/"+esc(room)+"/state/m.room.topic/", nil)["topic"], "in between")
 	same(t, "threads", len(bob.Must(t, "GET", "/_matrix/client/v1/rooms/"+esc(room)+"/threads", nil)["chunk"].([]any)), 0)
@@ -242,7 +251,7 @@ func TestPurgeHistory(t *testing.T) {
 		root.Fails(t, "POST", base+"/v1/purge_history/"+c.path, c.body, c.status, c.code)
 	}
 	root.Fails(t, "GET", base+"/v1/purge_history_status/none", nil, 404, "M_NOT_FOUND")
-	left := traces(t, s, "old 3")
+	left := traces(t, s, "xylophone") // of which the search index has every ending
 	delete(left, tables.Log)
 	if len(left) > 0 {
 		t.Errorf("rows that hold what was purged, by table: %v", left)
