@@ -199,6 +199,7 @@ func Tables() map[storage.Table]partition.TableSpec {
 	}
 	maps.Copy(all, keyTables())
 	maps.Copy(all, contactTables())
+	maps.Copy(all, pushTables())
 	return all
 }
 

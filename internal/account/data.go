@@ -184,6 +184,8 @@ func Effects() map[string]partition.EffectHandler {
 		EffectNames:           namesEffects{},
 		EffectToDevice:        toDeviceEffects{},
 		EffectReleaseContact:  releaseEffects{},
+		EffectPushKey:         pushKeyEffects{},
+		EffectPusherTaken:     pusherTakenEffects{},
 	}
 }
 
@@ -204,7 +206,7 @@ func (membershipEffects) Prepare(ctx context.Context, p *partition.Prep, e parti
 		return nil // Apply says so, and the effects behind it go on
 	}
 	pl := Place{p.Partition(), c.User}
-	return p.Pin(ctx, pl.membership(c.Room), pl.deviceList())
+	return p.Pin(ctx, pl.membership(c.Room), pl.deviceList(), pl.push())
 }
 
 // Apply implements partition.EffectHandler.
@@ -233,8 +235,13 @@ func (membershipEffects) Apply(tx *partition.Tx, e partition.Effect) error {
 		Room: c.Room, Membership: c.Membership, Prev: prev, RoomSeq: c.Seq, Seq: s, Joined: joined,
 		EventID: c.EventID, Sender: c.Sender, Direct: c.Direct, Stripped: c.Stripped,
 	})
-	if c.Membership == event.Join && prev != event.Join {
-		return joinedRoom(tx, p, c.Room, c.TS)
+	if c.Membership != event.Join || prev == event.Join {
+		return nil
 	}
-	return nil
+	if st := get[PushState](tx, p.push()); st.Active() {
+		if err := room.Watch(tx, c.Room, c.User, st.Watch); err != nil {
+			return err
+		}
+	}
+	return joinedRoom(tx, p, c.Room, c.TS)
 }

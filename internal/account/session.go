@@ -251,6 +251,9 @@ func (p Place) ending(devices []ids.DeviceID) []storage.Key {
 	for _, d := range devices {
 		keys = append(keys, p.device(d), p.deviceKeys(d), p.keyState(d))
 	}
+	if len(devices) > 0 {
+		keys = append(keys, p.push())
+	}
 	return keys
 }
 
@@ -270,6 +273,7 @@ func endDevices(tx *partition.Tx, p Place, devices []ids.DeviceID, tell *announc
 		ended = append(ended, id)
 	}
 	if len(ended) > 0 {
+		endDevicePushers(tx, p, ended)
 		emit(tx, p, Change{Kind: ChangeSessions, Devices: ended})
 	}
 	if seen {

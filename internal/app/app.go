@@ -35,6 +35,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/media"
 	"github.com/hubbub-chat/hubbub/internal/obs"
 	"github.com/hubbub-chat/hubbub/internal/purge"
+	"github.com/hubbub-chat/hubbub/internal/push"
 	"github.com/hubbub-chat/hubbub/internal/room"
 	"github.com/hubbub-chat/hubbub/internal/search"
 )
@@ -63,6 +64,7 @@ type Server struct {
 	services  services
 	blobs     blob.Store
 	media     *media.Service
+	push      *push.Service
 
 	http      *http.Server
 	listeners []net.Listener
@@ -92,6 +94,9 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, e
 		return s, err
 	}
 	if err = s.startServices(ctx); err != nil {
+		return s, err
+	}
+	if err = s.openPush(); err != nil {
 		return s, err
 	}
 	if err = s.openMedia(ctx); err != nil {
@@ -207,6 +212,9 @@ func (s *Server) Close() error {
 	}
 	if s.consumers != nil {
 		s.consumers.Close()
+	}
+	if s.push != nil {
+		s.push.Close()
 	}
 	if s.hub != nil {
 		s.hub.Close()

@@ -182,6 +182,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route
 	all = append(all, s.accountRoutes(people)...)
 	all = append(all, syncing.Routes(s.hub)...)
 	all = append(all, s.presenceRoutes()...)
+	all = append(all, s.pushRoutes()...)
 	all = append(all, inRooms.Routes()...)
 	all = append(all, ofUsers.Routes()...)
 	all = append(all, encryption.Routes()...)

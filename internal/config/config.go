@@ -37,6 +37,7 @@ type Config struct {
 	Limits       Limits       `toml:"limits" help:"What one caller may take. Beyond a rate limit the answer is 429 with the time to wait."`
 	Presence     Presence     `toml:"presence" help:"Who is there, as others see it."`
 	Retention    Retention    `toml:"retention" help:"How long what was said is kept. State of rooms stays."`
+	Push         Push         `toml:"push" help:"Notifications of people who are not connected, sent to the gateways of their apps."`
 	RTC          RTC          `toml:"rtc" help:"Calls of many people, which need a media server beside this one."`
 	Media        Media        `toml:"media" help:"What users upload, and previews of links."`
 	Directory    Directory    `toml:"directory" help:"Who finds whom."`
@@ -58,7 +59,7 @@ type Server struct {
 	AppserviceFiles []string       `toml:"appservice_files" flag:"appservice" arg:"FILE" help:"Registration files of application services (bridges, bots), as the Matrix specification defines them."`
 	TrustedProxies  []netip.Prefix `toml:"trusted_proxies" arg:"CIDR" help:"Networks of proxies whose X-Forwarded-For is believed. From anyone else it is ignored."`
 	ShutdownGraceMS int            `toml:"shutdown_grace_ms" arg:"MS" help:"How long a stopping server waits for requests that are under way, in milliseconds."`
-	TestMode        bool           `toml:"test_mode" flag:"test-mode" help:"For tests only, never with real users: open registration, weak passwords allowed, no rate limits, cheap password hashing, previews of 127.0.0.0/8, downloads without a token. Stands for these six keys at its own place in the order of sources; one that is set in the same place or a later one wins."`
+	TestMode        bool           `toml:"test_mode" flag:"test-mode" help:"For tests only, never with real users: open registration, weak passwords allowed, no rate limits, cheap password hashing, previews of 127.0.0.0/8, downloads without a token, push gateways in 127.0.0.0/8. Stands for these seven keys at its own place in the order of sources; one that is set in the same place or a later one wins."`
 }
 
 // ShutdownGrace is ShutdownGraceMS as a duration.
@@ -248,6 +249,11 @@ type Retention struct {
 	MaxLifetimeMS        int64 `toml:"max_lifetime_ms" arg:"MS" help:"The longest lifetime that a room can ask for, in milliseconds. 0: any."`
 	MediaMaxLifetimeMS   int64 `toml:"media_max_lifetime_ms" arg:"MS" help:"How long uploads are kept, in milliseconds, avatars among them. 0: for ever."`
 	SweepIntervalMS      int64 `toml:"sweep_interval_ms" arg:"MS" help:"How often it is looked what is to be removed, in milliseconds. What has expired is not shown, removed or not."`
+}
+
+// Push is how people who are not connected are notified.
+type Push struct {
+	Allow []netip.Prefix `toml:"allow" flag:"push-allow" arg:"CIDR" help:"Networks that push gateways may be in although they are private or local. If there are any, gateways in them may be reached without TLS."`
 }
 
 // RTC is what calls of many people need.

@@ -111,7 +111,7 @@ func sample(t *testing.T, f config.Field) (word, toml string) {
 		return "127.0.0.1:3", `"127.0.0.1:3"`
 	case "server.public_base_url":
 		return "https://a.example", `"https://a.example"`
-	case "server.trusted_proxies", "limits.preview_allow":
+	case "server.trusted_proxies", "limits.preview_allow", "push.allow":
 		return "10.0.0.0/8,::1", `["10.0.0.0/8", "::1"]`
 	case "presence.enabled", "jwt.create_users":
 		return "false", "false"
@@ -249,6 +249,7 @@ func TestTestMode(t *testing.T) {
 			got := []bool{
 				c.Server.TestMode, c.Registration.AllowWeakPasswords, c.Registration.CheapPasswordHashes,
 				c.Limits.NoRateLimits, reflect.DeepEqual(c.Limits.PreviewAllow, local),
+				reflect.DeepEqual(c.Push.Allow, local),
 				c.Media.LegacyDownload,
 			}
 			for i, on := range got {
@@ -411,7 +412,7 @@ func TestStableFlags(t *testing.T) {
 		"listen": "server.listen", "data": "server.data_dir", "server-name": "server.name", "store": "server.store",
 		"join": "server.join", "roles": "server.roles", "appservice": "server.appservice_files", "registration": "registration.mode",
 		"allow-weak-passwords": "registration.allow_weak_passwords", "registration-shared-secret": "registration.shared_secret",
-		"no-rate-limits": "limits.no_rate_limits", "preview-allow": "limits.preview_allow", "test-mode": "server.test_mode",
+		"no-rate-limits": "limits.no_rate_limits", "preview-allow": "limits.preview_allow", "push-allow": "push.allow", "test-mode": "server.test_mode",
 		"metrics-listen": "server.metrics_listen", "log-level": "log.level",
 	}
 	got := map[string]string{}

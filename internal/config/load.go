@@ -144,6 +144,7 @@ func testModeKeys() map[string][]string {
 		"registration.cheap_password_hashes": {"true"},
 		"limits.no_rate_limits":              {"true"},
 		"limits.preview_allow":               {"127.0.0.0/8"},
+		"push.allow":                         {"127.0.0.0/8"},
 		"media.legacy_download":              {"true"},
 	}
 }

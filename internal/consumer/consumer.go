@@ -136,6 +136,14 @@ type Handler interface {
 	Missed(ctx context.Context, p ids.Partition, first, last ids.Seq) error
 }
 
+// Beginner is a Handler that wants to know of a partition before its first batch,
+// say to find what an earlier owner left undone.
+type Beginner interface {
+	// Begin is called when a follower begins. ctx ends when the partition moves or
+	// the server stops. An error makes it be called again.
+	Begin(ctx context.Context, p ids.Partition) error
+}
+
 // Consumer is a handler with a name.
 type Consumer struct {
 	// Name identifies the consumer's cursors; it must not change.

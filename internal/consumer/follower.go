@@ -109,6 +109,11 @@ func (f *follower) run() {
 	if !f.retry("open cursor", f.open) {
 		return
 	}
+	if b, ok := f.c.Handler.(Beginner); ok {
+		if !f.retry("begin", func() error { return b.Begin(f.ctx, f.p) }) {
+			return
+		}
+	}
 	defer f.lastSave()
 	for {
 		b, at, err := f.next()

@@ -202,7 +202,7 @@ func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq, threads b
 	}
 	program := v.mu.program
 	v.mu.Unlock()
-	if err := v.recount(ctx, r, &c, program, upTo); err != nil {
+	if err := v.counter(program).recount(ctx, r.id, r.joined, &c, upTo); err != nil {
 		return badge{}, err
 	}
 	v.mu.Lock()
@@ -215,31 +215,46 @@ func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq, threads b
 	return told, nil
 }
 
+// counter counts what one user has not read.
+type counter struct {
+	rooms  *room.Reader
+	person *Person
+	// push reads what push rules ask about a room.
+	push func(ctx context.Context, id ids.RoomID) (*pushContext, error)
+}
+
+func (v *view) counter(program *pushrules.Program) *counter {
+	v.mu.Lock()
+	ignored := v.mu.ignored // replaced, never changed; and then all is counted anew
+	v.mu.Unlock()
+	return &counter{v.hub.rooms, &Person{v.user, program, ignored}, v.pushContext}
+}
+
 // recount brings counts up to a position.
-func (v *view) recount(ctx context.Context, r *roomState, c *counts, program *pushrules.Program, upTo ids.Seq) error {
+func (k *counter) recount(ctx context.Context, id ids.RoomID, joined ids.Seq, c *counts, upTo ids.Seq) error {
 	threads := true // whether the events of threads are still to be counted
 	if !c.fresh {
-		marks, err := v.hub.rooms.ReadMarks(ctx, r.id, v.user)
+		marks, err := k.rooms.ReadMarks(ctx, id, k.person.user)
 		if err != nil {
 			return err
 		}
 		// What was sent before is no news to who has just joined.
-		read := max(marks.Main, r.joined)
+		read := max(marks.Main, joined)
 		if read > c.read || c.upTo == 0 || c.upTo > upTo {
 			c.main, c.read, c.upTo, c.seen = tally{}, read, read, 0
 		}
-		if err := v.countThreads(ctx, r.id, c, program, max(marks.All, r.joined), upTo); err != nil {
+		if err := k.countThreads(ctx, id, c, max(marks.All, joined), upTo); err != nil {
 			return err
 		}
 		c.fresh, threads = true, false
 	}
 	if c.upTo < upTo {
-		events, err := v.hub.rooms.Timeline(ctx, r.id, room.Page{After: c.upTo, UpTo: upTo, Limit: maxUnread, Newest: true})
+		events, err := k.rooms.Timeline(ctx, id, room.Page{After: c.upTo, UpTo: upTo, Limit: maxUnread, Newest: true})
 		if err != nil {
 			return err
 		}
 		events = slices.DeleteFunc(events, func(s *room.Stored) bool { return s.Thread != "" && !threads })
-		if err := v.count(ctx, r.id, c, program, events); err != nil {
+		if err := k.count(ctx, id, c, events); err != nil {
 			return err
 		}
 	}
@@ -249,16 +264,16 @@ func (v *view) recount(ctx context.Context, r *roomState, c *counts, program *pu
 
 // countThreads counts the threads of a room anew, behind the position up to which
 // all of them are read.
-func (v *view) countThreads(ctx context.Context, id ids.RoomID, c *counts, program *pushrules.Program, read, upTo ids.Seq) error {
+func (k *counter) countThreads(ctx context.Context, id ids.RoomID, c *counts, read, upTo ids.Seq) error {
 	c.threads, c.inThreads, c.told = nil, tally{}, ""
-	list, err := v.hub.rooms.ThreadEvents(ctx, id, read, upTo, maxUnread)
+	list, err := k.rooms.ThreadEvents(ctx, id, read, upTo, maxUnread)
 	if err != nil || len(list) == 0 {
 		return err
 	}
 	for _, e := range list {
 		c.thread(e.Root)
 	}
-	reads, err := v.hub.rooms.ReadThreads(ctx, id, v.user, slices.Collect(maps.Keys(c.threads)))
+	reads, err := k.rooms.ReadThreads(ctx, id, k.person.user, slices.Collect(maps.Keys(c.threads)))
 	if err != nil {
 		return err
 	}
@@ -271,24 +286,24 @@ func (v *view) countThreads(ctx context.Context, id ids.RoomID, c *counts, progr
 			at = append(at, e.Seq)
 		}
 	}
-	events, err := v.hub.rooms.AtAll(ctx, id, at...)
+	events, err := k.rooms.AtAll(ctx, id, at...)
 	if err != nil {
 		return err
 	}
-	return v.count(ctx, id, c, program, slices.DeleteFunc(events, func(s *room.Stored) bool { return s == nil || s.Thread == "" }))
+	return k.count(ctx, id, c, slices.DeleteFunc(events, func(s *room.Stored) bool { return s == nil || s.Thread == "" }))
 }
 
 // count counts events, the newest of which is first.
-func (v *view) count(ctx context.Context, id ids.RoomID, c *counts, program *pushrules.Program, events []*room.Stored) (err error) {
+func (k *counter) count(ctx context.Context, id ids.RoomID, c *counts, events []*room.Stored) (err error) {
 	if len(events) > 0 && c.push == nil {
-		if c.push, err = v.pushContext(ctx, id); err != nil {
+		if c.push, err = k.push(ctx, id); err != nil {
 			return err
 		}
 	}
 	infos := make(map[ids.UserID]*pushrules.RoomInfo)
 	for _, s := range slices.Backward(events) {
-		own := s.Sender == v.user && s.StateKey == nil
-		if own || s.RedactedBy != nil || v.ignores(s.Sender) {
+		own := s.Sender == k.person.user && s.StateKey == nil
+		if own || s.RedactedBy != nil || k.person.ignores(s.Sender) {
 			c.count(s, own, tally{})
 			continue
 		}
@@ -297,7 +312,7 @@ func (v *view) count(ctx context.Context, id ids.RoomID, c *counts, program *pus
 			info = c.push.room.info(s.Sender)
 			infos[s.Sender] = info
 		}
-		c.count(s, false, notifications(program.Evaluate(newPushEvent(s), info, c.push.displayName)))
+		c.count(s, false, notifications(k.person.program.Evaluate(newPushEvent(s), info, c.push.displayName)))
 	}
 	return nil
 }
@@ -332,8 +347,12 @@ func (v *view) pushContext(ctx context.Context, id ids.RoomID) (*pushContext, er
 	if err != nil {
 		return nil, err
 	}
+	return v.hub.pushContext(ctx, id, v.user, shared)
+}
+
+func (h *Hub) pushContext(ctx context.Context, id ids.RoomID, user ids.UserID, shared *roomPush) (*pushContext, error) {
 	p := &pushContext{room: shared}
-	m, err := v.hub.rooms.StateEvent(ctx, id, event.TypeMember, string(v.user))
+	m, err := h.rooms.StateEvent(ctx, id, event.TypeMember, string(user))
 	if m != nil {
 		p.displayName = m.Member().DisplayName
 	}

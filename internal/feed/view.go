@@ -180,18 +180,7 @@ func (v *view) loadData(ctx context.Context) error {
 }
 
 func (v *view) compile(rules *account.Data) (*pushrules.Program, error) {
-	var stored []byte
-	if rules != nil {
-		stored = rules.Content
-	}
-	set, err := v.hub.opts.Rules.Open(v.user, stored)
-	if err != nil {
-		v.hub.opts.Log.Warn("push rules are damaged, the defaults serve", "user", v.user, "error", err)
-		if set, err = v.hub.opts.Rules.Open(v.user, nil); err != nil {
-			return nil, err
-		}
-	}
-	return set.Compile(), nil
+	return compileRules(v.hub.opts.Rules, v.hub.opts.Log, v.user, rules)
 }
 
 // TypeIgnored is the account data that lists whom the user ignores.

@@ -169,7 +169,7 @@ func confined() map[string][]string {
 		"github.com/nats-io":            {"internal/bus/natsbus"},
 		"github.com/minio/minio-go":     {"internal/blob/s3blob"},
 		"golang.org/x/image":            {"internal/media"},
-		"code.dny.dev/ssrf":             {"internal/media"},
+		"code.dny.dev/ssrf":             {"internal/media", "internal/push"},
 		"github.com/gobwas/ws":          {"internal/gateway", "internal/wsclient", "internal/bench"},
 		"github.com/alecthomas/kong":    {"cmd", "internal/bench"},
 		"github.com/BurntSushi/toml":    {"internal/config"},

@@ -34,6 +34,9 @@ const (
 	// RecordDevices: the devices of a user changed; Entity is a room that
 	// others share with the user, Data the user ID.
 	RecordDevices RecordKind = 5
+	// RecordPush: there is something to send to the pushers of a user, Entity;
+	// Data is read by package account.
+	RecordPush RecordKind = 16
 )
 
 // Record is one entry of a partition's log.

@@ -198,7 +198,7 @@ func (r *Reader) Aliases(ctx context.Context, room ids.RoomID) ([]ids.RoomAlias,
 
 // Effects are the effects that rooms receive.
 func Effects() map[string]partition.EffectHandler {
-	return map[string]partition.EffectHandler{EffectAlias: aliasEffects{}, EffectDevices: devicesEffects{}}
+	return map[string]partition.EffectHandler{EffectAlias: aliasEffects{}, EffectDevices: devicesEffects{}, EffectWatch: watchEffects{}}
 }
 
 type aliasEffects struct{}

@@ -220,6 +220,20 @@ func (r *Reader) ReadThreads(ctx context.Context, room ids.RoomID, user ids.User
 	return out, nil
 }
 
+// HasRead reports whether a user has read an event, by the receipts that count where
+// it is: in the main timeline or in a thread.
+func (r *Reader) HasRead(ctx context.Context, user ids.UserID, e *Stored) (bool, error) {
+	thread := threadMain
+	if e.Thread != "" {
+		thread = string(e.Thread)
+	}
+	at, err := r.readUpTo(ctx, e.RoomID, user, "", thread)
+	if err != nil {
+		return false, err
+	}
+	return max(at[0], at[1]) >= e.Seq, nil
+}
+
 // readUpTo returns the positions of a user's receipts of several threads.
 func (r *Reader) readUpTo(ctx context.Context, room ids.RoomID, user ids.UserID, threads ...string) ([]ids.Seq, error) {
 	p := r.Place(room)

@@ -33,12 +33,13 @@ func Tables() map[storage.Table]partition.TableSpec {
 		tables.RoomHead: {Keep: true, Decode: func(k storage.Key, v []byte) (any, error) {
 			return decodeHead(ids.RoomID(k.Entity), v)
 		}},
-		tables.State:    {Keep: true, Decode: decodeStoredRow},
-		tables.Timeline: {Decode: decodeStoredRow},
-		tables.Txn:      {},
-		tables.TxnIndex: {Keep: true, Collect: collectTxns},
-		tables.Receipt:  {},
-		tables.Alias:    {},
+		tables.State:     {Keep: true, Decode: decodeStoredRow},
+		tables.Timeline:  {Decode: decodeStoredRow},
+		tables.Txn:       {},
+		tables.TxnIndex:  {Keep: true, Collect: collectTxns},
+		tables.Receipt:   {},
+		tables.Alias:     {},
+		tables.RoomWatch: {},
 
 		tables.RelationCount: {Keep: true, Decode: decodeRelCount},
 		tables.Annotation:    {},

@@ -44,6 +44,10 @@ const (
 	ConsumerCursor storage.Table = 8
 )
 
+// RoomWatch lists the users who are to be told of what happens in a room though
+// they are not connected; the entity is the room ID, sort the user ID.
+const RoomWatch storage.Table = 9
+
 // Tables of a room; the entity is the room ID, for Alias the alias.
 const (
 	// RoomHead is one row: the end of the room's hash chain, and counts.
@@ -233,6 +237,22 @@ const (
 	MediaUse storage.Table = 106
 	// Preview holds previews of URLs: the entity is "", sort the URL's hash.
 	Preview storage.Table = 107
+)
+
+// Tables of push; the entity is as said.
+const (
+	// Push is one row for each user, who is the entity: pushers, and what is
+	// counted.
+	Push storage.Table = 86
+	// Notification holds a user's notifications: sort is time, partition of the
+	// room, Seq.
+	Notification storage.Table = 87
+	// PushQueue holds what a partition's users have to be sent; the entity is "",
+	// sort is user, pusher, and that of the notification.
+	PushQueue storage.Table = 88
+	// PushKey is one row for each push key of an app, a hash of which is the
+	// entity: the users who have a pusher with it.
+	PushKey storage.Table = 89
 )
 
 // SeqSort encodes a Seq so that its order is the order of the sort keys.

@@ -1,8 +1,6 @@
 package userdata
 
 import (
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
@@ -124,7 +122,3 @@ func bodyOf(r *api.Request) []byte {
 	}
 	return r.Body
 }
-
-// pushers: spec client-server §GET /pushers. Nobody has any: there is no way to
-// set one.
-func (m *Module) pushers(*api.Request) (any, error) { return jsontext.Value(`{"pushers":[]}`), nil }

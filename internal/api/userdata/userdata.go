@@ -102,7 +102,6 @@ func (m *Module) Routes() []api.Route {
 		{Method: http.MethodPut, Path: rules + "/enabled", Op: "setPushRuleEnabled", Rate: api.RateWrite, Handle: m.setRuleEnabled},
 		{Method: get, Path: rules + "/actions", Op: "getPushRuleActions", Rate: api.RateNone, Handle: m.ruleActions},
 		{Method: http.MethodPut, Path: rules + "/actions", Op: "setPushRuleActions", Rate: api.RateWrite, Handle: m.setRuleActions},
-		{Method: get, Path: v3 + "/pushers", Op: "getPushers", Rate: api.RateNone, Handle: m.pushers},
 		{Method: post, Path: v3 + "/user_directory/search", Op: "searchUserDirectory", Rate: api.RateRead, Handle: m.search},
 	}
 	for i := range own {

@@ -1,0 +1,260 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/pushrules"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/storage/memstore"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// Addresses are judged when they are connected to: by any name, in any form.
+func TestControl(t *testing.T) {
+	secure, plain := controls(nil)
+	allowed, allowedPlain := controls([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("fd00::/8")})
+	for _, c := range []struct {
+		network, address string
+		public, listed   bool
+	}{
+		{"tcp4", "93.184.216.34:443", true, false},
+		{"tcp4", "93.184.216.34:8443", true, false},
+		{"tcp6", "[2606:4700::1111]:443", true, false},
+		{"tcp4", "127.0.0.1:443", false, true},
+		{"tcp4", "127.9.9.9:80", false, true},
+		{"tcp6", "[::ffff:127.0.0.1]:80", false, true},
+		{"tcp6", "[fd00::1]:80", false, true},
+		{"tcp6", "[::1]:80", false, false},
+		{"tcp4", "10.0.0.1:443", false, false},
+		{"tcp4", "172.16.0.1:443", false, false},
+		{"tcp4", "192.168.1.1:443", false, false},
+		{"tcp4", "169.254.169.254:80", false, false},
+		{"tcp4", "100.64.0.1:443", false, false},
+		{"tcp4", "0.0.0.0:80", false, false},
+		{"tcp4", "224.0.0.1:80", false, false},
+		{"tcp4", "255.255.255.255:80", false, false},
+		{"tcp6", "[fe80::1]:80", false, false},
+		{"tcp6", "[64:ff9b::7f00:1]:80", false, false},
+		{"tcp6", "[2002:7f00:1::]:80", false, false},
+		{"udp4", "93.184.216.34:443", false, false},
+		{"tcp4", "nonsense", false, false},
+	} {
+		for name, got := range map[string][2]bool{
+			"secure":                 {secure(c.network, c.address, nil) == nil, c.public},
+			"plain":                  {plain(c.network, c.address, nil) == nil, false},
+			"secure, networks":       {allowed(c.network, c.address, nil) == nil, c.public || c.listed},
+			"without TLS, networks,": {allowedPlain(c.network, c.address, nil) == nil, c.listed},
+		} {
+			if got[0] != got[1] {
+				t.Errorf("%s %s, %s: may connect %v, want %v", c.network, c.address, name, got[0], got[1])
+			}
+		}
+	}
+}
+
+func TestJudgeReply(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		body   string
+		want   verdict
+	}{
+		{200, `{"rejected":[]}`, verdictSent},
+		{200, `{}`, verdictSent},
+		{200, `not JSON`, verdictSent},
+		{200, `{"rejected":["other"]}`, verdictSent},
+		{200, `{"rejected":["other","key"]}`, verdictGone},
+		{400, ``, verdictRefused},
+		{404, `{"rejected":["key"]}`, verdictRefused},
+		{408, ``, verdictLater},
+		{429, ``, verdictLater},
+		{500, `{"rejected":["key"]}`, verdictLater},
+		{302, ``, verdictLater},
+		{204, ``, verdictLater},
+	} {
+		if got := judgeReply(c.status, http.Header{}, []byte(c.body), "key"); got.verdict != c.want {
+			t.Errorf("%d %s: %s, want %s", c.status, c.body, got.verdict, c.want)
+		}
+	}
+	for value, want := range map[string]time.Duration{
+		"7": 7 * time.Second, "": 0, "-3": 0, "x": 0, "999999": maxRetryAfter, "Wed, 21 Oct 2026 07:28:00 GMT": 0,
+	} {
+		h := http.Header{"Retry-After": {value}}
+		if got := judgeReply(429, h, nil, "key"); got.wait != want {
+			t.Errorf("Retry-After %q: %s, want %s", value, got.wait, want)
+		}
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	d := &sender{pace: defaultPace}
+	seen := map[time.Duration]bool{}
+	for n := 1; n < 100; n++ {
+		full := defaultPace.retryMax
+		if n < 20 {
+			full = min(full, defaultPace.retryMin<<(n-1))
+		}
+		got := d.backoff(n)
+		if got < full/2 || got > full {
+			t.Errorf("pause %d is %s, want %s to %s", n, got, full/2, full)
+		}
+		seen[got] = true
+	}
+	if len(seen) < 50 {
+		t.Errorf("%d different pauses of 99", len(seen))
+	}
+}
+
+// loose is a router to commands that are taken down and do nothing: the rows of
+// these tests are written once and stay.
+type loose struct {
+	mu   sync.Mutex
+	cmds []partition.Command
+}
+
+var errLoose = errors.New("not now")
+
+func (l *loose) Do(_ context.Context, c partition.Command) (any, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cmds = append(l.cmds, c)
+	return nil, errLoose
+}
+
+func newTest(t *testing.T) (*Service, *loose) {
+	t.Helper()
+	c := clock.NewManual(time.Now())
+	st := memstore.New(c)
+	r := &loose{}
+	s := newService(Options{
+		Count: 1, Store: storage.Store(st), Router: r, Clock: c, Log: slog.New(slog.DiscardHandler),
+		Rules: pushrules.NewDefaults(pushrules.Options{}), Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+	}, pace{retryMin: time.Millisecond, retryMax: 5 * time.Millisecond})
+	t.Cleanup(s.Close)
+	return s, r
+}
+
+// The client keeps connections, does not follow where it is led, and does not read
+// without end.
+func TestPost(t *testing.T) {
+	s, _ := newTest(t)
+	var mu sync.Mutex
+	from := map[string]int{}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		from[r.RemoteAddr]++
+		mu.Unlock()
+		switch r.URL.Path {
+		case "/long":
+			_, _ = w.Write([]byte(strings.Repeat(" ", 10*maxReply) + `{"rejected":["key"]}`))
+		case "/away":
+			http.Redirect(w, r, "/rejects", http.StatusTemporaryRedirect)
+		case "/rejects":
+			_, _ = w.Write([]byte(`{"rejected":["key"]}`))
+		default:
+			_, _ = w.Write([]byte(`{}`))
+		}
+	}))
+	defer srv.Close()
+	m := newMessage(&account.Pusher{PushKey: "key", Data: []byte(`{"url":"x"}`)}, 3)
+	for path, want := range map[string]verdict{"/": verdictSent, "/away": verdictLater, "/rejects": verdictGone, "/long": verdictSent} {
+		u, err := url.Parse(srv.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.sender.post(context.Background(), u, m); got.verdict != want {
+			t.Errorf("%s: %s (%v), want %s", path, got.verdict, got.err, want)
+		}
+	}
+	u, err := url.Parse(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	clear(from)
+	mu.Unlock()
+	for range 10 {
+		s.sender.post(context.Background(), u, m)
+	}
+	if len(from) > 2 {
+		t.Errorf("%d connections for ten notifications", len(from))
+	}
+}
+
+// A gateway has maxPerGateway requests at once; those that wait for it go on when one
+// is done.
+func TestGatewayPlaces(t *testing.T) {
+	s, _ := newTest(t)
+	d := s.sender
+	for range maxPerGateway {
+		if !d.enter("a") {
+			t.Fatal("no place")
+		}
+	}
+	if d.enter("a") {
+		t.Fatal("a place too many")
+	}
+	if !d.enter("b") {
+		t.Error("one gateway takes the places of another")
+	}
+	d.leave("a")
+	if !d.enter("a") {
+		t.Error("a place that was given back is taken")
+	}
+	for range maxPerGateway {
+		d.leave("a")
+	}
+	d.leave("b")
+	if len(d.mu.gateways) != 0 {
+		t.Errorf("%d gateways are left", len(d.mu.gateways))
+	}
+}
+
+// A pusher whose partition has moved is forgotten, not served.
+func TestLinesOfAPartitionThatMoved(t *testing.T) {
+	s, _ := newTest(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.sender.begin(ctx, 0)
+	cancel()
+	s.sender.wake(0, account.Waiting{User: "@a:h", Pusher: "x"})
+	for end := time.Now().Add(time.Minute); s.sender.waiting() > 0; {
+		if time.Now().After(end) {
+			t.Fatal("the line stays")
+		}
+	}
+}
+
+// Nothing waits for a pusher that has nothing queued.
+func TestWakeForNothing(t *testing.T) {
+	s, r := newTest(t)
+	s.sender.begin(context.Background(), 0)
+	for _, u := range []ids.UserID{"@a:h", "@b:h", "@a:h"} {
+		s.sender.wake(0, account.Waiting{User: u, Pusher: "x"})
+	}
+	for end := time.Now().Add(time.Minute); s.sender.waiting() > 0; {
+		if time.Now().After(end) {
+			t.Fatal("the lines stay")
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.cmds) != 0 {
+		t.Errorf("%d commands for nothing", len(r.cmds))
+	}
+}
