@@ -2,7 +2,9 @@ package appservice
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/consumer"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -13,6 +15,10 @@ import (
 
 // rosterPartition is where it is written down which services follow the log.
 const rosterPartition ids.Partition = 0
+
+// beginTimeout bounds how long the start of the server waits for a new service to
+// find the end of the log.
+const beginTimeout = 10 * time.Second
 
 // Enroll writes down that a service follows the log, or that it no longer does: the
 // log waits for a service until that is said.
@@ -52,12 +58,13 @@ func (s *Sender) Follow(ctx context.Context, set *consumer.Set) error {
 	if err != nil {
 		return fmt.Errorf("read which application services there were: %w", err)
 	}
-	wanted := make(map[string]bool)
+	wanted, before := make(map[string]bool), make(map[string]bool)
 	for _, l := range s.lines {
 		wanted[l.svc.ID] = true
 	}
 	for _, row := range rows {
 		if wanted[row.Sort] {
+			before[row.Sort] = true
 			continue
 		}
 		if err := set.Remove(ctx, consumerName(row.Sort)); err != nil {
@@ -67,13 +74,30 @@ func (s *Sender) Follow(ctx context.Context, set *consumer.Set) error {
 			return fmt.Errorf("end application service %q: %w", row.Sort, err)
 		}
 	}
-	for _, c := range s.consumers() {
-		if _, err := s.opts.Router.Do(ctx, &Enroll{Service: c.Handler.(*line).svc.ID}); err != nil {
-			return fmt.Errorf("begin application service: %w", err)
-		}
-		if err := set.Add(c); err != nil {
-			return fmt.Errorf("begin application service: %w", err)
+	for _, l := range s.lines {
+		if err := s.begin(ctx, set, l, !before[l.svc.ID]); err != nil {
+			return fmt.Errorf("begin application service %q: %w", l.svc.ID, err)
 		}
 	}
 	return nil
+}
+
+// begin makes a service a consumer. One that is new begins at the end of the log,
+// and has found it when begin returns: what happens then, it is sent.
+func (s *Sender) begin(ctx context.Context, set *consumer.Set, l *line, fresh bool) error {
+	if _, err := s.opts.Router.Do(ctx, &Enroll{Service: l.svc.ID}); err != nil {
+		return err
+	}
+	name := consumerName(l.svc.ID)
+	if err := set.Add(consumer.Consumer{Name: name, Start: consumer.AtHead, Handler: l}); err != nil || !fresh {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, beginTimeout)
+	defer cancel()
+	err := set.Await(ctx, name)
+	if errors.Is(err, context.DeadlineExceeded) {
+		l.log.Warn("the application service may miss what happens now: it has not found the end of the log yet")
+		return nil
+	}
+	return err
 }

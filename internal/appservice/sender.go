@@ -112,16 +112,6 @@ func NewSender(o SenderOptions) *Sender {
 // consumerName is under which a service follows the log.
 func consumerName(id string) string { return "appservice/" + id }
 
-// consumers are the services as consumers of the log. A service that is new is told
-// what happens from then on.
-func (s *Sender) consumers() []consumer.Consumer {
-	out := make([]consumer.Consumer, len(s.lines))
-	for i, l := range s.lines {
-		out[i] = consumer.Consumer{Name: consumerName(l.svc.ID), Start: consumer.AtHead, Handler: l}
-	}
-	return out
-}
-
 // Retry sends a service at once what it could not be sent before: it is there again.
 func (s *Sender) Retry(svc *Service) {
 	for _, l := range s.lines {
