@@ -3,6 +3,7 @@ package feed
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -97,6 +98,12 @@ func ParseEventFilter(raw []byte) (*EventFilter, error) {
 		return nil, merr.BadJSONErr("Malformed filter: %s", jsonReason(err)).Because(err)
 	}
 	return f, f.check()
+}
+
+// Selects reports whether the filter lets some events through and others not.
+func (f *EventFilter) Selects() bool {
+	all := EventFilter{Limit: f.Limit, LazyLoad: f.LazyLoad, Redundant: f.Redundant, ThreadNotifications: f.ThreadNotifications}
+	return !reflect.DeepEqual(*f, all)
 }
 
 func jsonReason(err error) string {

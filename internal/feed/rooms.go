@@ -243,8 +243,17 @@ func (sec *section) start() ids.Seq {
 	return sec.events[len(sec.events)-1].Seq - 1
 }
 
-// readState collects the state at the start of the timeline: all of it for a
-// client that does not know the room, what changed in a gap for others.
+// stateAt is the position whose state goes with the timeline: the one before it,
+// or the end for a client that does not want to work out the latter.
+func (sec *section) stateAt() ids.Seq {
+	if sec.s.req.StateAfter != "" {
+		return sec.to
+	}
+	return sec.start()
+}
+
+// readState collects the state that goes with the timeline: all of it for a
+// client that does not know the room, what changed for others.
 func (sec *section) readState(ctx context.Context) error {
 	f := &sec.s.req.Filter.Room
 	rd := sec.s.h.rooms
@@ -252,18 +261,18 @@ func (sec *section) readState(ctx context.Context) error {
 	var list []*room.Stored
 	var err error
 	switch {
-	case !whole && !sec.limited:
+	case !whole && !sec.limited && sec.s.req.StateAfter == "":
 		// Nothing but what is in the timeline.
 	case !whole:
-		sec.members = true
+		sec.members = sec.members || sec.limited
 		var more bool
-		list, more, err = rd.StateChanges(ctx, sec.r.id, sec.from, sec.start(), maxStateChanges)
+		list, more, err = rd.StateChanges(ctx, sec.r.id, sec.from, sec.stateAt(), maxStateChanges)
 		if err == nil && more {
-			list, err = rd.StateUpTo(ctx, sec.r.id, sec.start(), room.StateOptions{NoMembers: f.State.LazyLoad})
+			list, err = rd.StateUpTo(ctx, sec.r.id, sec.stateAt(), room.StateOptions{NoMembers: f.State.LazyLoad})
 		}
 	default:
 		sec.members = true
-		list, err = rd.StateUpTo(ctx, sec.r.id, sec.start(), room.StateOptions{NoMembers: f.State.LazyLoad})
+		list, err = rd.StateUpTo(ctx, sec.r.id, sec.stateAt(), room.StateOptions{NoMembers: f.State.LazyLoad})
 	}
 	if err != nil {
 		return err
@@ -296,11 +305,14 @@ func (sec *section) lazyMembers(ctx context.Context, whole bool) ([]*room.Stored
 		want[e.Sender] = true
 		if e.Type == event.TypeMember && e.StateKey != nil && shown[ids.UserID(*e.StateKey)] == 0 {
 			shown[ids.UserID(*e.StateKey)] = e.Seq
+			if sec.s.req.StateAfter != "" { // it is in the timeline, which changes no state
+				want[ids.UserID(*e.StateKey)] = true
+			}
 		}
 	}
 	var out []*room.Stored
 	for u := range want {
-		e, err := sec.s.h.rooms.StateEventUpTo(ctx, sec.r.id, room.StateKey{Type: event.TypeMember, Key: string(u)}, sec.start())
+		e, err := sec.s.h.rooms.StateEventUpTo(ctx, sec.r.id, room.StateKey{Type: event.TypeMember, Key: string(u)}, sec.stateAt())
 		if err != nil {
 			return nil, err
 		}
@@ -419,7 +431,8 @@ func (sec *section) erasures() *room.Erasures {
 }
 
 func (sec *section) appendState(b []byte) []byte {
-	b = append(b, `,"state":{"events":[`...)
+	b = event.AppendString(append(b, ','), cmp.Or(sec.s.req.StateAfter, "state"))
+	b = append(b, `:{"events":[`...)
 	for i, e := range sec.state {
 		if i > 0 {
 			b = append(b, ',')

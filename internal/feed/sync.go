@@ -29,6 +29,10 @@ type Request struct {
 	Since     *Position
 	Filter    *Filter
 	FullState bool
+	// StateAfter is the member in which the client wants the state as it is after
+	// the timeline, "" for that before it, in the member "state".
+	// spec: client-server §GET /sync, use_state_after (MSC4222).
+	StateAfter string
 	// SetPresence is how present the user is by this request; "" is online.
 	SetPresence Presence
 	// Timeout is how long to wait for something to happen.

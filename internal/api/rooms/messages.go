@@ -186,7 +186,9 @@ func (m *Module) messages(r *api.Request) (any, error) {
 		b = v.appendEvents(append(b, `,"state":`...), senders)
 	}
 	b = event.AppendString(append(b, `,"start":`...), start)
-	if more {
+	// Who selects is told only by an empty page that there is no more: lists of
+	// files page until then, and look for an end before.
+	if more || filter.Selects() && len(w.chunk) > 0 {
 		b = append(append(append(b, `,"end":"`...), feed.PageToken(w.pos)...), '"')
 	}
 	return jsontext.Value(append(b, '}')), nil

@@ -96,6 +96,11 @@ func TestMessagesFilter(t *testing.T) {
 	same(t, "two of bob", bodies(list(t, two, "chunk")), "[100 60]")
 	same(t, "the third", bodies(list(t, page("dir=b&limit=2&from="+url.QueryEscape(two["end"].(string)), byBob), "chunk")), "[20]")
 	same(t, "none", len(list(t, page("dir=f", `{"types":[]}`), "chunk")), 0)
+	all := page("dir=b&limit=10", byBob)
+	empty := page("dir=b&limit=10&from="+url.QueryEscape(all["end"].(string)), byBob)
+	same(t, "behind the last of bob", empty["chunk"], "[]")
+	same(t, "and no end there", empty["end"], nil)
+	same(t, "no end for who selects nothing", page("dir=b&limit=1000", `{"lazy_load_members":true}`)["end"], nil)
 	same(t, "another room", page("dir=f", `{"rooms":["!x:y"]}`)["chunk"], "[]")
 
 	lazy := page("dir=b&limit=10", `{"lazy_load_members":true}`)

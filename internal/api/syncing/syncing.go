@@ -46,6 +46,9 @@ func (h handler) sync(r *api.Request) (any, error) {
 	if req.FullState, err = r.QueryBool("full_state"); err != nil {
 		return nil, err
 	}
+	if req.StateAfter, err = stateAfter(r); err != nil {
+		return nil, err
+	}
 	ms, err := r.QueryInt("timeout", 0, 0, api.MaxLongPoll.Milliseconds())
 	if err != nil {
 		return nil, err
@@ -61,4 +64,19 @@ func (h handler) sync(r *api.Request) (any, error) {
 		return nil, merr.InvalidParamErr("Unknown since token").Because(err)
 	}
 	return body, err
+}
+
+// stateAfter is the member for the state after the timeline, "" if the client
+// wants the state before it. spec: client-server §GET /sync, use_state_after; the
+// unstable names are those of MSC4222.
+func stateAfter(r *api.Request) (string, error) {
+	for _, name := range []struct{ param, member string }{
+		{"use_state_after", "state_after"},
+		{"org.matrix.msc4222.use_state_after", "org.matrix.msc4222.state_after"},
+	} {
+		if wanted, err := r.QueryBool(name.param); wanted || err != nil {
+			return name.member, err
+		}
+	}
+	return "", nil
 }
