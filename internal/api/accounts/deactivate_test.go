@@ -52,15 +52,19 @@ func TestErase(t *testing.T) {
 	bob.Join(t, room)
 	secret := bob.Send(t, room, "bob's secret")
 	alice.Send(t, room, "hello")
+	root := alice.Send(t, room, "root")
+	bob.Must(t, "PUT", v3+"/rooms/"+esc(room)+"/send/m.room.message/reply", object{
+		"msgtype": "m.text", "body": "secret reply", "m.relates_to": object{"rel_type": "m.thread", "event_id": root},
+	})
 	bob.Must(t, "PUT", v3+"/user/"+esc(bob.UserID)+"/account_data/x", object{"a": 1})
 	bob.Must(t, "POST", v3+"/account/deactivate", object{"auth": passwordAuth(bob), "erase": true})
 	gone(t, alice, room, bob.UserID)
 	carol.Join(t, room)
 
-	if got := bodies(t, alice, room); got != "bob's secret,hello" {
+	if got := bodies(t, alice, room); got != "bob's secret,hello,root,secret reply" {
 		t.Errorf("who was there sees %s", got)
 	}
-	if got := bodies(t, carol, room); got != "<nil>,hello" {
+	if got := bodies(t, carol, room); got != "<nil>,hello,root,<nil>" {
 		t.Errorf("who came later sees %s", got)
 	}
 	path := v3 + "/rooms/" + esc(room)
@@ -74,6 +78,15 @@ func TestErase(t *testing.T) {
 			t.Errorf("%s hides what was seen: %s", target, body)
 		}
 	}
+	// What comes along with other events is hidden too.
+	for _, target := range []string{path + "/event/" + esc(root), "/_matrix/client/v1/rooms/" + esc(room) + "/relations/" + esc(root)} {
+		if _, body, _ := carol.Raw(t, "GET", target, nil); strings.Contains(string(body), "secret") || !strings.Contains(string(body), bob.UserID) {
+			t.Errorf("%s to who came later: %s", target, body)
+		}
+		if _, body, _ := alice.Raw(t, "GET", target, nil); !strings.Contains(string(body), "secret") {
+			t.Errorf("%s to who was there: %s", target, body)
+		}
+	}
 	if out := carol.Must(t, "GET", path+"/state/m.room.name/", nil); out["name"] != "Room" {
 		t.Errorf("the name of the room: %v", out)
 	}
@@ -84,7 +97,7 @@ func TestErase(t *testing.T) {
 	// Who leaves and comes again was there before.
 	alice.Must(t, "POST", path+"/leave", object{})
 	alice.Join(t, room)
-	if got := bodies(t, alice, room); got != "bob's secret,hello" {
+	if got := bodies(t, alice, room); got != "bob's secret,hello,root,secret reply" {
 		t.Errorf("who was there and comes again sees %s", got)
 	}
 }
