@@ -99,6 +99,7 @@ type section struct {
 	limited bool
 	state   []*room.Stored
 	members bool // the list of members changed
+	read    bool // the user read something, so that the counts may have changed
 	// bundled are the aggregations of the events.
 	bundled room.Aggregations
 }
@@ -352,7 +353,7 @@ func (sec *section) encodeJoined(ctx context.Context, left bool) (b []byte, any 
 	if err != nil {
 		return nil, false, err
 	}
-	any = left || sec.fresh || sec.s.req.FullState || len(sec.events)+len(sec.state)+len(ephemeral)+len(data) > 0 || sec.limited
+	any = left || sec.fresh || sec.read || sec.s.req.FullState || len(sec.events)+len(sec.state)+len(ephemeral)+len(data) > 0 || sec.limited
 	if !any {
 		return nil, false, nil
 	}
@@ -458,11 +459,12 @@ func (sec *section) ephemeral(ctx context.Context) ([]byte, error) {
 		return nil, nil
 	}
 	var out []byte
+	list, err := sec.s.h.rooms.Receipts(ctx, sec.r.id, sec.from, sec.to, maxReceipts)
+	if err != nil {
+		return nil, err
+	}
+	sec.read = slices.ContainsFunc(list, func(r *room.Receipt) bool { return r.User == sec.s.v.user })
 	if f.Type("m.receipt") {
-		list, err := sec.s.h.rooms.Receipts(ctx, sec.r.id, sec.from, sec.to, maxReceipts)
-		if err != nil {
-			return nil, err
-		}
 		list = slices.DeleteFunc(list, func(r *room.Receipt) bool {
 			return r.Type == room.ReceiptReadPrivate && r.User != sec.s.v.user || sec.s.v.ignores(r.User)
 		})

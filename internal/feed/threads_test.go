@@ -135,3 +135,21 @@ func TestThreadCountsAgree(t *testing.T) {
 		t.Errorf("step by step %s, from the receipts %s", got, want)
 	}
 }
+
+// Who wants no receipts is told of the counts when they change.
+func TestCountsWithoutReceipts(t *testing.T) {
+	const filter = `{"room":{"ephemeral":{"types":[]}}}`
+	w, r, _, k := calm(t, filter)
+	last := w.say(r, alice, "m")
+	before := w.sync(w.hub, bob, "", filter)
+	k.wait(t, `"m"`)
+	w.read(r, bob, last)
+	sec := w.sync(w.hub, bob, before.NextBatch, filter).Rooms.Join[r]
+	if sec == nil || told(sec) != "0" || len(sec.Ephemeral.Events) > 0 {
+		t.Errorf("after reading: %+v", sec)
+	}
+	frames := k.wait(t, `"notification_count":0`)
+	if sec := frames[len(frames)-1].Rooms.Join[r]; told(sec) != "0" {
+		t.Errorf("the socket is told %s", told(sec))
+	}
+}
