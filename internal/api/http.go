@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -97,21 +98,25 @@ func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	d.finish(r, ans.status, size, d.clock.Now().Sub(start), slog.LevelInfo)
 }
 
-// setHeaders sets what every answer has, errors included. Handlers and streams may
-// replace them.
-func setHeaders(h http.Header) {
-	// spec: client-server §Web Browser Clients.
-	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS")
-	h.Set("Access-Control-Allow-Headers", "X-Requested-With, Content-Type, Authorization")
-	h.Set("Access-Control-Expose-Headers", "Retry-After, X-Request-Id")
-	h.Set("Access-Control-Max-Age", "86400")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
+// commonHeaders are what every answer has, errors included, under canonical names.
+// All answers share the values, which nobody changes.
+// spec: client-server §Web Browser Clients.
+var commonHeaders = http.Header{
+	"Access-Control-Allow-Origin":   {"*"},
+	"Access-Control-Allow-Methods":  {"GET, POST, PUT, DELETE, OPTIONS"},
+	"Access-Control-Allow-Headers":  {"X-Requested-With, Content-Type, Authorization"},
+	"Access-Control-Expose-Headers": {"Retry-After, X-Request-Id"},
+	"Access-Control-Max-Age":        {"86400"},
+	"Cache-Control":                 {"no-store"},
+	"Content-Security-Policy":       {"default-src 'none'; frame-ancestors 'none'"},
+	"Referrer-Policy":               {"no-referrer"},
+	"X-Content-Type-Options":        {"nosniff"},
+	"X-Frame-Options":               {"DENY"},
 }
+
+// setHeaders sets the common headers. Handlers and streams may replace them: Set
+// makes a new value, and Add copies, since the values have no room.
+func setHeaders(h http.Header) { maps.Copy(h, commonHeaders) }
 
 // requestID returns the ID that a trusted proxy gave, or a new one.
 func (d *Dispatcher) requestID(hr *http.Request, trusted bool) string {
