@@ -331,6 +331,12 @@ func TestMistakes(t *testing.T) {
 		{"media store", flags("media.store", "s3://key:pw@bucket"), []string{"media.store", `"files"`}},
 		{"no bucket", flags("media.store", "s3://"), []string{"media.store", "s3://bucket"}},
 		{"upload", flags("media.max_upload_bytes", "10"), []string{"65536"}},
+		{"delay", flags("limits.max_event_delay_ms", "-1"), []string{"limits.max_event_delay_ms", "use 0 to"}},
+		{"delayed events", flags("limits.max_delayed_events", "0"), []string{"limits.max_delayed_events", "use 1 to"}},
+		{"call service", flags("rtc.livekit_urls", "x"), []string{"rtc.livekit_urls", "http or https"}},
+		{"lifetime", flags("retention.default_max_lifetime_ms", "-1"), []string{"retention.default_max_lifetime_ms", "use 0 to"}},
+		{"lifetimes", file("[retention]\nmin_lifetime_ms = 2\nmax_lifetime_ms = 1\n"), []string{"retention.min_lifetime_ms", "lower it"}},
+		{"sweep", flags("retention.sweep_interval_ms", "0"), []string{"retention.sweep_interval_ms", "use 50 to"}},
 		{"two at once", env("HUBBUB_A=1", "HUBBUB_LOG_LEVEL=loud"), []string{"HUBBUB_A", "log.level"}},
 	}
 	for _, tt := range tests {

@@ -1,0 +1,149 @@
+package delayed
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/bus/membus"
+	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/cluster"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/storage/memstore"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	partitions            = 4
+	alice      ids.UserID = "@alice:h"
+)
+
+// senders answers each send with the next of its errors.
+type senders struct {
+	sent []string
+	errs []error
+}
+
+func (s *senders) SendDelayed(_ context.Context, e *Event) (ids.EventID, error) {
+	s.sent = append(s.sent, e.ID)
+	var err error
+	if len(s.errs) > 0 {
+		err, s.errs = s.errs[0], s.errs[1:]
+	}
+	if err != nil {
+		return "", err
+	}
+	return "$sent", nil
+}
+
+// open returns a service that sends only when told to, with its clock.
+func open(t *testing.T) (*Service, *clock.Manual) {
+	t.Helper()
+	ctx := context.Background()
+	c := clock.NewManual(time.Unix(1_700_000_000, 0))
+	st, b := memstore.New(c), membus.New()
+	specs := account.Tables()
+	maps.Copy(specs, Tables())
+	node, err := cluster.Start(ctx, cluster.Options{
+		Node: "n", Count: partitions, Store: st, Bus: b, Clock: c, LeaseTTL: time.Hour,
+		Log: slog.New(slog.DiscardHandler), Tables: specs, Effects: account.Effects(), CacheBytes: 1 << 20,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(Options{
+		Count: partitions, Store: st, Router: node, Bus: b, Owner: node, Clock: c, Log: slog.New(slog.DiscardHandler),
+		Accounts: account.NewReader(st, partitions), Rooms: room.NewReader(st, partitions), MaxDelay: time.Hour, MaxScheduled: 10,
+	})
+	t.Cleanup(func() {
+		s.Close()
+		node.Close()
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := node.Do(ctx, account.NewRegister(alice, account.Account{}, "", nil)); err != nil {
+		t.Fatal(err)
+	}
+	return s, c
+}
+
+func schedule(t *testing.T, s *Service) *Event {
+	t.Helper()
+	e := Event{ID: newID(alice, partitions), User: alice, Room: "!r", Type: "m.x", Content: []byte("{}"), Delay: 1000}
+	if _, err := s.opts.Router.Do(t.Context(), &Schedule{Event: e, Max: 10}); err != nil {
+		t.Fatal(err)
+	}
+	return &e
+}
+
+func (s *Service) status(t *testing.T, id string) Status {
+	t.Helper()
+	e, err := s.find(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e.Status
+}
+
+// TestClaimIsTakenOver: an event whose sender died between the claim and the send
+// is sent when the claim is over, and not before.
+func TestClaimIsTakenOver(t *testing.T) {
+	s, c := open(t)
+	e := schedule(t, s)
+	home := ids.PartitionOf(string(alice), partitions)
+	to := &senders{}
+	s.pass(home, to)
+	if len(to.sent) != 0 {
+		t.Fatal("sent before its time")
+	}
+	c.Advance(1001 * time.Millisecond)
+	claimed, err := partition.Do[[]*Event](t.Context(), s.opts.Router, &ClaimDue{In: home, Now: c.Now().UnixMilli()})
+	if err != nil || len(claimed) != 1 {
+		t.Fatalf("claimed %v, %v", claimed, err)
+	}
+	// The node dies here.
+	s.pass(home, to)
+	if len(to.sent) != 0 || s.status(t, e.ID) != Sending {
+		t.Errorf("sent %v under a claim of another", to.sent)
+	}
+	if _, err := s.opts.Router.Do(t.Context(), &Update{ID: e.ID, User: alice, Action: Cancel}); merr.From(err).Status != 409 {
+		t.Errorf("cancelled while it may be on its way: %v", err)
+	}
+	c.Advance(claimLease + time.Millisecond)
+	s.pass(home, to)
+	s.pass(home, to)
+	if len(to.sent) != 1 || s.status(t, e.ID) != Sent {
+		t.Errorf("sent %v, %s", to.sent, s.status(t, e.ID))
+	}
+}
+
+// TestSendFails: what may work later is tried again, a refusal is final.
+func TestSendFails(t *testing.T) {
+	s, c := open(t)
+	e := schedule(t, s)
+	home := ids.PartitionOf(string(alice), partitions)
+	to := &senders{errs: []error{errors.New("disk"), merr.ForbiddenErr("no")}}
+	c.Advance(2 * time.Second)
+	s.pass(home, to)
+	if s.status(t, e.ID) != Sending {
+		t.Errorf("after a failure: %s", s.status(t, e.ID))
+	}
+	c.Advance(claimLease + time.Second)
+	s.pass(home, to)
+	c.Advance(claimLease + time.Second)
+	s.pass(home, to)
+	if len(to.sent) != 2 || s.status(t, e.ID) != Failed {
+		t.Errorf("tried %d times, %s", len(to.sent), s.status(t, e.ID))
+	}
+}
