@@ -113,13 +113,10 @@ func decodeActions(v jsontext.Value) ([]Action, error) {
 	actions := make([]Action, 0, len(raw))
 	for _, r := range raw {
 		var a Action
-		switch err := a.UnmarshalJSON(r); {
-		case errors.Is(err, errHistorical):
-		case err != nil:
+		if err := a.UnmarshalJSON(r); err != nil {
 			return nil, merr.InvalidParamErr("actions: %v", err)
-		default:
-			actions = append(actions, a)
 		}
+		actions = append(actions, a)
 	}
 	return actions, nil
 }

@@ -20,6 +20,13 @@ const (
 	RuleMessage           = ".m.rule.message"
 	RuleEncrypted         = ".m.rule.encrypted"
 
+	// The rules of polls, MSC3930, in its unstable form: that is what clients send.
+	RulePollResponse      = ".org.matrix.msc3930.rule.poll_response"
+	RulePollStartOneToOne = ".org.matrix.msc3930.rule.poll_start_one_to_one"
+	RulePollEndOneToOne   = ".org.matrix.msc3930.rule.poll_end_one_to_one"
+	RulePollStart         = ".org.matrix.msc3930.rule.poll_start"
+	RulePollEnd           = ".org.matrix.msc3930.rule.poll_end"
+
 	// The rules of the versions before 1.17 that look for mentions in the text.
 	RuleContainsDisplayName = ".m.rule.contains_display_name"
 	RuleRoomNotif           = ".m.rule.roomnotif"
@@ -220,6 +227,10 @@ func predefinedOverrides() []defaultRule {
 			id: RuleSuppressEdits, kind: Override, actions: silent,
 			conditions: []Condition{{Kind: condPropertyIs, Key: pathRelType, Value: "m.replace"}},
 		},
+		{
+			id: RulePollResponse, kind: Override, actions: silent,
+			conditions: []Condition{eventMatch(pathType, "org.matrix.msc3381.poll.response")},
+		},
 	}
 }
 
@@ -249,6 +260,22 @@ func predefinedOthers() []defaultRule {
 		{
 			id: RuleEncrypted, kind: Underride, actions: []Action{Notify()},
 			conditions: []Condition{eventMatch(pathType, "m.room.encrypted")},
+		},
+		{
+			id: RulePollStartOneToOne, kind: Underride, actions: []Action{Notify(), sound},
+			conditions: []Condition{twoMembers(), eventMatch(pathType, "org.matrix.msc3381.poll.start")},
+		},
+		{
+			id: RulePollStart, kind: Underride, actions: []Action{Notify()},
+			conditions: []Condition{eventMatch(pathType, "org.matrix.msc3381.poll.start")},
+		},
+		{
+			id: RulePollEndOneToOne, kind: Underride, actions: []Action{Notify(), sound},
+			conditions: []Condition{twoMembers(), eventMatch(pathType, "org.matrix.msc3381.poll.end")},
+		},
+		{
+			id: RulePollEnd, kind: Underride, actions: []Action{Notify()},
+			conditions: []Condition{eventMatch(pathType, "org.matrix.msc3381.poll.end")},
 		},
 	}
 }

@@ -27,7 +27,7 @@ func newOutcome(kind Kind, id string, actions []Action) *Outcome {
 	for _, a := range actions {
 		switch a.SetTweak {
 		case "":
-			o.Notify = true
+			o.Notify = o.Notify || a.Historical == ""
 		case "highlight":
 			o.Highlight = a.Value == nil || a.Value.Kind() == 't'
 		case "sound":

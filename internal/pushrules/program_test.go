@@ -102,6 +102,11 @@ func TestDefaultRules(t *testing.T) {
 		{name: "server ACL", ev: event("m.room.server_acl", "", `{}`), room: pair, want: outcome{rule: RuleServerACL}},
 		{name: "edit", ev: message(`{"body":"x","m.relates_to":{"rel_type":"m.replace"}}`), room: pair, want: outcome{rule: RuleSuppressEdits}},
 		{name: "edit with mention", ev: message(`{"m.mentions":{"user_ids":["@alice:example.org"]},"m.relates_to":{"rel_type":"m.replace"}}`), room: pair, want: outcome{RuleIsUserMention, true, true, "default"}},
+		{name: "vote", ev: event("org.matrix.msc3381.poll.response", "-", `{}`), room: pair, want: outcome{rule: RulePollResponse}},
+		{name: "poll of two", ev: event("org.matrix.msc3381.poll.start", "-", `{}`), room: pair, want: outcome{RulePollStartOneToOne, true, false, "default"}},
+		{name: "poll", ev: event("org.matrix.msc3381.poll.start", "-", `{}`), room: group, want: outcome{RulePollStart, true, false, ""}},
+		{name: "end of a poll of two", ev: event("org.matrix.msc3381.poll.end", "-", `{}`), room: pair, want: outcome{RulePollEndOneToOne, true, false, "default"}},
+		{name: "end of a poll", ev: event("org.matrix.msc3381.poll.end", "-", `{}`), room: group, want: outcome{RulePollEnd, true, false, ""}},
 		{name: "other state", ev: event("m.room.topic", "", `{"topic":"x"}`), room: pair},
 		{name: "type in capitals", ev: event("M.ROOM.MESSAGE", "-", `{}`), room: group, want: outcome{RuleMessage, true, false, ""}},
 
@@ -289,6 +294,8 @@ func TestHighlightValues(t *testing.T) {
 		{`["notify"]`, false},
 		{`[{"set_tweak":"highlight"}]`, false},
 		{`["dont_notify",{"set_tweak":"highlight"}]`, false},
+		{`["coalesce",{"set_tweak":"highlight"}]`, false},
+		{`["notify","dont_notify",{"set_tweak":"highlight"}]`, true},
 	} {
 		s := open(t, false)
 		put(t, s, Room, "!room", `{"actions":`+tt.actions+`}`)

@@ -97,6 +97,9 @@ func ParseKind(s string) (Kind, error) {
 type Action struct {
 	SetTweak string
 	Value    jsontext.Value
+	// Historical is the name of an action that older versions of the specification
+	// had. It does nothing, and stays as the client wrote it.
+	Historical string
 }
 
 // actionNotify is the one action without parameters.
@@ -116,6 +119,9 @@ func Tweak(name, value string) Action {
 
 // MarshalJSON gives "notify" or an object with set_tweak.
 func (a Action) MarshalJSON() ([]byte, error) {
+	if a.Historical != "" {
+		return json.Marshal(a.Historical)
+	}
 	if a.SetTweak == "" {
 		return []byte(`"` + actionNotify + `"`), nil
 	}
@@ -126,10 +132,6 @@ type tweakJSON struct {
 	SetTweak *string        `json:"set_tweak"`
 	Value    jsontext.Value `json:"value,omitzero"`
 }
-
-// errHistorical marks an action that older versions of the specification had and
-// that is dropped wherever it is met.
-var errHistorical = errors.New("historical action")
 
 // UnmarshalJSON reads one action. Unknown actions are errors.
 func (a *Action) UnmarshalJSON(data []byte) error {
@@ -145,7 +147,8 @@ func (a *Action) UnmarshalJSON(data []byte) error {
 			*a = Action{}
 			return nil
 		case "dont_notify", "coalesce":
-			return errHistorical
+			*a = Action{Historical: name}
+			return nil
 		}
 		return fmt.Errorf("unknown action %.64q", name)
 	case '{':

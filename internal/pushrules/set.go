@@ -242,7 +242,7 @@ func (s *Set) SetActions(kind Kind, id string, actions []Action) error {
 }
 
 func equalActions(a, b Action) bool {
-	return a.SetTweak == b.SetTweak && bytes.Equal(a.Value, b.Value)
+	return a.SetTweak == b.SetTweak && a.Historical == b.Historical && bytes.Equal(a.Value, b.Value)
 }
 
 func errNoRule() error { return merr.NotFoundErr("The push rule was not found") }

@@ -28,9 +28,13 @@ func TestDefaultsJSON(t *testing.T) {
 		Override: {
 			RuleMaster, RuleSuppressNotices, RuleInviteForMe, RuleMemberEvent, RuleIsUserMention, RuleContainsDisplayName,
 			RuleIsRoomMention, RuleRoomNotif, RuleTombstone, RuleReaction, RuleServerACL, RuleSuppressEdits,
+			RulePollResponse,
 		},
-		Content:   {RuleContainsUserName},
-		Underride: {RuleCall, RuleEncryptedOneToOne, RuleOneToOne, RuleMessage, RuleEncrypted},
+		Content: {RuleContainsUserName},
+		Underride: {
+			RuleCall, RuleEncryptedOneToOne, RuleOneToOne, RuleMessage, RuleEncrypted,
+			RulePollStartOneToOne, RulePollStart, RulePollEndOneToOne, RulePollEnd,
+		},
 	}
 	for _, kind := range Kinds() {
 		if got := ruleIDs(s.Rules(kind)); !slices.Equal(got, want[kind]) {
@@ -271,7 +275,7 @@ func TestPutOrder(t *testing.T) {
 			t.Errorf("%+v: got %v", tt, err)
 		}
 		ids := ruleIDs(s.Rules(Override))
-		if ids[0] != RuleMaster || ids[len(ids)-1] != RuleSuppressEdits {
+		if ids[0] != RuleMaster || ids[len(ids)-1] != RulePollResponse {
 			t.Errorf("%+v: %v", tt, ids)
 		}
 		if got := strings.Join(slices.DeleteFunc(ids, func(id string) bool { return id[0] == '.' }), " "); got != want {

@@ -89,7 +89,7 @@ func TestPushRule(t *testing.T) {
 	const one = rules + "/room/%21room%3Ah"
 	alice.Must(t, "PUT", one, object{"actions": []any{"dont_notify"}})
 	r := alice.Must(t, "GET", one, nil)
-	want := object{"rule_id": "!room:h", "default": false, "enabled": true, "actions": []any{}}
+	want := object{"rule_id": "!room:h", "default": false, "enabled": true, "actions": []any{"dont_notify"}}
 	if !reflect.DeepEqual(r, want) {
 		t.Errorf("rule %v, want %v", r, want)
 	}
