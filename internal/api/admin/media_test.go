@@ -82,7 +82,9 @@ func TestServerNotice(t *testing.T) {
 	same(t, "repeated", root.Must(t, "PUT", path+"/one", note("maintenance"))["event_id"], first)
 	invites, _ := apptest.At(bob.Sync(t, ""), "rooms", "invite").(object)
 	same(t, "invites", len(invites), 1)
+	s.Anonymous().Fails(t, "POST", client+"/register", object{"username": "_server", "password": apptest.Password, "auth": object{"type": "m.login.dummy"}}, 400, "M_EXCLUSIVE")
 	for room := range invites {
+		bob.Fails(t, "POST", client+"/rooms/"+esc(room)+"/leave", object{}, 403, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM")
 		bob.Join(t, room)
 		root.Must(t, "POST", path, note("over"))
 		same(t, "notices", texts(t, bob, room), []string{"over", "maintenance"})

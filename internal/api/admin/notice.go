@@ -14,8 +14,6 @@ import (
 )
 
 const (
-	// noticesName is the user in whose name notices come. Nobody can log in as it.
-	noticesName = "notices"
 	// noticesData is the account data of that user which leads from a user to the
 	// room of their notices.
 	noticesData = "io.hubbub.notices."
@@ -51,7 +49,7 @@ func (m *Module) notice(r *api.Request) (any, error) {
 	if a == nil || a.Deactivated {
 		return nil, merr.NotFoundErr("No such user")
 	}
-	sender := ids.NewUserID(noticesName, m.Server)
+	sender := account.NoticesUser(m.Server)
 	room, err := m.noticeRoom(r, sender, req.User)
 	if err != nil {
 		return nil, err

@@ -298,6 +298,14 @@ func (m *Module) leave(r *api.Request) (any, error) {
 	if err := api.DecodeBody(r, &req); err != nil {
 		return nil, err
 	}
+	own, err := m.Accounts.Membership(r.Context, r.Caller.User, id)
+	if err != nil {
+		return nil, err
+	}
+	// spec: client-server §Server Notices: an invitation by the server is not rejected.
+	if own != nil && own.Membership == event.Invite && own.Sender == account.NoticesUser(m.Server) {
+		return nil, merr.New(http.StatusForbidden, merr.CannotLeaveNoticeRoom, "This invitation cannot be rejected")
+	}
 	return api.Empty, m.changeMembership(r, &room.Send{Room: id}, r.Caller.User, memberContent(event.Leave, req.Reason))
 }
 

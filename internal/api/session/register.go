@@ -102,7 +102,7 @@ func (m *Module) newUser(ctx context.Context, name *string) (ids.UserID, error) 
 		return "", merr.New(http.StatusBadRequest, merr.InvalidUsername,
 			"A user name has small letters, digits and ._=-/+ only, and not too many").Because(err)
 	}
-	if m.Services.ReservedUser(user, nil) {
+	if m.Services.ReservedUser(user, nil) || user == account.NoticesUser(m.Server) {
 		return "", errReserved()
 	}
 	return user, m.mustBeNew(ctx, user)
