@@ -3,11 +3,13 @@ package push
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -17,11 +19,14 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
+	"github.com/hubbub-chat/hubbub/internal/room"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/internal/storage/memstore"
+	"github.com/hubbub-chat/hubbub/internal/tables"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -237,6 +242,83 @@ func TestLinesOfAPartitionThatMoved(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("the line stays")
 		}
+	}
+}
+
+// eventAt is an event at a position; key is "-" for one that is not state.
+func eventAt(seq ids.Seq, typ, key, content, prev string) *room.Stored {
+	s := &room.Stored{Seq: seq}
+	s.ID, s.RoomID, s.Sender, s.Type, s.Content = ids.EventID(fmt.Sprint("$", seq)), "!r:h", "@alice:h", typ, []byte(content)
+	if key != "-" {
+		s.StateKey = &key
+	}
+	if prev != "" {
+		s.PrevContent = []byte(prev)
+	}
+	return s
+}
+
+const joined = `{"membership":"join"}`
+
+// What was said before a member came is no news to them; a change of their name
+// changes nothing.
+func TestNewsSinceTheJoin(t *testing.T) {
+	s, _ := newTest(t)
+	bench, err := s.judge.Bench(t.Context(), "!r:h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []*room.Stored
+	var cases []*feed.Case
+	for _, seq := range []ids.Seq{5, 9} {
+		e := eventAt(seq, "m.room.message", "-", `{"body":"x"}`, "")
+		events, cases = append(events, e), append(cases, bench.Case(e))
+	}
+	for prev, want := range map[string]int{"": 1, `{"membership":"leave"}`: 1, `{"membership":"invite"}`: 1, joined: 2, `{`: 1} {
+		w := &work{notified: make(map[ids.UserID]*account.Notified)}
+		member := eventAt(7, "m.room.member", "@bob:h", joined, prev)
+		if err := s.judgeFor(w, account.Watcher{User: "@bob:h"}, member, events, cases); err != nil {
+			t.Fatal(err)
+		}
+		items := w.of("@bob:h").Items
+		if len(items) != want || items[len(items)-1].Seq != 9 {
+			t.Errorf("member before: %q: notified of %+v", prev, items)
+		}
+	}
+}
+
+// A user with a pusher who joins watches the room before what comes next is judged.
+func TestJoinsWatchAtOnce(t *testing.T) {
+	s, r := newTest(t)
+	lease, err := s.opts.Store.Acquire(t.Context(), 0, "n", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b storage.Batch
+	b.Put(storage.Key{Table: tables.Push, Entity: "@bob:h"}, []byte(`{"listed":true,"watch":3}`))
+	if err := s.opts.Store.Commit(t.Context(), 0, lease.Epoch, &b); err != nil {
+		t.Fatal(err)
+	}
+	judge := func(e *room.Stored) error {
+		w := &work{notified: make(map[ids.UserID]*account.Notified)}
+		return s.judgeRoom(t.Context(), w, "!r:h", []*room.Stored{e})
+	}
+	for _, e := range []*room.Stored{
+		eventAt(1, "m.room.member", "@carol:h", joined, ""),   // has no pusher
+		eventAt(2, "m.room.member", "@bob:h", joined, joined), // was there before
+		eventAt(3, "m.room.member", "@bob:h", `{"membership":"leave"}`, joined),
+		eventAt(4, "m.room.message", "-", joined, ""),
+	} {
+		if err := judge(e); err != nil {
+			t.Errorf("event %d: %v", e.Seq, err)
+		}
+	}
+	if err := judge(eventAt(5, "m.room.member", "@bob:h", joined, "")); !errors.Is(err, errLoose) {
+		t.Errorf("a join: %v", err)
+	}
+	want := &room.AddWatch{Room: "!r:h", User: "@bob:h", Gen: 3}
+	if len(r.cmds) != 1 || !reflect.DeepEqual(r.cmds[0], partition.Command(want)) {
+		t.Errorf("commands %+v", r.cmds)
 	}
 }
 

@@ -34,6 +34,8 @@ type gateway struct {
 
 	mu struct {
 		sync.Mutex
+		// down: it answers 503 to everything.
+		down bool
 		// answers are given one after another, then always 200 {"rejected":[]}.
 		answers []answer
 	}
@@ -58,6 +60,12 @@ func (g *gateway) next(a answer) {
 	g.mu.answers = append(g.mu.answers, a)
 }
 
+func (g *gateway) setDown(down bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mu.down = down
+}
+
 func (g *gateway) serve(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost || r.URL.Path != "/_matrix/push/v1/notify" || r.Header.Get("Content-Type") != "application/json" {
 		g.t.Errorf("gateway got %s %s with %q", r.Method, r.URL, r.Header.Get("Content-Type"))
@@ -74,7 +82,9 @@ func (g *gateway) serve(w http.ResponseWriter, r *http.Request) {
 	g.check(n)
 	g.mu.Lock()
 	a := answer{status: http.StatusOK}
-	if len(g.mu.answers) > 0 {
+	if g.mu.down {
+		a.status = http.StatusServiceUnavailable
+	} else if len(g.mu.answers) > 0 {
 		a = g.mu.answers[0]
 		g.mu.answers = g.mu.answers[1:]
 	}
