@@ -15,7 +15,8 @@ import (
 const forgetPage = 2000
 
 // ForgetRoom removes what a user's rows hold of a room that is being deleted: its
-// place in the list of rooms, its account data, and what the Stream says of it. It
+// place in the list of rooms, its account data, its notifications, and what the
+// Stream says of it. It
 // looks at a page of the Stream behind After; the result is where to go on, 0 if
 // that was all.
 type ForgetRoom struct {
@@ -23,8 +24,9 @@ type ForgetRoom struct {
 	Room  ids.RoomID
 	After ids.Seq
 
-	found []string // sort keys of the Stream
-	next  ids.Seq
+	found    []string // sort keys of the Stream
+	notified []string // and of the notifications, with the first page
+	next     ids.Seq
 }
 
 // NewForgetRoom returns the command.
@@ -56,7 +58,23 @@ func (c *ForgetRoom) Prepare(ctx context.Context, p *partition.Prep) error {
 	if len(rows) == forgetPage {
 		c.next = tables.SortSeq(rows[len(rows)-1].Sort)
 	}
-	return nil
+	return c.findNotified(ctx, p, name)
+}
+
+func (c *ForgetRoom) findNotified(ctx context.Context, p *partition.Prep, name []byte) error {
+	c.notified = nil
+	if c.After != 0 {
+		return nil
+	}
+	rows, err := p.Store().Scan(ctx, storage.Range{
+		Partition: c.at(p).Partition, Table: tables.Notification, Entity: string(c.User), Limit: 2*MaxNotifications + MaxNotify,
+	})
+	for _, row := range rows {
+		if bytes.Contains(row.Value, name) {
+			c.notified = append(c.notified, row.Sort)
+		}
+	}
+	return wrap("read notifications", err)
 }
 
 // Apply implements partition.Command.
@@ -64,6 +82,9 @@ func (c *ForgetRoom) Apply(tx *partition.Tx) (any, error) {
 	p := c.in(tx)
 	for _, sort := range c.found {
 		tx.Delete(p.key(tables.Stream, sort))
+	}
+	for _, sort := range c.notified {
+		tx.Delete(p.notification(sort))
 	}
 	tx.Delete(p.membership(c.Room))
 	own := partition.JoinSort(string(c.Room), "")

@@ -95,6 +95,16 @@ func TestDeletedRoomLeavesNothing(t *testing.T) {
 	for i := range 30 {
 		bob.Send(t, room, fmt.Sprint("message ", i))
 	}
+	carol.Must(t, "GET", client+"/notifications", nil) // from now on they are kept
+	notified := 0
+	for tries := 0; notified == 0; tries++ {
+		if tries > 500 {
+			t.Fatal("nobody is notified")
+		}
+		bob.Send(t, room, "hear")
+		root.Must(t, "GET", client+"/sync?timeout=20&since="+root.Sync(t, "")["next_batch"].(string), nil)
+		notified = len(carol.Must(t, "GET", client+"/notifications", nil)["notifications"].([]any))
+	}
 	since := carol.Sync(t, "")["next_batch"].(string)
 
 	begun := root.Must(t, "DELETE", base+"/v2/rooms/"+esc(room), object{"purge": true})
