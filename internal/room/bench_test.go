@@ -112,3 +112,35 @@ func BenchmarkAggregate(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkJoin joins rooms of different size; the cost must not follow the size.
+func BenchmarkJoin(b *testing.B) {
+	for _, members := range []int{10, 1_000, 10_000} {
+		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) {
+			st := memstore.New(clock.Real{})
+			b.Cleanup(func() {
+				if err := st.Close(); err != nil {
+					b.Errorf("close: %v", err)
+				}
+			})
+			w := newWorld(b, st)
+			defer w.close()
+			id := w.create("12")
+			w.state(id, alice, event.TypeJoinRules, "", `{"join_rule":"public"}`)
+			join := func(n int) {
+				user := ids.UserID(fmt.Sprintf("@user%d:h", n))
+				w.member(id, user, user, event.Join)
+			}
+			for n := range members {
+				join(n)
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			before := cpuTime(b)
+			for n := range b.N {
+				join(members + n)
+			}
+			b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
