@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"strings"
 	"time"
@@ -70,12 +71,20 @@ func (inProcess) streams() bool          { return false }
 // answer: usual for polls, and not a failure of the server's.
 const statusClientGone = 499
 
-// finish counts and logs a request.
+// slowRequest is from when on a request that succeeded is worth a line by itself: a
+// hundred times what one usually takes.
+const slowRequest = time.Second
+
+// finish counts and logs a request. What went well and quickly is told by the
+// metrics: a line for each was a fifteenth of what a send cost, and hid the others.
 func (d *Dispatcher) finish(r *Request, status int, size int64, took time.Duration, level slog.Level) {
 	if r.gone {
 		status = statusClientGone
 	}
 	d.metrics.observe(r, status, took)
+	if status < http.StatusBadRequest && (took < slowRequest || r.waits()) {
+		level = slog.LevelDebug
+	}
 	if !d.log.Enabled(r.Context, level) {
 		return
 	}
@@ -86,6 +95,9 @@ func (d *Dispatcher) finish(r *Request, status int, size int64, took time.Durati
 		slog.Int("status", status), slog.Int64("bytes", size), slog.Duration("took", took),
 		slog.String("user", string(r.Caller.User)), slog.String("addr", r.Addr.String()))
 }
+
+// waits reports whether the request may be slow because nothing happened.
+func (r *Request) waits() bool { return r.endpoint != nil && r.endpoint.Hold == HoldLong }
 
 // loggedMethod is the method if it is one of ours: else it is the client's text.
 func (r *Request) loggedMethod() string {

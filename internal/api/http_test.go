@@ -405,6 +405,33 @@ func TestLogsHoldNoSecrets(t *testing.T) {
 	}
 }
 
+// What is in order is a debug line; what failed or took long is not, but for polls,
+// which wait.
+func TestLogLevels(t *testing.T) {
+	var g *rig
+	slow := func(path string, hold Hold) Route {
+		rt := route("GET", v3+path, func(*Request) (any, error) {
+			g.clock.Advance(slowRequest)
+			return nil, nil
+		})
+		rt.Hold = hold
+		return rt
+	}
+	g = newRig(t, append(basicRoutes(), slow("slow", HoldShort), slow("poll", HoldLong)), rigOptions{})
+	for path, want := range map[string]string{"nil": "DEBUG", "fails": "INFO", "limited": "INFO", "slow": "INFO", "poll": "DEBUG"} {
+		g.raw("GET", v3+path, "")
+		line := ""
+		for l := range strings.Lines(g.logs.String()) {
+			if strings.Contains(l, "msg=request ") && strings.Contains(l, "route="+v3+path+" ") {
+				line = l
+			}
+		}
+		if !strings.Contains(line, "level="+want+" ") {
+			t.Errorf("%s is not logged as %s: %q", path, want, line)
+		}
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	g := newRig(t, basicRoutes(), rigOptions{})
 	g.raw("GET", "/_matrix/client/r0/directory/room/a", "")
