@@ -10,6 +10,7 @@ import "./ui/styles/parts.css";
 import "./ui/styles/welcome.css";
 import "./ui/styles/shell.css";
 import "./ui/styles/room.css";
+import "./ui/styles/message.css";
 
 applyTheme(loadTheme());
 watchRoute();

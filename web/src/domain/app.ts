@@ -98,11 +98,12 @@ export class App {
         this.view.value = { kind: "starting" };
         try {
             const { Chat } = await import("./chat.ts");
-            const { origin, indexedDB } = this.options;
+            const { origin, fetch, indexedDB } = this.options;
             const chat = await Chat.start({
                 session,
                 origin,
                 transport: this.transport,
+                fetch,
                 ...(indexedDB ? { indexedDB } : {}),
                 onSignedOut: () => void this.leave("You were signed out. Sign in again."),
             });

@@ -11,6 +11,7 @@ import type { Session } from "../store/session.ts";
 import { ClientEvent, type MatrixClient, type RunningClient, startClient } from "./client.ts";
 import { describeError } from "./errors.ts";
 import { serverOf, toUserIds } from "./ids.ts";
+import { Media } from "./media.ts";
 import { directContent, listRooms, type RoomSummary } from "./rooms.ts";
 import { Timeline } from "./timeline.ts";
 
@@ -18,6 +19,8 @@ export interface ChatOptions {
     session: Session;
     origin: string;
     transport: Transport;
+    /** Plain, for media, which streams. */
+    fetch: typeof fetch;
     indexedDB?: IDBFactory;
     /** The server ended the session. */
     onSignedOut: () => void;
@@ -31,12 +34,17 @@ export class Chat {
     /** False until there is something true to show: from the device's store, or from the server. */
     readonly ready = signal(false);
 
+    readonly media: Media;
+
     private refreshing: ReturnType<typeof setTimeout> | undefined;
 
     private constructor(
         private readonly running: RunningClient,
         readonly userId: string,
-    ) {}
+        options: ChatOptions,
+    ) {
+        this.media = new Media(options.fetch, options.origin, () => running.client.getAccessToken());
+    }
 
     private get client(): MatrixClient {
         return this.running.client;
@@ -44,7 +52,7 @@ export class Chat {
 
     static async start(options: ChatOptions): Promise<Chat> {
         const running = await startClient(options);
-        const chat = new Chat(running, options.session.userId);
+        const chat = new Chat(running, options.session.userId, options);
         const { client } = running;
         client.on(ClientEvent.Sync, (state) => {
             if (state === SyncState.Prepared || state === SyncState.Syncing) chat.ready.value = true;
@@ -63,6 +71,7 @@ export class Chat {
 
     async stop(forget: boolean): Promise<void> {
         clearTimeout(this.refreshing);
+        this.media.close();
         this.client.removeAllListeners();
         await this.running.stop(forget);
     }

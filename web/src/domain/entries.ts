@@ -2,7 +2,10 @@
  * What of a room is shown: from events to entries, and from entries to days and groups. Pure; the SDK's events fit
  * the small interface below.
  */
+import { parseHtml, type Rich } from "./html.ts";
+import { t } from "./i18n.ts";
 import { localpart } from "./ids.ts";
+import { type Attachment, attachmentIn } from "./media.ts";
 
 export interface EventView {
     getId(): string | undefined;
@@ -17,6 +20,22 @@ export interface EventView {
     isRedacted(): boolean;
     replacingEventId(): string | undefined;
     readonly status: string | null;
+    /** Of an encrypted message: that nothing came of decrypting it. Absent where nothing is decrypted. */
+    isDecryptionFailure?(): boolean;
+}
+
+export interface Reaction {
+    key: string;
+    names: string[];
+    /** The event by which this person said it, if they did; empty while it is being sent. */
+    mine: string | undefined;
+}
+
+export interface Quote {
+    eventId: string;
+    /** Both absent if the message is not known here. */
+    senderName?: string;
+    text?: string;
 }
 
 export type Delivery = "sent" | "sending" | "failed";
@@ -34,6 +53,16 @@ export interface Message {
     style: Style;
     delivery: Delivery;
     edited: boolean;
+    /** The message with its markup, if it has any. */
+    rich?: Rich[];
+    attachment?: Attachment;
+    quote?: Quote;
+    reactions?: Reaction[];
+    /** Others who have read up to here, and not further. */
+    readers?: { id: string; name: string }[];
+    /** Whether this person may remove it, and change it. */
+    mayRemove?: boolean;
+    mayEdit?: boolean;
 }
 
 export interface Notice {
@@ -41,7 +70,7 @@ export interface Notice {
     ts: number;
     text: string;
     /** The text in three parts, where neighbours that differ only in the names can be one: "A invited B and C". */
-    listed?: { before: string; names: string[]; after: string };
+    listed?: { before: string; names: string[]; after: string; sentence: string };
 }
 
 export type Entry = ({ kind: "message" } & Message) | ({ kind: "notice" } & Notice);
@@ -49,12 +78,15 @@ export type Entry = ({ kind: "message" } & Message) | ({ kind: "notice" } & Noti
 export type Item =
     | { kind: "day"; key: string; ts: number }
     | { kind: "group"; key: string; sender: string; senderName: string; own: boolean; messages: Message[] }
+    | { kind: "unread"; key: string }
     | ({ kind: "notice" } & Notice);
 
 export interface People {
     me: string;
     /** The name a member has in the room. */
     nameOf(userId: string): string;
+    /** A message that is answered, in short, if it is known. */
+    quoted?(eventId: string): Omit<Quote, "eventId"> | undefined;
 }
 
 const FILES: Record<string, string> = { "m.image": "Picture", "m.video": "Video", "m.audio": "Recording", "m.file": "File", "m.location": "Place" };
@@ -69,7 +101,7 @@ export function toEntry(event: EventView, people: People): Entry | undefined {
         if (typeof described === "string") return { kind: "notice", key, ts, text: described };
         return { kind: "notice", key, ts, text: join(described), listed: described };
     }
-    const shown = describeMessage(event);
+    const shown = describeMessage(event, people);
     if (!shown) return undefined;
     const sender = event.getSender() ?? "";
     return {
@@ -91,31 +123,66 @@ function deliveryOf(status: string | null): Delivery {
     return status === null || status === "sent" ? "sent" : "sending";
 }
 
-function describeMessage(event: EventView): { text: string; style: Style } | undefined {
+type Shown = Pick<Message, "text" | "style" | "rich" | "attachment" | "quote">;
+
+function describeMessage(event: EventView, people: People): Shown | undefined {
     const type = event.getType();
-    if (type === "m.room.encrypted") return { text: "An encrypted message, which this app cannot read yet.", style: "locked" };
+    if (type === "m.room.encrypted") {
+        if (event.isRedacted()) return { text: t("Message removed"), style: "removed" };
+        return { text: event.isDecryptionFailure?.() === false ? t("Decrypting…") : t("This message cannot be read on this device."), style: "locked" };
+    }
     if (type !== "m.room.message" && type !== "m.sticker") return undefined;
-    if (event.isRedacted()) return { text: "Message removed", style: "removed" };
+    if (event.isRedacted()) return { text: t("Message removed"), style: "removed" };
     const content = event.getContent();
     if (isReplacement(content)) return undefined; // shown in place of the event that it replaces
-    const body = typeof content.body === "string" ? content.body : "";
+    const answered = repliedTo(content);
+    const quote = answered === undefined ? {} : { quote: { eventId: answered, ...people.quoted?.(answered) } };
+    const body = bodyOf(content);
     const msgtype = typeof content.msgtype === "string" ? content.msgtype : type;
     if (Object.hasOwn(FILES, msgtype) || type === "m.sticker") {
-        return { text: `${FILES[msgtype] ?? "Sticker"}${body === "" ? "" : `: ${body}`}`, style: "file" };
+        const attachment = attachmentIn(msgtype, content);
+        const text = `${t(FILES[msgtype] ?? "Sticker")}${body === "" ? "" : `: ${body}`}`;
+        return { text, style: "file", ...(attachment ? { attachment } : {}), ...quote };
     }
     if (body.trim() === "") return undefined;
-    return { text: body, style: msgtype === "m.emote" ? "emote" : msgtype === "m.notice" ? "notice" : "text" };
+    const rich = richOf(content);
+    return { text: body, style: msgtype === "m.emote" ? "emote" : msgtype === "m.notice" ? "notice" : "text", ...(rich ? { rich } : {}), ...quote };
+}
+
+/** The text of a message. Older clients repeat in it what they answer. spec: §Fallbacks for rich replies */
+export function bodyOf(content: Record<string, unknown>): string {
+    const body = typeof content.body === "string" ? content.body : "";
+    return repliedTo(content) !== undefined && body.startsWith("> ") ? body.replace(/^(?:> .*(?:\n|$))+\n?/, "") : body;
+}
+
+const parsed = new WeakMap<object, Rich[]>();
+
+function richOf(content: Record<string, unknown>): Rich[] | undefined {
+    if (content.format !== "org.matrix.custom.html" || typeof content.formatted_body !== "string") return undefined;
+    let rich = parsed.get(content);
+    if (!rich) parsed.set(content, (rich = parseHtml(content.formatted_body)));
+    return rich.length > 0 ? rich : undefined;
+}
+
+function relationOf(content: Record<string, unknown>): Record<string, unknown> {
+    const relation = content["m.relates_to"];
+    return typeof relation === "object" && relation !== null ? (relation as Record<string, unknown>) : {};
+}
+
+function repliedTo(content: Record<string, unknown>): string | undefined {
+    const { is_falling_back: fallback, "m.in_reply_to": reply } = relationOf(content);
+    const id = (reply as { event_id?: unknown } | null | undefined)?.event_id;
+    return typeof id === "string" && fallback !== true ? id : undefined;
 }
 
 function isReplacement(content: Record<string, unknown>): boolean {
-    const relation = content["m.relates_to"] as { rel_type?: unknown } | null | undefined;
-    return relation?.rel_type === "m.replace";
+    return relationOf(content).rel_type === "m.replace";
 }
 
 type Listed = NonNullable<Notice["listed"]>;
 
 function join({ before, names, after }: Listed): string {
-    const list = names.length < 2 ? (names[0] ?? "") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+    const list = names.length < 2 ? (names[0] ?? "") : t("{names} and {last}", { names: names.slice(0, -1).join(", "), last: names.at(-1)! });
     return before + list + after;
 }
 
@@ -125,24 +192,27 @@ function describeState(event: EventView, people: People): string | Listed | unde
     const previous = event.getPrevContent();
     switch (event.getType()) {
         case "m.room.create":
-            return { before: "", names: [sender], after: CREATED };
+            return listed("{names} created this room", sender);
         case "m.room.member":
             return describeMember(event, people);
         case "m.room.name":
-            return text(content.name) ? `${sender} named the room “${text(content.name)}”` : text(previous.name) ? `${sender} removed the room’s name` : undefined;
+            return text(content.name) ? t("{sender} named the room “{name}”", { sender, name: text(content.name)! }) : text(previous.name) ? t("{sender} removed the room’s name", { sender }) : undefined;
         case "m.room.topic":
-            return text(content.topic) ? `${sender} set the topic: ${text(content.topic)}` : text(previous.topic) ? `${sender} removed the topic` : undefined;
+            return text(content.topic) ? t("{sender} set the topic: {topic}", { sender, topic: text(content.topic)! }) : text(previous.topic) ? t("{sender} removed the topic", { sender }) : undefined;
         case "m.room.encryption":
-            return `${sender} turned on encryption`;
+            return t("{sender} turned on encryption", { sender });
         case "m.room.tombstone":
-            return `${sender} closed this room; it goes on in another one`;
+            return t("{sender} closed this room; it goes on in another one", { sender });
         default:
             return undefined;
     }
 }
 
-const CREATED = " created this room";
-const JOINED = " joined";
+/** A sentence about people, of whom there may come to be more. */
+function listed(sentence: string, name: string, sender = ""): Listed {
+    const [before, after] = t(sentence, { sender }).split("{names}");
+    return { before: before ?? "", names: [name], after: after ?? "", sentence };
+}
 
 function describeMember(event: EventView, people: People): string | Listed | undefined {
     const userId = event.getStateKey() ?? "";
@@ -152,20 +222,20 @@ function describeMember(event: EventView, people: People): string | Listed | und
     const who = text(content.displayname) ?? text(previous.displayname) ?? localpart(userId);
     const self = event.getSender() === userId;
     const [from, to] = [text(previous.membership) ?? "leave", text(content.membership)];
-    if (to === "invite") return from === "invite" ? undefined : { before: `${sender} invited `, names: [who], after: "" };
-    if (to === "knock") return `${who} asks to join`;
-    if (to === "ban") return from === "ban" ? undefined : `${sender} banned ${who}`;
-    if (to === "join") return from === "join" ? describeProfile(previous, content, userId) : { before: "", names: [who], after: JOINED };
+    if (to === "invite") return from === "invite" ? undefined : listed("{sender} invited {names}", who, sender);
+    if (to === "knock") return t("{who} asks to join", { who });
+    if (to === "ban") return from === "ban" ? undefined : t("{sender} banned {who}", { sender, who });
+    if (to === "join") return from === "join" ? describeProfile(previous, content, userId) : listed("{names} joined", who);
     if (to !== "leave" || from === "leave") return undefined;
-    if (from === "invite") return self ? `${who} declined the invitation` : `${sender} took back the invitation of ${who}`;
-    if (from === "ban") return `${sender} lifted the ban of ${who}`;
-    return self ? { before: "", names: [who], after: " left" } : { before: `${sender} removed `, names: [who], after: "" };
+    if (from === "invite") return self ? t("{who} declined the invitation", { who }) : t("{sender} took back the invitation of {who}", { sender, who });
+    if (from === "ban") return t("{sender} lifted the ban of {who}", { sender, who });
+    return self ? listed("{names} left", who) : listed("{sender} removed {names}", who, sender);
 }
 
 function describeProfile(previous: Record<string, unknown>, content: Record<string, unknown>, userId: string): string | undefined {
     const [before, after] = [text(previous.displayname) ?? localpart(userId), text(content.displayname) ?? localpart(userId)];
-    if (before !== after) return `${before} is now called ${after}`;
-    return text(previous.avatar_url) !== text(content.avatar_url) ? `${after} has a new picture` : undefined;
+    if (before !== after) return t("{before} is now called {after}", { before, after });
+    return text(previous.avatar_url) !== text(content.avatar_url) ? t("{after} has a new picture", { after }) : undefined;
 }
 
 function text(value: unknown): string | undefined {
@@ -176,7 +246,7 @@ function text(value: unknown): string | undefined {
 export const GROUP_WINDOW_MS = 5 * 60_000;
 
 /** Puts entries, in their order, under the days on which they were written, neighbours of one sender together. */
-export function toItems(entries: readonly Entry[], dayOf: (ts: number) => string): Item[] {
+export function toItems(entries: readonly Entry[], dayOf: (ts: number) => string, firstUnread?: string): Item[] {
     const items: Item[] = [];
     let day = "";
     for (const entry of entries) {
@@ -185,6 +255,7 @@ export function toItems(entries: readonly Entry[], dayOf: (ts: number) => string
             day = itsDay;
             items.push({ kind: "day", key: `day-${itsDay}-${entry.key}`, ts: entry.ts });
         }
+        if (entry.key === firstUnread) items.push({ kind: "unread", key: "unread" });
         const last = items.at(-1);
         if (entry.kind === "notice") {
             if (last?.kind !== "notice") items.push(entry);
@@ -200,7 +271,7 @@ export function toItems(entries: readonly Entry[], dayOf: (ts: number) => string
 
 /** Who makes a room is in it: that is not said twice. */
 function isImplied(last: Notice, next: Notice): boolean {
-    return last.listed?.after === CREATED && next.listed?.after === JOINED && last.listed.names[0] === next.listed.names[0];
+    return last.listed?.sentence === "{names} created this room" && next.listed?.sentence === "{names} joined" && last.listed.names[0] === next.listed.names[0];
 }
 
 function addNotice(items: Item[], last: Notice, next: Notice & { kind: "notice" }): void {
@@ -228,8 +299,8 @@ export function localDay(ts: number): string {
 export function previewOf(entry: Entry, direct: boolean): string {
     const line = entry.text.replace(/\s+/g, " ").trim().slice(0, 160);
     if (entry.kind === "notice") return line;
-    if (entry.delivery === "failed") return `Not sent: ${line}`;
+    if (entry.delivery === "failed") return t("Not sent: {line}", { line });
     if (entry.style === "emote") return `${entry.senderName} ${line}`;
-    if (entry.own) return `You: ${line}`;
+    if (entry.own) return t("You: {line}", { line });
     return direct ? line : `${entry.senderName}: ${line}`;
 }

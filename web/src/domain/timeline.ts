@@ -2,12 +2,16 @@
 import { signal } from "@preact/signals-core";
 import { Direction, type EventTimeline } from "matrix-js-sdk/lib/models/event-timeline";
 import type { MatrixEvent } from "matrix-js-sdk/lib/models/event";
+import { MatrixEventEvent } from "matrix-js-sdk/lib/models/event";
 import { RoomEvent, type Room } from "matrix-js-sdk/lib/models/room";
 import { RoomMemberEvent } from "matrix-js-sdk/lib/models/room-member";
 import { RoomStateEvent } from "matrix-js-sdk/lib/models/room-state";
 import type { MatrixClient } from "./client.ts";
-import { type Entry, type Item, localDay, toEntry, toItems } from "./entries.ts";
+import { type Entry, type Item, localDay, type Message, type Quote, type Reaction, toEntry, toItems } from "./entries.ts";
+import { write } from "./markdown.ts";
+import { localpart } from "./ids.ts";
 import { peopleOf } from "./rooms.ts";
+import { type PreparedFile, Uploads } from "./uploads.ts";
 
 /** Messages fetched when the reader comes to the beginning of what is loaded. */
 const PAGE = 40;
@@ -17,6 +21,12 @@ const TYPING_AGAIN_MS = 12_000;
 /** Silence after which somebody is not typing any more. */
 const TYPING_IDLE_MS = 6_000;
 
+/** Pages looked through for the first unread message, at most. */
+const MAX_UNREAD_PAGES = 10;
+
+/** What the next message is about, beside itself. */
+export type Context = { kind: "reply" | "edit"; message: Message };
+
 export class Timeline {
     readonly items = signal<Item[]>([]);
     /** Names of the others who are typing. */
@@ -24,12 +34,19 @@ export class Timeline {
     readonly older = signal<"more" | "loading" | "none" | "failed">("more");
     readonly name = signal("");
     readonly members = signal(0);
+    readonly context = signal<Context | undefined>(undefined);
+    /** Whether there is something unread from before the room was opened, and whether it is loaded. */
+    readonly unread = signal<"none" | "above" | "shown">("none");
+    readonly uploads: Uploads;
 
     private readonly room: Room;
     private refreshing: ReturnType<typeof setTimeout> | undefined;
     private typingSince = 0;
     private typingStops: ReturnType<typeof setTimeout> | undefined;
     private readReceiptAt: string | undefined;
+    /** What was read when the room was opened, and the first message after it, once it is found. */
+    private readonly readBefore: string | null;
+    private firstUnread: string | undefined;
 
     constructor(
         private readonly client: MatrixClient,
@@ -38,7 +55,12 @@ export class Timeline {
         const room = client.getRoom(roomId);
         if (!room) throw new Error("This room is not known here.");
         this.room = room;
+        this.uploads = new Uploads(client, room);
+        this.readBefore = room.getEventReadUpTo(client.getSafeUserId());
         room.on(RoomEvent.Timeline, this.later);
+        room.on(RoomEvent.Receipt, this.later);
+        client.on(MatrixEventEvent.Decrypted, this.later);
+        client.on(MatrixEventEvent.Replaced, this.later);
         room.on(RoomEvent.TimelineReset, this.onReset);
         room.on(RoomEvent.LocalEchoUpdated, this.later);
         room.on(RoomEvent.Redaction, this.later);
@@ -55,6 +77,9 @@ export class Timeline {
         clearTimeout(this.refreshing);
         const { room } = this;
         room.off(RoomEvent.Timeline, this.later);
+        room.off(RoomEvent.Receipt, this.later);
+        this.client.off(MatrixEventEvent.Decrypted, this.later);
+        this.client.off(MatrixEventEvent.Replaced, this.later);
         room.off(RoomEvent.TimelineReset, this.onReset);
         room.off(RoomEvent.LocalEchoUpdated, this.later);
         room.off(RoomEvent.Redaction, this.later);
@@ -63,12 +88,75 @@ export class Timeline {
         this.client.off(RoomMemberEvent.Typing, this.onTyping);
     }
 
-    /** Sends a message. It stands in the list at once; what becomes of it shows there. */
+    /** Sends a message, as an answer or a change if that was begun. It stands in the list at once; what becomes of it shows there. */
     send(text: string): void {
         const body = text.trim();
         if (body === "") return;
         this.stopTyping();
-        this.client.sendTextMessage(this.roomId, body).catch(() => undefined);
+        const context = this.context.value;
+        this.context.value = undefined;
+        const { html, mentions } = write(body, (name) => this.personCalled(name));
+        const content: Record<string, unknown> = {
+            msgtype: "m.text",
+            body,
+            ...(html === undefined ? {} : { format: "org.matrix.custom.html", formatted_body: html }),
+        };
+        const people = context?.kind === "reply" && !context.message.own ? [...mentions, context.message.sender] : mentions;
+        if (people.length > 0) content["m.mentions"] = { user_ids: [...new Set(people)] };
+        this.sendContent(withContext(content, context));
+    }
+
+    /** Says a reaction, or takes it back. */
+    react(message: Message, key: string): void {
+        if (message.eventId === undefined) return;
+        const mine = message.reactions?.find((reaction) => reaction.key === key)?.mine;
+        if (mine === undefined) {
+            const relation = { rel_type: "m.annotation", event_id: message.eventId, key };
+            this.client.sendEvent(this.roomId, "m.reaction" as never, { "m.relates_to": relation } as never).catch(() => undefined);
+        } else if (mine !== "") this.client.redactEvent(this.roomId, mine).catch(() => undefined);
+        this.later();
+    }
+
+    /** Removes a message for everybody. */
+    remove(message: Message): void {
+        if (message.eventId !== undefined) this.client.redactEvent(this.roomId, message.eventId).catch(() => undefined);
+        this.later();
+    }
+
+    /** Begins to change the last message that this person wrote. */
+    editLast(): void {
+        for (const item of this.items.value.toReversed()) {
+            const message = item.kind === "group" ? item.messages.findLast((each) => each.mayEdit) : undefined;
+            if (!message) continue;
+            this.context.value = { kind: "edit", message };
+            return;
+        }
+    }
+
+    sendFile(file: PreparedFile): void {
+        void this.uploads.add(file);
+    }
+
+    /** Members whose name begins with what was typed, for completion. */
+    peopleLike(typed: string, limit = 5): { userId: string; name: string }[] {
+        const start = typed.toLowerCase();
+        const found: { userId: string; name: string }[] = [];
+        for (const { userId, name } of this.room.getJoinedMembers()) {
+            if (found.length >= limit) break;
+            if (userId === this.client.getUserId()) continue;
+            if (name.toLowerCase().startsWith(start) || localpart(userId).startsWith(start)) found.push({ userId, name });
+        }
+        return found;
+    }
+
+    private personCalled(name: string): { userId: string; name: string } | undefined {
+        const wanted = name.toLowerCase();
+        const member = this.room.getJoinedMembers().find(({ userId, name: shown }) => localpart(userId) === wanted || shown.toLowerCase() === wanted);
+        return member ? { userId: member.userId, name: member.name } : undefined;
+    }
+
+    private sendContent(content: Record<string, unknown>): void {
+        this.client.sendMessage(this.roomId, content as never).catch(() => undefined);
         this.later();
     }
 
@@ -94,6 +182,15 @@ export class Timeline {
             this.older.value = this.hasOlder() ? "more" : "none";
         } catch {
             this.older.value = "failed";
+        }
+    }
+
+    /** Loads older messages until the first unread one is there, or it is too far away. */
+    async findUnread(): Promise<void> {
+        for (let pages = 0; this.unread.value === "above" && pages < MAX_UNREAD_PAGES; pages++) {
+            if (this.older.value === "none") return;
+            await this.loadOlder();
+            if ((this.older.value as string) === "failed") return;
         }
     }
 
@@ -159,21 +256,88 @@ export class Timeline {
     }
 
     private refresh(): void {
-        const people = peopleOf(this.room, this.client.getSafeUserId());
+        const me = this.client.getSafeUserId();
+        const people = { ...peopleOf(this.room, me), quoted: (id: string) => this.quoted(id) };
         const entries: Entry[] = [];
         const known = this.stretches().flatMap((stretch) => stretch.getEvents());
+        let last: Message | undefined;
+        let afterRead = false;
         for (const event of [...known, ...this.room.getPendingEvents()]) {
             const entry = toEntry(event, people);
+            if (entry?.kind === "message") {
+                this.complete(entry, event);
+                last = entry;
+                if (afterRead && !entry.own) this.firstUnread ??= entry.key;
+            }
+            if (event.getId() === this.readBefore) afterRead = true;
+            if (last) this.addReaders(last, event, me);
             if (entry) entries.push(entry);
         }
-        this.items.value = toItems(entries, localDay);
+        const seen = this.firstUnread !== undefined || afterRead || this.readBefore === null;
+        this.unread.value = this.firstUnread !== undefined ? "shown" : seen ? "none" : "above";
+        this.items.value = toItems(entries, localDay, this.firstUnread);
         this.name.value = this.room.name;
         this.members.value = this.room.getJoinedMemberCount();
+    }
+
+    /** What other events say of a message, and what may be done with it. */
+    private complete(message: Message, event: MatrixEvent): void {
+        if (message.eventId === undefined || message.style === "removed") return;
+        const reactions = this.reactionsTo(message.eventId);
+        if (reactions.length > 0) message.reactions = reactions;
+        message.mayRemove = this.room.currentState.maySendRedactionForEvent(event, this.client.getSafeUserId());
+        message.mayEdit = message.own && message.style === "text";
+    }
+
+    private reactionsTo(eventId: string): Reaction[] {
+        const me = this.client.getUserId();
+        const { nameOf } = peopleOf(this.room, me ?? "");
+        const sorted = this.room.relations.getChildEventsForEvent(eventId, "m.annotation", "m.reaction")?.getSortedAnnotationsByKey() ?? [];
+        const reactions: Reaction[] = [];
+        for (const [key, events] of sorted) {
+            const standing = [...events].filter((event) => !event.isRedacted());
+            if (standing.length === 0) continue;
+            const own = standing.find((event) => event.getSender() === me);
+            const mine = own && (own.status === null ? own.getId() : "");
+            reactions.push({ key: key.slice(0, 40), names: standing.map((event) => nameOf(event.getSender() ?? "")), mine });
+        }
+        return reactions;
+    }
+
+    private addReaders(message: Message, event: MatrixEvent, me: string): void {
+        const { nameOf } = peopleOf(this.room, me);
+        for (const id of this.room.getUsersReadUpTo(event)) {
+            if (id === me || id === message.sender) continue;
+            message.readers ??= [];
+            if (!message.readers.some((reader) => reader.id === id)) message.readers.push({ id, name: nameOf(id) });
+        }
+    }
+
+    private quoted(eventId: string): Omit<Quote, "eventId"> | undefined {
+        const event = this.room.findEventById(eventId);
+        const entry = event && toEntry(event, peopleOf(this.room, this.client.getSafeUserId()));
+        if (entry?.kind !== "message") return undefined;
+        return { senderName: entry.senderName, text: entry.text.replace(/\s+/g, " ").slice(0, 200) };
     }
 
     private readonly onTyping = (): void => {
         const me = this.client.getUserId();
         const names = this.room.currentState.getMembers().filter((member) => member.typing && member.userId !== me).map((member) => member.name);
         if (names.join() !== this.typing.value.join()) this.typing.value = names;
+    };
+}
+
+/** The content of an answer or a change. spec: client-server §Rich replies, §Event replacements */
+export function withContext(content: Record<string, unknown>, context: Context | undefined): Record<string, unknown> {
+    const target = context?.message.eventId;
+    if (target === undefined) return content;
+    if (context!.kind === "reply") return { ...content, "m.relates_to": { "m.in_reply_to": { event_id: target } } };
+    const { formatted_body: html } = content;
+    return {
+        ...content,
+        body: `* ${content.body as string}`,
+        ...(typeof html === "string" ? { formatted_body: `* ${html}` } : {}),
+        "m.new_content": content,
+        "m.relates_to": { rel_type: "m.replace", event_id: target },
     };
 }

@@ -1,16 +1,29 @@
-/** The line to write in. Enter sends, Shift and Enter makes a new line; on a touch keyboard Enter makes a new line. */
+/**
+ * The line to write in. Enter sends, Shift and Enter makes a new line; on a touch keyboard Enter makes a new line.
+ * Files come by the button, by paste, or are dropped on the conversation.
+ */
 import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import type { Timeline } from "../domain/timeline.ts";
-import { Icon } from "./parts.tsx";
+import { t } from "../domain/i18n.ts";
+import { localpart } from "../domain/ids.ts";
+import type { Context, Timeline } from "../domain/timeline.ts";
+import { prepareFile } from "../platform/files.ts";
+import { Avatar, Icon, IconButton } from "./parts.tsx";
 
 /** What was begun in each room and not sent, for as long as the page lives. */
 const drafts = new Map<string, string>();
 
+export async function sendFiles(timeline: Timeline, files: Iterable<File>): Promise<void> {
+    for (const file of files) timeline.sendFile(await prepareFile(file));
+}
+
 export function Composer({ timeline, name }: { timeline: Timeline; name: string }): JSX.Element {
     const [text, setText] = useState(drafts.get(timeline.roomId) ?? "");
+    const [caret, setCaret] = useState(0);
     const box = useRef<HTMLTextAreaElement>(null);
+    const picker = useRef<HTMLInputElement>(null);
     const touch = matchMedia("(pointer: coarse)").matches;
+    const context = timeline.context.value;
 
     useEffect(() => {
         if (!touch) box.current?.focus();
@@ -20,18 +33,54 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
         area.style.height = "auto";
         area.style.height = `${area.scrollHeight}px`;
     }, [text]);
+    useEffect(() => {
+        if (!context) return;
+        if (context.kind === "edit") setText(context.message.text);
+        box.current?.focus();
+    }, [context]);
 
     const change = (value: string): void => {
         setText(value);
         if (value === "") drafts.delete(timeline.roomId);
-        else drafts.set(timeline.roomId, value);
+        else if (context?.kind !== "edit") drafts.set(timeline.roomId, value);
         timeline.isTyping(value.trim() === "");
+    };
+    const endContext = (): void => {
+        if (context?.kind === "edit") setText(drafts.get(timeline.roomId) ?? "");
+        timeline.context.value = undefined;
+        box.current?.focus();
     };
     const send = (): void => {
         if (text.trim() === "") return;
+        const wasEdit = context?.kind === "edit";
         timeline.send(text);
-        change("");
+        if (wasEdit) setText(drafts.get(timeline.roomId) ?? "");
+        else change("");
         box.current?.focus();
+    };
+    const typedName = /(?:^|[\s(])@([\p{L}\p{N}._=/+-]*)$/u.exec(text.slice(0, caret))?.[1];
+    const people = typedName === undefined ? [] : timeline.peopleLike(typedName);
+    const complete = (userId: string): void => {
+        const start = caret - typedName!.length;
+        change(`${text.slice(0, start)}${localpart(userId)} ${text.slice(caret).trimStart()}`);
+        setCaret(0);
+        box.current?.focus();
+    };
+    const keys = (event: KeyboardEvent): void => {
+        if (event.isComposing) return;
+        if (people.length > 0 && (event.key === "Tab" || event.key === "Enter")) {
+            event.preventDefault();
+            return complete(people[0]!.userId);
+        }
+        if (event.key === "Escape" && people.length > 0) return setCaret(0);
+        if (event.key === "Escape" && context) return endContext();
+        if (event.key === "ArrowUp" && text === "") {
+            event.preventDefault();
+            return timeline.editLast();
+        }
+        if (event.key !== "Enter" || event.shiftKey || touch) return;
+        event.preventDefault();
+        send();
     };
     return (
         <form
@@ -41,24 +90,67 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
                 send();
             }}
         >
+            {people.length > 0 && (
+                <ul class="completion" aria-label={t("People")}>
+                    {people.map(({ userId, name: shown }) => (
+                        <li key={userId}>
+                            <button type="button" onClick={() => complete(userId)}>
+                                <Avatar id={userId} name={shown} size="s" /> {shown} <span class="hint">{userId}</span>
+                            </button>
+                        </li>
+                    ))}
+                </ul>
+            )}
+            {context && <ContextBar context={context} onEnd={endContext} />}
+            <input
+                ref={picker}
+                type="file"
+                multiple
+                hidden
+                aria-label={t("Files to send")}
+                onChange={(event) => {
+                    void sendFiles(timeline, [...(event.currentTarget.files ?? [])]);
+                    event.currentTarget.value = "";
+                }}
+            />
+            <IconButton icon="attach" label={t("Attach a file")} onClick={() => picker.current?.click()} />
             <textarea
                 ref={box}
                 rows={1}
                 value={text}
                 dir="auto"
-                aria-label={`Message to ${name}`}
-                placeholder="Write a message"
+                aria-label={t("Message to {name}", { name })}
+                placeholder={t("Write a message")}
                 enterkeyhint={touch ? "enter" : "send"}
-                onInput={(event) => change(event.currentTarget.value)}
-                onKeyDown={(event) => {
-                    if (event.key !== "Enter" || event.shiftKey || event.isComposing || touch) return;
-                    event.preventDefault();
-                    send();
+                onInput={(event) => {
+                    setCaret(event.currentTarget.selectionStart);
+                    change(event.currentTarget.value);
                 }}
+                onPaste={(event) => {
+                    const files = [...(event.clipboardData?.files ?? [])];
+                    if (files.length === 0) return;
+                    event.preventDefault();
+                    void sendFiles(timeline, files);
+                }}
+                onKeyDown={keys}
             />
-            <button type="submit" class="icon-button filled send" aria-label="Send" title="Send" disabled={text.trim() === ""}>
+            <button type="submit" class="icon-button filled send" aria-label={context?.kind === "edit" ? t("Save the change") : t("Send")} title={t("Send")} disabled={text.trim() === ""}>
                 <Icon name="send" />
             </button>
         </form>
+    );
+}
+
+function ContextBar({ context, onEnd }: { context: Context; onEnd: () => void }): JSX.Element {
+    const { kind, message } = context;
+    return (
+        <div class="context">
+            <Icon name={kind === "edit" ? "edit" : "reply"} />
+            <span class="quote">
+                <strong>{kind === "edit" ? t("Change your message") : t("Reply to {name}", { name: message.senderName })}</strong>
+                <span>{message.text.slice(0, 200)}</span>
+            </span>
+            <IconButton icon="close" label={kind === "edit" ? t("Do not change it") : t("Do not reply")} onClick={onEnd} />
+        </div>
     );
 }

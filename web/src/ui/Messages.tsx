@@ -2,21 +2,29 @@
 import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Item, Message } from "../domain/entries.ts";
-import { splitLinks } from "../domain/links.ts";
+import { t } from "../domain/i18n.ts";
+import type { Media } from "../domain/media.ts";
 import type { Timeline } from "../domain/timeline.ts";
+import { UploadRows } from "./AttachmentView.tsx";
+import { MessageMenu } from "./MessageMenu.tsx";
+import { MessageView } from "./MessageView.tsx";
 import { Avatar, colourOf, Icon, Spinner } from "./parts.tsx";
-import { clockTime, dayName, exactTime } from "./time.ts";
+import { clockTime, dayName } from "./time.ts";
 
 /** Distance from an end, in CSS pixels, within which the reader is taken to be there. */
 const NEAR_END = 48;
 const NEAR_START = 400;
 
-export function Messages({ timeline }: { timeline: Timeline }): JSX.Element {
+export function Messages({ timeline, media }: { timeline: Timeline; media: Media }): JSX.Element {
     const items = timeline.items.value;
     const scroller = useRef<HTMLDivElement>(null);
     const atEnd = useRef(true);
     const fromEnd = useRef(0);
     const [showJump, setShowJump] = useState(false);
+    const [unreadAbove, setUnreadAbove] = useState(false);
+    const [menu, setMenu] = useState<{ message: Message; at: DOMRect }>();
+    const wantUnread = useRef(false);
+    const uploads = timeline.uploads.list.value.length;
 
     const look = (): void => {
         const box = scroller.current;
@@ -24,12 +32,34 @@ export function Messages({ timeline }: { timeline: Timeline }): JSX.Element {
         fromEnd.current = box.scrollHeight - box.scrollTop;
         atEnd.current = fromEnd.current - box.clientHeight <= NEAR_END;
         setShowJump(!atEnd.current);
+        const line = box.querySelector(".unread-line");
+        if (line && line.getBoundingClientRect().bottom > box.getBoundingClientRect().top) setUnreadAbove(false);
         if (box.scrollTop < NEAR_START && timeline.older.value === "more") void timeline.loadOlder();
         if (atEnd.current && document.visibilityState === "visible") timeline.markRead();
     };
     const toEnd = (): void => {
         const box = scroller.current; // gone when an observer speaks once more after the end
         if (box) box.scrollTop = box.scrollHeight;
+    };
+
+    const toUnread = async (): Promise<void> => {
+        setUnreadAbove(false);
+        wantUnread.current = true;
+        await timeline.findUnread();
+        showUnread();
+    };
+    const showUnread = (): void => {
+        const line = scroller.current?.querySelector(".unread-line");
+        if (!wantUnread.current || !line) return;
+        wantUnread.current = false;
+        atEnd.current = false;
+        line.scrollIntoView({ block: "start" });
+    };
+    const jump = (eventId: string): void => {
+        const row = scroller.current?.querySelector<HTMLElement>(`[data-event="${CSS.escape(eventId)}"]`);
+        if (!row) return;
+        row.scrollIntoView({ block: "center" });
+        row.focus({ preventScroll: true });
     };
 
     const first = useRef<string | undefined>(undefined);
@@ -40,7 +70,14 @@ export function Messages({ timeline }: { timeline: Timeline }): JSX.Element {
         if (atEnd.current) toEnd();
         else if (grewAtStart) box.scrollTop = box.scrollHeight - fromEnd.current;
         look();
-    }, [items]);
+        showUnread();
+    }, [items, uploads]);
+    useEffect(() => {
+        // Whoever comes into a room with much that is new is at its end, and is shown the way to where it begins.
+        const line = scroller.current!.querySelector(".unread-line");
+        const hidden = line ? line.getBoundingClientRect().top < scroller.current!.getBoundingClientRect().top : timeline.unread.value === "above";
+        setUnreadAbove(hidden);
+    }, []);
 
     useEffect(() => {
         // The keyboard of a phone, or a window that is pulled: the end stays the end.
@@ -55,17 +92,24 @@ export function Messages({ timeline }: { timeline: Timeline }): JSX.Element {
 
     return (
         <div class="messages-frame">
-            <div class="messages" ref={scroller} onScroll={look} tabIndex={0} role="log" aria-label="Messages">
+            <div class="messages" ref={scroller} onScroll={look} onKeyDown={moveFocus} tabIndex={0} role="log" aria-label={t("Messages")}>
                 <div class="messages-content">
                     <Beginning timeline={timeline} />
                     {items.map((item) => (
-                        <ItemView key={item.key} item={item} timeline={timeline} />
+                        <ItemView key={item.key} item={item} timeline={timeline} media={media} onMenu={(message, at) => setMenu({ message, at })} onJump={jump} />
                     ))}
+                    <UploadRows timeline={timeline} />
                 </div>
             </div>
+            {unreadAbove && (
+                <button type="button" class="jump jump-unread" onClick={() => void toUnread()}>
+                    <Icon name="up" /> {t("New messages")}
+                </button>
+            )}
+            {menu && <MessageMenu {...menu} timeline={timeline} onClose={() => setMenu(undefined)} />}
             {showJump && (
                 <button type="button" class="jump" onClick={toEnd}>
-                    <Icon name="down" /> Latest
+                    <Icon name="down" /> {t("Latest")}
                 </button>
             )}
         </div>
@@ -77,26 +121,45 @@ function Beginning({ timeline }: { timeline: Timeline }): JSX.Element | null {
         case "loading":
             return (
                 <div class="beginning">
-                    <Spinner label="Loading older messages" />
+                    <Spinner label={t("Loading older messages")} />
                 </div>
             );
         case "failed":
             return (
                 <div class="beginning">
-                    <p>Older messages could not be loaded.</p>
+                    <p>{t("Older messages could not be loaded.")}</p>
                     <button type="button" class="button small" onClick={() => void timeline.loadOlder()}>
-                        Try again
+                        {t("Try again")}
                     </button>
                 </div>
             );
         case "none":
-            return <p class="beginning">This is where it begins.</p>;
+            return <p class="beginning">{t("This is where it begins.")}</p>;
         default:
             return null;
     }
 }
 
-function ItemView({ item, timeline }: { item: Item; timeline: Timeline }): JSX.Element {
+interface ItemProps {
+    item: Item;
+    timeline: Timeline;
+    media: Media;
+    onMenu: (message: Message, at: DOMRect) => void;
+    onJump: (eventId: string) => void;
+}
+
+/** Arrow keys go from message to message; Enter opens what can be done with one. */
+function moveFocus(event: KeyboardEvent & { currentTarget: HTMLElement }): void {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    const from = event.target as HTMLElement;
+    if (step === undefined || (from !== event.currentTarget && !from.classList.contains("message"))) return;
+    const rows = [...event.currentTarget.querySelectorAll<HTMLElement>(".message")];
+    const at = rows.indexOf(from);
+    event.preventDefault();
+    (at < 0 ? rows.at(-1) : rows[at + step])?.focus();
+}
+
+function ItemView({ item, timeline, media, onMenu, onJump }: ItemProps): JSX.Element {
     if (item.kind === "day") {
         return (
             <h3 class="day">
@@ -104,9 +167,10 @@ function ItemView({ item, timeline }: { item: Item; timeline: Timeline }): JSX.E
             </h3>
         );
     }
+    if (item.kind === "unread") return <h3 class="unread-line">{t("New messages")}</h3>;
     if (item.kind === "notice") return <p class="notice">{item.text}</p>;
     return (
-        <section class={`group ${item.own ? "own" : ""}`} aria-label={`${item.own ? "You" : item.senderName}, ${clockTime(item.messages[0]!.ts)}`}>
+        <section class={`group ${item.own ? "own" : ""}`} aria-label={`${item.own ? t("You") : item.senderName}, ${clockTime(item.messages[0]!.ts)}`}>
             {!item.own && <Avatar id={item.sender} name={item.senderName} size="s" />}
             <div class="group-body">
                 {!item.own && (
@@ -115,60 +179,9 @@ function ItemView({ item, timeline }: { item: Item; timeline: Timeline }): JSX.E
                     </span>
                 )}
                 {item.messages.map((message) => (
-                    <MessageView key={message.key} message={message} timeline={timeline} />
+                    <MessageView key={message.key} message={message} timeline={timeline} media={media} onMenu={onMenu} onJump={onJump} />
                 ))}
             </div>
         </section>
-    );
-}
-
-function MessageView({ message, timeline }: { message: Message; timeline: Timeline }): JSX.Element {
-    const { key, style, delivery, ts } = message;
-    return (
-        <div class={`message style-${style} is-${delivery}`} data-event={message.eventId}>
-            <p class="bubble" dir="auto">
-                {style === "emote" && <span class="emote-name">{message.senderName} </span>}
-                <Text text={message.text} plain={style === "removed" || style === "locked"} />
-                <span class="stamp">
-                    {message.edited && "edited "}
-                    {delivery === "sending" ? (
-                        <span aria-label="Being sent">…</span>
-                    ) : (
-                        <time dateTime={new Date(ts).toISOString()} title={exactTime(ts)}>
-                            {clockTime(ts)}
-                        </time>
-                    )}
-                </span>
-            </p>
-            {delivery === "failed" && (
-                <div class="failed" role="alert">
-                    <span>Not sent.</span>
-                    <button type="button" class="link" onClick={() => timeline.retry(key)}>
-                        Try again
-                    </button>
-                    <button type="button" class="link" onClick={() => timeline.discard(key)}>
-                        Delete
-                    </button>
-                </div>
-            )}
-        </div>
-    );
-}
-
-/** Text stays text. Only addresses of the web become links, and they open elsewhere without knowing from where. */
-function Text({ text, plain }: { text: string; plain: boolean }): JSX.Element {
-    if (plain) return <>{text}</>;
-    return (
-        <>
-            {splitLinks(text).map((segment, i) =>
-                segment.href === undefined ? (
-                    segment.text
-                ) : (
-                    <a key={i} href={segment.href} target="_blank" rel="noopener noreferrer nofollow">
-                        {segment.text}
-                    </a>
-                ),
-            )}
-        </>
     );
 }

@@ -5,7 +5,7 @@ import type { App } from "../domain/app.ts";
 import type { Chat } from "../domain/chat.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
 import type { Timeline } from "../domain/timeline.ts";
-import { Composer } from "./Composer.tsx";
+import { Composer, sendFiles } from "./Composer.tsx";
 import { Connection } from "./Connection.tsx";
 import { Messages } from "./Messages.tsx";
 import { Avatar, IconButton } from "./parts.tsx";
@@ -13,6 +13,7 @@ import { go } from "./route.ts";
 
 export function RoomPane({ app, chat, room, onInvite }: { app: App; chat: Chat; room: RoomSummary; onInvite: () => void }): JSX.Element {
     const [timeline, setTimeline] = useState<Timeline>();
+    const [dragged, setDragged] = useState(false);
     useEffect(() => {
         const opened = chat.open(room.id);
         setTimeline(opened);
@@ -32,9 +33,26 @@ export function RoomPane({ app, chat, room, onInvite }: { app: App; chat: Chat; 
             <div class="only-phone">
                 <Connection app={app} />
             </div>
-            {timeline && <Messages timeline={timeline} />}
-            {timeline && <TypingLine timeline={timeline} />}
-            {timeline && <Composer timeline={timeline} name={room.name} />}
+            {timeline && (
+                <div
+                    class={`conversation ${dragged ? "dragged" : ""}`}
+                    onDragOver={(event) => {
+                        if (!event.dataTransfer?.types.includes("Files")) return;
+                        event.preventDefault();
+                        setDragged(true);
+                    }}
+                    onDragLeave={() => setDragged(false)}
+                    onDrop={(event) => {
+                        event.preventDefault();
+                        setDragged(false);
+                        void sendFiles(timeline, [...(event.dataTransfer?.files ?? [])]);
+                    }}
+                >
+                    <Messages timeline={timeline} media={chat.media} />
+                    <TypingLine timeline={timeline} />
+                    <Composer timeline={timeline} name={room.name} />
+                </div>
+            )}
         </>
     );
 }

@@ -27,9 +27,25 @@ const ICONS = {
     close: "M6 6l12 12M18 6L6 18",
     invite: "M9 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM2 20c0-4 3-6 7-6s7 2 7 6M19 8v6M16 11h6",
     down: "M12 5v14M6 13l6 6 6-6",
+    up: "M12 19V5M6 11l6-6 6 6",
+    reply: "M10 8L5 13l5 5M5 13h9a5 5 0 0 1 5 5v1",
+    more: "M5 12h.01M12 12h.01M19 12h.01",
+    smile: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM8.5 14.5c2 2 5 2 7 0M9 9.5h.01M15 9.5h.01",
+    edit: "M4 20l1-5L16 4l4 4L9 19l-5 1zM14 6l4 4",
+    copy: "M9 9h11v11H9zM5 15H4V4h11v1",
+    bin: "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13M10 11v5M14 11v5",
+    attach: "M20 11l-8.5 8.5a5 5 0 0 1-7-7L13 4a3.3 3.3 0 0 1 4.7 4.7l-8.5 8.4a1.7 1.7 0 0 1-2.4-2.3L14 7.6",
+    save: "M12 4v11M7 11l5 5 5-5M5 20h14",
+    play: "M7 5l12 7-12 7z",
+    search: "M11 18a7 7 0 1 0 0-14 7 7 0 0 0 0 14zM16 16l5 5",
+    star: "M12 4l2.4 5 5.6.8-4 4 .9 5.6-4.9-2.7-4.9 2.7.9-5.6-4-4 5.6-.8z",
+    lock: "M6 11h12v9H6zM9 11V8a3 3 0 0 1 6 0v3",
+    info: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM12 11v5M12 8h.01",
 } as const;
 
-export function Icon({ name }: { name: keyof typeof ICONS }): JSX.Element {
+export type IconName = keyof typeof ICONS;
+
+export function Icon({ name }: { name: IconName }): JSX.Element {
     return (
         <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
             <path d={ICONS[name]} />
@@ -37,9 +53,9 @@ export function Icon({ name }: { name: keyof typeof ICONS }): JSX.Element {
     );
 }
 
-export function IconButton(props: { icon: keyof typeof ICONS; label: string; onClick: () => void; class?: string }): JSX.Element {
+export function IconButton(props: { icon: IconName; label: string; onClick: () => void; class?: string; focusable?: boolean }): JSX.Element {
     return (
-        <button type="button" class={`icon-button ${props.class ?? ""}`} aria-label={props.label} title={props.label} onClick={props.onClick}>
+        <button type="button" tabIndex={props.focusable === false ? -1 : undefined} class={`icon-button ${props.class ?? ""}`} aria-label={props.label} title={props.label} onClick={props.onClick}>
             <Icon name={props.icon} />
         </button>
     );

@@ -5,117 +5,9 @@
  * server and the built app in dist, to find out whether a failure is the app's or the server's.
  */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
-import { DESKTOP, launch, PHONE, watchErrors } from "./browser.mjs";
-
-const here = fileURLToPath(new URL(".", import.meta.url));
-const START_MS = 20_000;
-const STEP_MS = 15_000;
-
-async function freePort() {
-    const server = createServer();
-    await new Promise((done) => server.listen(0, "127.0.0.1", done));
-    const { port } = server.address();
-    await new Promise((done) => server.close(done));
-    return port;
-}
-
-/** Starts the server and gives its origin and the way to end it. */
-async function startServer() {
-    if (process.argv.includes("--fake")) {
-        const { FakeServer } = await import("../fake/server.mjs");
-        const server = new FakeServer({ dist: resolve(here, "../../dist"), name: "localhost" });
-        return { origin: await server.listen(), stop: () => server.close() };
-    }
-    const binary = resolve(process.env.HUBBUB_BIN || process.env.HUBBUB_TEST_BINARY || join(here, "../../../bin/hubbub"));
-    const data = await mkdtemp(join(tmpdir(), "hubbub-e2e-"));
-    const port = await freePort();
-    // The server takes HUBBUB_… for its configuration and refuses what it does not know, as the names of this test.
-    const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith("HUBBUB_")));
-    const child = spawn(binary, ["serve", "--test-mode", "--listen", `127.0.0.1:${port}`, "--metrics-listen=", "--data", data], { env, stdio: ["ignore", "pipe", "pipe"] });
-    let log = "";
-    child.stdout.on("data", (chunk) => (log += chunk));
-    child.stderr.on("data", (chunk) => (log += chunk));
-    const ended = new Promise((done) => {
-        child.once("exit", (code) => done(`exit code ${code}`));
-        child.once("error", (error) => done(error.message));
-    });
-    const stop = async () => {
-        child.kill("SIGTERM");
-        await ended;
-        await rm(data, { recursive: true, force: true });
-    };
-    const origin = `http://127.0.0.1:${port}`;
-    const deadline = Date.now() + START_MS;
-    let gone;
-    void ended.then((why) => (gone = why));
-    for (;;) {
-        const up = await fetch(`${origin}/_matrix/client/versions`).then((r) => r.ok, () => false);
-        if (up) return { origin, stop, log: () => log };
-        if (gone !== undefined || Date.now() > deadline) {
-            await stop();
-            throw new Error(`the server did not start (${gone ?? "no answer"}):\n${log}`);
-        }
-        await new Promise((done) => setTimeout(done, 50));
-    }
-}
-
-/** One person with a browser of their own, and a record of what went over which way. */
-class Person {
-    constructor(name, context, page) {
-        Object.assign(this, { name, context, page, http: [], sent: [], received: [] });
-        this.errors = watchErrors(page, name);
-        page.setDefaultTimeout(STEP_MS);
-        page.on("request", (request) => {
-            const { pathname } = new URL(request.url());
-            if (pathname.startsWith("/_")) this.http.push(`${request.method()} ${pathname}`);
-        });
-        page.on("websocket", (socket) => {
-            socket.on("framesent", ({ payload }) => this.sent.push(JSON.parse(payload)));
-            socket.on("framereceived", ({ payload }) => this.received.push(JSON.parse(payload)));
-        });
-    }
-
-    static async open(browser, name, size) {
-        const context = await browser.newContext(size);
-        return new Person(name, context, await context.newPage());
-    }
-
-    async signUp(origin) {
-        const { page } = this;
-        await page.goto(`${origin}/#/signup`);
-        await page.getByText("Test mode.").waitFor();
-        await page.getByLabel("Name").fill(this.name);
-        await page.getByLabel("Password").fill(`${this.name}-password-1`);
-        await page.getByRole("button", { name: "Create account" }).click();
-        await page.getByRole("heading", { name: "Conversations" }).waitFor();
-        await page.locator('[data-transport="socket"]').waitFor();
-        await page.getByText("No conversations yet.").waitFor();
-    }
-
-    async say(text) {
-        await this.page.getByLabel(/^Message to/).fill(text);
-        await this.page.getByRole("button", { name: "Send" }).click();
-    }
-
-    async sees(text) {
-        await this.page.locator(".bubble", { hasText: text }).waitFor();
-    }
-
-    /** What stands in the timeline, without the times. */
-    async messages() {
-        return this.page.locator(".bubble").evaluateAll((bubbles) => bubbles.map((b) => [...b.childNodes].filter((n) => n.nodeType === Node.TEXT_NODE).map((n) => n.data).join("")));
-    }
-
-    calls(part) {
-        return this.sent.filter((m) => m.op === "req" && m.path.includes(part));
-    }
-}
+import { DESKTOP, launch, PHONE } from "./browser.mjs";
+import { Person, startServer } from "./people.mjs";
+import { talkRichly } from "./timeline.mjs";
 
 async function converse(ada, bob, origin) {
     await Promise.all([ada.signUp(origin), bob.signUp(origin)]);
@@ -190,6 +82,7 @@ try {
     people.push(ada, bob);
     await converse(ada, bob, server.origin);
     people.forEach(checkTransport);
+    if (!process.argv.includes("--fake")) await talkRichly(ada, bob);
     await signOut(ada);
     const errors = people.flatMap((p) => p.errors).filter((e) => !isExpected(e));
     assert.deepEqual(errors, [], "no errors in the consoles");

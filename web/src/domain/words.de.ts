@@ -1,0 +1,2 @@
+const words: Readonly<Record<string, string>> = {};
+export default words;

@@ -1,0 +1,60 @@
+/** What can be done with a message: a sheet on a phone, a small menu beside the message elsewhere. */
+import type { JSX } from "preact";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import type { Message } from "../domain/entries.ts";
+import { t } from "../domain/i18n.ts";
+import type { Timeline } from "../domain/timeline.ts";
+import { Icon, type IconName } from "./parts.tsx";
+
+const QUICK = ["👍", "❤️", "😂", "😮", "😢", "🎉"];
+const MORE = [..."🙏👏🔥✅👀💯🤔😀😍😎🥳🤯😴😡👎🙌💪🤝☕🍰🌱🚲🐛🚀⭐❓❗➕"];
+const MARGIN = 8;
+
+export function MessageMenu({ message, at, timeline, onClose }: { message: Message; at: DOMRect; timeline: Timeline; onClose: () => void }): JSX.Element {
+    const dialog = useRef<HTMLDialogElement>(null);
+    const [more, setMore] = useState(false);
+    const [sure, setSure] = useState(false);
+    useEffect(() => dialog.current?.showModal(), []);
+    useLayoutEffect(() => {
+        if (matchMedia("(max-width: 47.99rem)").matches) return;
+        const { style, offsetWidth, offsetHeight } = dialog.current!;
+        const height = Math.max(offsetHeight, dialog.current!.scrollHeight, 320);
+        style.left = `${Math.max(MARGIN, Math.min(message.own ? at.right - (offsetWidth || 300) : at.left, innerWidth - 300 - MARGIN))}px`;
+        style.top = `${Math.max(MARGIN, Math.min(at.bottom + 4, innerHeight - height - MARGIN))}px`;
+    }, []);
+    const act = (action: () => void) => (): void => {
+        onClose();
+        action();
+    };
+    const emoji = (key: string): JSX.Element => (
+        <button key={key} type="button" class="emoji" aria-label={t("React with {emoji}", { emoji: key })} onClick={act(() => timeline.react(message, key))}>
+            {key}
+        </button>
+    );
+    return (
+        <dialog ref={dialog} class="menu" aria-label={t("What to do with the message")} onClose={onClose} onClick={(event) => event.target === dialog.current && onClose()}>
+            <div class="menu-body">
+                <div class="emojis">
+                    {QUICK.map(emoji)}
+                    <button type="button" class="emoji" aria-label={t("More reactions")} aria-expanded={more} onClick={() => setMore(!more)}>
+                        <Icon name="plus" />
+                    </button>
+                    {more && MORE.map(emoji)}
+                </div>
+                <MenuItem icon="reply" label={t("Reply")} onClick={act(() => (timeline.context.value = { kind: "reply", message }))} />
+                {message.mayEdit && <MenuItem icon="edit" label={t("Edit")} onClick={act(() => (timeline.context.value = { kind: "edit", message }))} />}
+                {message.style !== "locked" && <MenuItem icon="copy" label={t("Copy the text")} onClick={act(() => void navigator.clipboard?.writeText(message.text).catch(() => undefined))} />}
+                {message.mayRemove && !sure && <MenuItem icon="bin" label={t("Remove")} danger onClick={() => setSure(true)} />}
+                {message.mayRemove && sure && <MenuItem icon="bin" label={t("Remove for everybody")} danger onClick={act(() => timeline.remove(message))} />}
+            </div>
+        </dialog>
+    );
+}
+
+function MenuItem(props: { icon: IconName; label: string; danger?: boolean; onClick: () => void }): JSX.Element {
+    return (
+        <button type="button" class={`menu-item ${props.danger ? "danger" : ""}`} onClick={props.onClick}>
+            <Icon name={props.icon} /> {props.label}
+        </button>
+    );
+}

@@ -1,0 +1,193 @@
+/** One message: what it quotes, what it says, reactions, who read it, and the way to what can be done with it. */
+import type { JSX } from "preact";
+import { useRef } from "preact/hooks";
+import type { Message } from "../domain/entries.ts";
+import { t } from "../domain/i18n.ts";
+import type { Media } from "../domain/media.ts";
+import type { Timeline } from "../domain/timeline.ts";
+import { AttachmentView } from "./AttachmentView.tsx";
+import { colourOf, IconButton } from "./parts.tsx";
+import { RichText, Text } from "./RichText.tsx";
+import { clockTime, exactTime } from "./time.ts";
+
+/** A finger that rests this long means the message, not the list; one that moves this far scrolls. */
+const LONG_PRESS_MS = 450;
+const MOVED_PX = 10;
+
+export interface MessageProps {
+    message: Message;
+    timeline: Timeline;
+    media: Media;
+    onMenu: (message: Message, at: DOMRect) => void;
+    onJump: (eventId: string) => void;
+}
+
+export function MessageView({ message, timeline, media, onMenu, onJump }: MessageProps): JSX.Element {
+    const { style, delivery } = message;
+    const row = useRef<HTMLDivElement>(null);
+    const hasMenu = message.eventId !== undefined && style !== "removed";
+    const menu = (): void => {
+        if (hasMenu) onMenu(message, row.current!.querySelector(".bubble")!.getBoundingClientRect());
+    };
+    const press = useLongPress(menu);
+    return (
+        <div
+            ref={row}
+            class={`message style-${style} is-${delivery}`}
+            data-event={message.eventId}
+            tabIndex={-1}
+            onKeyDown={(event) => {
+                if (event.target !== row.current || (event.key !== "Enter" && event.key !== "ContextMenu")) return;
+                event.preventDefault();
+                menu();
+            }}
+            {...press}
+        >
+            <div class="bubble-line">
+                <Bubble message={message} media={media} onJump={onJump} />
+                {hasMenu && (
+                    <div class="quick">
+                        <IconButton icon="smile" label={t("React")} focusable={false} onClick={menu} />
+                        <IconButton icon="reply" label={t("Reply")} focusable={false} onClick={() => (timeline.context.value = { kind: "reply", message })} />
+                        <IconButton icon="more" label={t("More")} focusable={false} onClick={menu} />
+                    </div>
+                )}
+            </div>
+            {message.reactions && <Reactions message={message} timeline={timeline} />}
+            {message.readers && <Readers message={message} />}
+            {delivery === "failed" && <Failed message={message} timeline={timeline} />}
+        </div>
+    );
+}
+
+function Bubble({ message, media, onJump }: Pick<MessageProps, "message" | "media" | "onJump">): JSX.Element {
+    const { style, delivery, ts, attachment, quote, rich } = message;
+    return (
+        <div class={`bubble ${attachment ? "with-attachment" : ""} ${rich ? "rich" : ""}`} dir="auto">
+            {quote && (
+                <button type="button" class="quote" onClick={() => onJump(quote.eventId)}>
+                    <strong>{quote.senderName ?? t("An earlier message")}</strong>
+                    {quote.text !== undefined && <span>{quote.text}</span>}
+                </button>
+            )}
+            {style === "emote" && <span class="emote-name">{message.senderName} </span>}
+            {attachment ? (
+                <AttachmentView attachment={attachment} media={media} />
+            ) : rich ? (
+                <RichText nodes={rich} />
+            ) : style === "removed" || style === "locked" ? (
+                message.text
+            ) : (
+                <Text text={message.text} />
+            )}
+            <span class="stamp">
+                {message.edited && `${t("edited")} `}
+                {delivery === "sending" ? (
+                    <span aria-label={t("Being sent")}>…</span>
+                ) : (
+                    <time dateTime={new Date(ts).toISOString()} title={exactTime(ts)}>
+                        {clockTime(ts)}
+                    </time>
+                )}
+            </span>
+        </div>
+    );
+}
+
+function Reactions({ message, timeline }: Pick<MessageProps, "message" | "timeline">): JSX.Element {
+    return (
+        <div class="reactions">
+            {message.reactions!.map(({ key, names, mine }) => (
+                <button
+                    key={key}
+                    type="button"
+                    class="reaction"
+                    aria-pressed={mine !== undefined}
+                    aria-label={t("{emoji} by {names}", { emoji: key, names: names.join(", ") })}
+                    title={names.join(", ")}
+                    onClick={() => timeline.react(message, key)}
+                >
+                    <span>{key}</span> {names.length}
+                </button>
+            ))}
+        </div>
+    );
+}
+
+const SHOWN_READERS = 4;
+
+function Readers({ message }: { message: Message }): JSX.Element {
+    const readers = message.readers!;
+    const names = t("Read by {names}", { names: readers.map((reader) => reader.name).join(", ") });
+    return (
+        <div class="readers" role="img" aria-label={names} title={names}>
+            {readers.slice(0, SHOWN_READERS).map(({ id, name }) => (
+                <span key={id} class={`reader tint-${colourOf(id)}`}>
+                    {[...name][0]?.toLocaleUpperCase()}
+                </span>
+            ))}
+            {readers.length > SHOWN_READERS && <span class="hint">+{readers.length - SHOWN_READERS}</span>}
+        </div>
+    );
+}
+
+function Failed({ message, timeline }: Pick<MessageProps, "message" | "timeline">): JSX.Element {
+    return (
+        <div class="failed" role="alert">
+            <span>{t("Not sent.")}</span>
+            <button type="button" class="link" onClick={() => timeline.retry(message.key)}>
+                {t("Try again")}
+            </button>
+            <button type="button" class="link" onClick={() => timeline.discard(message.key)}>
+                {t("Discard")}
+            </button>
+        </div>
+    );
+}
+
+/** The finger that pressed long is lifted over what opened under it: that chooses nothing. */
+function swallowClick(): void {
+    const swallow = (event: Event): void => {
+        event.preventDefault();
+        event.stopPropagation();
+    };
+    addEventListener("click", swallow, { capture: true, once: true });
+    addEventListener("pointerdown", () => removeEventListener("click", swallow, { capture: true }), { capture: true, once: true });
+}
+
+interface PressHandlers {
+    onPointerDown: (event: PointerEvent) => void;
+    onPointerMove: (event: PointerEvent) => void;
+    onPointerUp: () => void;
+    onPointerCancel: () => void;
+    onContextMenu: (event: MouseEvent) => void;
+}
+
+/** Long press by touch, and the other button of a mouse where nothing is selected. */
+function useLongPress(action: () => void): PressHandlers {
+    const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+    const start = useRef({ x: 0, y: 0 });
+    const stop = (): void => clearTimeout(timer.current);
+    return {
+        onPointerDown: (event: PointerEvent) => {
+            if (event.pointerType !== "touch") return;
+            start.current = { x: event.clientX, y: event.clientY };
+            stop();
+            timer.current = setTimeout(() => {
+                swallowClick();
+                action();
+            }, LONG_PRESS_MS);
+        },
+        onPointerMove: (event: PointerEvent) => {
+            if (Math.hypot(event.clientX - start.current.x, event.clientY - start.current.y) > MOVED_PX) stop();
+        },
+        onPointerUp: stop,
+        onPointerCancel: stop,
+        onContextMenu: (event: MouseEvent) => {
+            if (getSelection()?.isCollapsed === false || (event.target as Element).closest("a, img")) return;
+            event.preventDefault();
+            stop();
+            action();
+        },
+    };
+}

@@ -1,0 +1,152 @@
+/** What people expect of a conversation: answers, changes, reactions, markup, files, receipts, and what is new. */
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+
+const shots = process.env.SHOTS; // a folder for pictures, to look at
+if (shots) mkdirSync(shots, { recursive: true });
+
+export async function shoot(people, name) {
+    if (!shots) return;
+    for (const { name: who, page } of people) {
+        for (const colorScheme of ["light", "dark"]) {
+            await page.emulateMedia({ colorScheme });
+            await page.screenshot({ path: `${shots}/${name}-${who}-${colorScheme}.png` });
+        }
+        await page.emulateMedia({ colorScheme: "light" });
+    }
+}
+
+/** A picture of colours, made in the page. */
+async function picture(page, width, height) {
+    const bytes = await page.evaluate(
+        async ([w, h]) => {
+            const canvas = new OffscreenCanvas(w, h);
+            const context = canvas.getContext("2d");
+            const gradient = context.createLinearGradient(0, 0, w, h);
+            ["#1a6a5d", "#ffb38a", "#35588f"].forEach((colour, i) => gradient.addColorStop(i / 2, colour));
+            context.fillStyle = gradient;
+            context.fillRect(0, 0, w, h);
+            for (let i = 0; i < 4000; i++) {
+                context.fillStyle = `hsl(${(i * 47) % 360} 60% 50% / 20%)`;
+                context.fillRect((i * 7919) % w, (i * 104729) % h, 30, 30);
+            }
+            return [...new Uint8Array(await (await canvas.convertToBlob({ type: "image/png" })).arrayBuffer())];
+        },
+        [width, height],
+    );
+    return Buffer.from(bytes);
+}
+
+async function answersAndChanges(ada, bob) {
+    await ada.say("Who brings the **cake** on _Thursday_? See https://example.org/cake");
+    await bob.page.locator(".bubble strong", { hasText: "cake" }).waitFor();
+    await bob.page.locator(".bubble em", { hasText: "Thursday" }).waitFor();
+    const link = bob.page.locator('.bubble a[href="https://example.org/cake"]');
+    assert.equal(await link.getAttribute("rel"), "noopener noreferrer");
+
+    // By touch: a long press opens the sheet.
+    const bubble = await bob.page.locator(".bubble", { hasText: "Who brings" }).boundingBox();
+    const at = { x: bubble.x + 20, y: bubble.y + bubble.height - 12 };
+    const touch = await bob.context.newCDPSession(bob.page);
+    await touch.send("Input.dispatchTouchEvent", { type: "touchStart", touchPoints: [at] });
+    await bob.page.locator("dialog.menu").waitFor();
+    await touch.send("Input.dispatchTouchEvent", { type: "touchEnd", touchPoints: [] });
+    await shoot([bob], "menu");
+    await bob.page.getByRole("button", { name: "React with 🎉" }).click();
+    await ada.page.getByRole("button", { name: "🎉 by bob" }).waitFor();
+    await ada.page.getByRole("button", { name: "🎉 by bob" }).click();
+    await bob.page.getByRole("button", { name: /🎉 by .*ada/ }).waitFor();
+    await bob.page.getByRole("button", { name: /🎉 by/ }).click();
+    await ada.page.getByRole("button", { name: "🎉 by ada", exact: true }).waitFor();
+
+    await bob.act("Who brings", "Reply");
+    await bob.say("I do, @ada");
+    await ada.page.locator(".bubble .quote", { hasText: "Who brings" }).waitFor();
+    await ada.page.locator(".bubble .pill", { hasText: "@ada" }).waitFor();
+
+    // By keyboard: up in an empty line changes the last message.
+    await ada.page.getByLabel(/^Message to/).press("ArrowUp");
+    await ada.page.getByText("Change your message").waitFor();
+    await ada.say("Who brings the cake on Friday?");
+    await bob.sees("on Friday?");
+    await bob.page.locator(".stamp", { hasText: "edited" }).waitFor();
+    await bob.page.locator(".bubble", { hasText: "Thursday" }).first().waitFor({ state: "detached" });
+
+    // By mouse: the buttons beside a message.
+    await ada.say("A slip of the tongue");
+    await bob.sees("A slip of the tongue");
+    const slip = ada.page.locator(".message", { hasText: "A slip of the tongue" });
+    await slip.hover();
+    await slip.getByRole("button", { name: "More" }).click();
+    await ada.page.getByRole("button", { name: "Remove", exact: true }).click();
+    await shoot([ada], "menu");
+    await ada.page.getByRole("button", { name: "Remove for everybody" }).click();
+    await bob.page.locator(".style-removed").waitFor();
+    await bob.page.locator(".bubble", { hasText: "A slip" }).waitFor({ state: "detached" });
+    await ada.page.getByLabel("Read by bob").waitFor();
+}
+
+async function files(ada, bob) {
+    const input = ada.page.getByLabel("Files to send");
+    const image = await picture(ada.page, 1200, 800);
+    await input.setInputFiles([
+        { name: "garden.png", mimeType: "image/png", buffer: image },
+        { name: "notes.html", mimeType: "text/html", buffer: Buffer.from("<script>document.title = 'run'</script>") },
+    ]);
+    const shown = bob.page.getByRole("img", { name: "garden.png" });
+    await shown.waitFor();
+    assert.ok(await shown.evaluate((img) => img.decode().then(() => img.naturalWidth)), "the picture can be seen");
+    assert.ok((await shown.getAttribute("src")).startsWith("blob:"), "it was fetched with the token");
+    const [saved] = await Promise.all([bob.page.waitForEvent("download"), bob.page.getByRole("button", { name: "Save notes.html" }).click()]);
+    assert.equal(saved.suggestedFilename(), "notes.html");
+    await bob.page.getByRole("button", { name: "Open the picture garden.png" }).click();
+    await bob.page.locator(".viewer img").waitFor();
+    await bob.page.getByRole("button", { name: "Close" }).click();
+}
+
+async function hostile(ada, bob) {
+    const room = decodeURIComponent(new URL(ada.page.url()).hash.split("/").pop());
+    // Sent past the app, as somebody with bad intentions would.
+    const html = `<img src=x onerror="window.hacked=1"><svg onload="window.hacked=1"></svg><a href="javascript:window.hacked=1">innocent</a><script>window.hacked=1</script><p style="position:fixed;inset:0">over all</p><span data-mx-color="#ff0000">red</span>`;
+    await ada.page.evaluate(
+        async ([id, formatted_body]) => {
+            const db = await new Promise((done) => (indexedDB.open("hubbub").onsuccess = (event) => done(event.target.result)));
+            const session = await new Promise((done) => (db.transaction("values").objectStore("values").get("session").onsuccess = (event) => done(event.target.result)));
+            db.close();
+            await fetch(`/_matrix/client/v3/rooms/${encodeURIComponent(id)}/send/m.room.message/hostile`, {
+                method: "PUT",
+                headers: { Authorization: `Bearer ${session.accessToken}` },
+                body: JSON.stringify({ msgtype: "m.text", body: "hostile", format: "org.matrix.custom.html", formatted_body }),
+            });
+        },
+        [room, html],
+    );
+    const bubble = bob.page.locator(".bubble", { hasText: "innocent" });
+    await bubble.waitFor();
+    assert.deepEqual(await bubble.evaluate((element) => [element.querySelectorAll("img, svg, script, a, [style*=position]").length, window.hacked]), [0, undefined]);
+    assert.equal(await bubble.locator("span", { hasText: /^red$/ }).evaluate((span) => getComputedStyle(span).color), "rgb(255, 0, 0)");
+}
+
+async function whatIsNew(ada, bob) {
+    await bob.page.getByRole("button", { name: "All conversations" }).click();
+    for (let i = 1; i <= 35; i++) await ada.say(`new ${i}`);
+    await bob.page.getByLabel("35 unread").waitFor();
+    await bob.page.getByRole("link", { name: /Garden/ }).click();
+    await bob.sees("new 35");
+    await bob.page.getByRole("button", { name: "New messages" }).click();
+    const line = bob.page.getByRole("heading", { name: "New messages" });
+    await line.waitFor();
+    assert.ok(await line.evaluate((element) => element.getBoundingClientRect().top > 0 && element.getBoundingClientRect().top < innerHeight), "the line is in sight");
+    await shoot([bob], "unread");
+    await bob.page.getByRole("button", { name: "Latest" }).click();
+}
+
+export async function talkRichly(ada, bob) {
+    await answersAndChanges(ada, bob);
+    await files(ada, bob);
+    await hostile(ada, bob);
+    await ada.say("A list:\n- one\n- two\n\n```js\nconst x = 1;\n```\n> and a quote");
+    await bob.page.locator(".bubble pre").waitFor();
+    await shoot([ada, bob], "rich");
+    await whatIsNew(ada, bob);
+}

@@ -1,0 +1,67 @@
+/** Answers, changes, reactions, files and the line above what is new, without a page. */
+import { describe, expect, it } from "vitest";
+import { decryptFile, encryptedFileIn, encryptFile } from "../../src/domain/attachments.ts";
+import { bodyOf, type Entry, type Message, toItems } from "../../src/domain/entries.ts";
+import { attachmentIn, isShown, parseMxc } from "../../src/domain/media.ts";
+import { withContext } from "../../src/domain/timeline.ts";
+
+const message = (key: string, more: Partial<Message> = {}): Entry & Message => ({
+    kind: "message", key, eventId: `$${key}`, sender: "@bob:x", senderName: "Bob", own: false, ts: 1, text: key, style: "text", delivery: "sent", edited: false, ...more,
+}); // prettier-ignore
+
+describe("what is sent about another message", () => {
+    const content = { msgtype: "m.text", body: "new", format: "org.matrix.custom.html", formatted_body: "<b>new</b>" };
+    it("names the message that it answers", () => {
+        expect(withContext(content, { kind: "reply", message: message("a") })).toEqual({ ...content, "m.relates_to": { "m.in_reply_to": { event_id: "$a" } } });
+    });
+    it("holds a change twice, for those who know changes and those who do not", () => {
+        expect(withContext(content, { kind: "edit", message: message("a") })).toEqual({
+            ...content,
+            body: "* new",
+            formatted_body: "* <b>new</b>",
+            "m.new_content": content,
+            "m.relates_to": { rel_type: "m.replace", event_id: "$a" },
+        });
+    });
+    it("stays itself if there is nothing to be about", () => {
+        expect(withContext(content, undefined)).toBe(content);
+        expect(withContext(content, { kind: "reply", message: message("a", { eventId: undefined }) })).toBe(content);
+    });
+    it("is shown without what older clients repeat", () => {
+        const reply = { "m.relates_to": { "m.in_reply_to": { event_id: "$a" } } };
+        expect(bodyOf({ body: "> <@a:x> one\n> two\n\nthree", ...reply })).toBe("three");
+        expect(bodyOf({ body: "> my own quote" })).toBe("> my own quote");
+    });
+});
+
+it("the first unread message stands under a line, and begins a group", () => {
+    const items = toItems([message("a"), message("b"), message("c")], () => "day", "b");
+    expect(items.map((item) => item.kind)).toEqual(["day", "group", "unread", "group"]);
+    expect(items.at(-1)).toMatchObject({ messages: [{ key: "b" }, { key: "c" }] });
+});
+
+describe("files", () => {
+    it("come out of encryption as they went in, and only if nobody touched them", async () => {
+        const plain = crypto.getRandomValues(new Uint8Array(10_000)).buffer;
+        const { cipher, file } = await encryptFile(plain);
+        const whole = encryptedFileIn({ ...file, url: "mxc://x/y" })!;
+        expect(Buffer.from(cipher).includes(Buffer.from(plain, 0, 64))).toBe(false);
+        expect(new Uint8Array(await decryptFile(cipher, whole))).toEqual(new Uint8Array(plain));
+        new Uint8Array(cipher)[5]! ^= 1;
+        await expect(decryptFile(cipher, whole)).rejects.toThrow("damaged");
+    });
+
+    it("are read from content that may hold anything", () => {
+        expect(attachmentIn("m.image", { url: "mxc://x/y", body: "a.png", info: { mimetype: "image/PNG", w: 3, h: 2, size: 5 } })).toMatchObject({
+            kind: "image", name: "a.png", type: "image/png", width: 3, height: 2, source: { mxc: "mxc://x/y" },
+        }); // prettier-ignore
+        for (const url of ["https://evil.example/x", "mxc://x", "mxc://x/../y", "javascript:1", 5, null]) expect(attachmentIn("m.image", { url })).toBeUndefined();
+        expect(attachmentIn("m.image", { url: "mxc://x/y", info: "no", body: {}, file: { url: 5 } })).toMatchObject({ name: "file", width: undefined });
+        expect(attachmentIn("__proto__", { url: "mxc://x/y" })).toBeUndefined();
+        expect(parseMxc("mxc://localhost:8008/a_b-C")).toEqual({ server: "localhost:8008", id: "a_b-C" });
+    });
+
+    it("are shown by the browser only if they cannot run", () => {
+        for (const type of ["image/svg+xml", "text/html", "application/xhtml+xml", "application/pdf", ""]) expect(isShown(type)).toBe(false);
+    });
+});
