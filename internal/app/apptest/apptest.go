@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -36,6 +37,8 @@ type Server struct {
 	// Config is what it was started with.
 	Config config.Config
 
+	app  *app.Server
+	log  *slog.Logger
 	stop func()
 	txn  atomic.Int64
 }
@@ -43,6 +46,13 @@ type Server struct {
 // Start runs a server until the test ends. Each change is applied to the
 // configuration before.
 func Start(t testing.TB, changes ...func(*config.Config)) *Server {
+	t.Helper()
+	log := obs.NewLogger(logWriter{t}, obs.LogOptions{Level: config.LogWarn.Slog()})
+	return StartLogging(t, log, changes...)
+}
+
+// StartLogging is Start with a log of the test's own.
+func StartLogging(t testing.TB, log *slog.Logger, changes ...func(*config.Config)) *Server {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Server.Name = Name
@@ -61,7 +71,7 @@ func Start(t testing.TB, changes ...func(*config.Config)) *Server {
 	for _, change := range changes {
 		change(&cfg)
 	}
-	s := &Server{Config: cfg}
+	s := &Server{Config: cfg, log: log}
 	s.start(t)
 	t.Cleanup(func() { s.stop() })
 	return s
@@ -70,12 +80,12 @@ func Start(t testing.TB, changes ...func(*config.Config)) *Server {
 func (s *Server) start(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	srv, err := app.New(ctx, s.Config, obs.NewLogger(logWriter{t}, obs.LogOptions{Level: config.LogWarn.Slog()}))
+	srv, err := app.New(ctx, s.Config, s.log)
 	if err != nil {
 		cancel()
 		t.Fatalf("start server: %v", err)
 	}
-	s.URL = srv.URL()
+	s.app, s.URL = srv, srv.URL()
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Run(ctx) }()
 	s.stop = sync.OnceFunc(func() {
