@@ -20,7 +20,7 @@ const (
 
 // roomTables are the tables whose entity is a room ID, those to come among them.
 func roomTables() []storage.Table {
-	list := []storage.Table{tables.Erased}
+	list := []storage.Table{tables.Erased, tables.RoomWatch}
 	for t := tables.RoomHead; t < tables.Account; t++ {
 		list = append(list, t)
 	}
@@ -42,9 +42,8 @@ type Trim struct {
 	// 1970.
 	Before int64
 
-	page   []*Stored
-	latest []ids.Seq // of page: the latest reply in its thread, 0 if none
-	after  ids.Seq   // where the page began
+	page  []*Stored
+	after ids.Seq // where the page began
 }
 
 // Trimmed is the result of a Trim.
@@ -79,21 +78,12 @@ func (c *Trim) Prepare(ctx context.Context, p *partition.Prep) error {
 	if c.page, err = r.Timeline(ctx, c.Room, Page{After: c.after, UpTo: upTo, Limit: trimPage}); err != nil {
 		return err
 	}
-	at := make([]ids.Seq, len(c.page))
+	// What relates to an event may change until it goes: its thread, by a reply.
+	counts := make([]storage.Key, len(c.page))
 	for i, s := range c.page {
-		at[i] = s.Seq
+		counts[i] = pl.relationCount(s.Seq)
 	}
-	counts, err := r.relCounts(ctx, c.Room, at...)
-	if err != nil {
-		return err
-	}
-	c.latest = make([]ids.Seq, len(counts))
-	for i, n := range counts {
-		if n != nil {
-			c.latest[i] = n.latest
-		}
-	}
-	return nil
+	return p.Pin(ctx, counts...)
 }
 
 // Apply implements partition.Command.
@@ -108,14 +98,14 @@ func (c *Trim) Apply(tx *partition.Tx) (any, error) {
 	}
 	out := Trimmed{Done: len(c.page) < trimPage}
 	next := *head
-	for i, s := range c.page {
+	for _, s := range c.page {
 		if c.Before != 0 && s.OriginServerTS >= c.Before {
 			out.Done = true
 			break
 		}
 		next.Purged, next.PurgedEvent = s.Seq, s.ID
 		if s.StateKey == nil {
-			v.forget(s, c.latest[i])
+			v.forget(s)
 			out.Removed++
 		}
 	}
@@ -126,9 +116,11 @@ func (c *Trim) Apply(tx *partition.Tx) (any, error) {
 	return out, nil
 }
 
-// forget removes the rows of an event. latest is the latest reply to it, if it is
-// the root of a thread.
-func (v view) forget(s *Stored, latest ids.Seq) {
+// forget removes the rows of an event, whose RelationCount is pinned.
+func (v view) forget(s *Stored) {
+	if c, _ := v.tx.Get(v.p.relationCount(s.Seq)).Obj.(*relCount); c != nil && c.latest != 0 {
+		v.tx.Delete(v.p.key(tables.ThreadLog, tables.SeqSort(c.latest)))
+	}
 	index, _ := v.p.eventIndex(s.ID)
 	v.tx.Delete(v.p.timeline(s.Seq))
 	v.tx.Delete(index)
@@ -137,9 +129,6 @@ func (v view) forget(s *Stored, latest ids.Seq) {
 	v.tx.Delete(v.p.relationCount(s.Seq))
 	for _, t := range []storage.Table{tables.Relation, tables.Annotation, tables.ThreadMember} {
 		v.tx.DeletePrefix(v.p.key(t, at))
-	}
-	if latest != 0 {
-		v.tx.Delete(v.p.key(tables.ThreadLog, tables.SeqSort(latest)))
 	}
 }
 

@@ -149,11 +149,12 @@ func (c *Redact) Apply(tx *partition.Tx) (any, error) {
 	return by.ID, nil
 }
 
-// event returns a pinned event of the timeline.
+// event returns a pinned event of the timeline. It is partition.ErrRetry for one
+// that was purged after Prepare found it.
 func (v view) event(s ids.Seq) (*Stored, error) {
 	e, _ := v.tx.Get(v.p.timeline(s)).Obj.(*Stored)
 	if e == nil {
-		return nil, fmt.Errorf("event at %d: %w", s, errRow)
+		return nil, partition.ErrRetry
 	}
 	return e, nil
 }
