@@ -21,7 +21,9 @@ func (s *Server) openPush() error {
 	if !s.cfg.Server.HasRole(config.RoleWorker) {
 		return nil
 	}
-	err := s.consumers.Add(consumer.Consumer{Name: push.ConsumerName, Start: consumer.AtHead, Handler: s.push})
+	err := s.consumers.Add(consumer.Consumer{
+		Name: push.ConsumerName, Start: consumer.AtHead, Handler: s.push, Gather: push.Gather,
+	})
 	if err != nil {
 		return fmt.Errorf("push: %w", err)
 	}

@@ -37,7 +37,8 @@
 // follower, goes from the durable cursor through the log. When it has reached the
 // end, it is handed published batches in memory, over a bounded queue; when that
 // overflows, it reads the store again until it has caught up. So a slow handler
-// costs the owner of the partition nothing.
+// costs the owner of the partition nothing. A follower that keeps up lets batches
+// gather (Consumer.Gather), so that it is not woken for each.
 //
 // The cursor is a row of the partition, moved by a command that carries the epoch
 // of the owner which the follower belongs to. A follower that outlived its owner,
@@ -79,6 +80,9 @@ import (
 
 // Limits.
 const (
+	// minGather is the least time for which a consumer gathers. Nobody notices it,
+	// and a follower need not be woken for each message of a busy room.
+	minGather = 10 * time.Millisecond
 	// SaveEvery and SaveRecords bound what is handled again after a crash: the
 	// cursor is saved when either has passed since the last time. Each save is a
 	// commit of the partition.
@@ -150,6 +154,12 @@ type Consumer struct {
 	Name    string
 	Start   Start
 	Handler Handler
+	// Gather is for how long, at most, records are gathered while they keep coming:
+	// what comes that soon after the last batch waits for more, so that a handler
+	// that has a cost for each batch has it seldom. It waits no longer than until
+	// half the queue is full, or somebody awaits the consumer. What comes after a
+	// while of quiet is handled at once.
+	Gather time.Duration
 }
 
 // Options configure a Set.
@@ -185,12 +195,12 @@ type running struct {
 
 // pace is what tests shorten.
 type pace struct {
-	save               time.Duration
+	save, gather       time.Duration
 	retryMin, retryMax time.Duration
 }
 
 // A handler that cannot reach something finds it again within half a minute.
-var defaultPace = pace{save: SaveEvery, retryMin: 50 * time.Millisecond, retryMax: 30 * time.Second}
+var defaultPace = pace{save: SaveEvery, gather: minGather, retryMin: 50 * time.Millisecond, retryMax: 30 * time.Second}
 
 // Errors of Add.
 var (
@@ -221,6 +231,7 @@ func (s *Set) Add(c Consumer) error {
 	if c.Name == "" || len(c.Name) > maxName || s.mu.consumers[c.Name] != nil {
 		return fmt.Errorf("%w: %q", ErrName, c.Name)
 	}
+	c.Gather = max(c.Gather, s.pace.gather)
 	r := &running{Consumer: c, byPart: make(map[ids.Partition]*follower)}
 	s.mu.consumers[c.Name] = r
 	for p, epoch := range s.mu.owned {

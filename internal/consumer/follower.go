@@ -39,6 +39,8 @@ type follower struct {
 	// saved and savedAt are the goroutine's: the durable cursor.
 	saved   ids.Seq
 	savedAt time.Time
+	// took is the goroutine's: when it last took something from the queue.
+	took time.Time
 
 	mu struct {
 		sync.Mutex
@@ -47,6 +49,11 @@ type follower struct {
 		behind bool
 		queue  []*partition.Published
 		bytes  int
+		// gathering: the follower lets the queue grow, up to half of what it may
+		// hold, and is not to be woken before.
+		gathering bool
+		// hurry: up to there somebody waits for what comes.
+		hurry ids.Seq
 		// since: all that was committed before that time has been handled.
 		since time.Time
 		// moved is closed, and replaced, when at moves or the log was read to
@@ -87,11 +94,23 @@ func (f *follower) offer(b *partition.Published) {
 			f.mu.queue = append(f.mu.queue, b)
 		}
 	}
+	wake := !f.mu.gathering || !f.mayGatherLocked()
 	f.mu.Unlock()
+	if wake {
+		f.wake()
+	}
+}
+
+func (f *follower) wake() {
 	select {
 	case f.signal <- struct{}{}:
 	default:
 	}
+}
+
+// mayGatherLocked reports whether what is queued can wait for more.
+func (f *follower) mayGatherLocked() bool {
+	return !f.mu.behind && f.mu.at >= f.mu.hurry && len(f.mu.queue) < queueBatches/2 && f.mu.bytes < queueBytes/2
 }
 
 // size is about what a batch keeps in memory.
@@ -163,23 +182,37 @@ func (f *follower) next() (b *Batch, at time.Time, err error) {
 		f.mu.Unlock()
 		return f.read(now)
 	}
+	var pause time.Duration
+	if len(f.mu.queue) > 0 && f.mayGatherLocked() {
+		pause = time.Until(f.took.Add(f.c.Gather))
+	}
+	if f.mu.gathering = pause > 0; f.mu.gathering {
+		f.mu.Unlock()
+		f.wait(pause)
+		return nil, time.Time{}, nil
+	}
 	b = f.takeLocked()
 	if len(f.mu.queue) > 0 {
 		now = time.Time{}
 	}
 	f.mu.Unlock()
 	if b != nil {
+		f.took = time.Now()
 		return b, now, nil
 	}
-	f.wait()
+	f.wait(0)
 	return nil, time.Time{}, nil
 }
 
-// wait returns when something was offered or the cursor is to be saved.
-func (f *follower) wait() {
+// wait returns when something was offered or the cursor is to be saved; when the
+// follower gathers, after the rest of that time, or when it may not any longer.
+func (f *follower) wait(gather time.Duration) {
 	var due <-chan time.Time
-	if f.position() > f.saved {
-		t := time.NewTimer(time.Until(f.savedAt.Add(f.set.pace.save)))
+	if gather == 0 && f.position() > f.saved {
+		gather = max(time.Until(f.savedAt.Add(f.set.pace.save)), 1)
+	}
+	if gather > 0 {
+		t := time.NewTimer(gather)
 		defer t.Stop()
 		due = t.C
 	}
@@ -404,6 +437,10 @@ func (f *follower) await(ctx context.Context) error {
 		if known && f.mu.at >= upTo {
 			f.mu.Unlock()
 			return nil
+		}
+		if known && f.mu.hurry < upTo {
+			f.mu.hurry = upTo
+			f.wake()
 		}
 		if f.mu.moved == nil {
 			f.mu.moved = make(chan struct{})

@@ -54,6 +54,11 @@ import (
 // ConsumerName is the name of the consumer; its cursors bear it.
 const ConsumerName = "push"
 
+// Gather is how long the consumer gathers records: whom a busy room lists as
+// watching is then read a few times a second, not for each of its messages. A push
+// takes longer than that on its way to a phone.
+const Gather = 200 * time.Millisecond
+
 // Options configure a Service.
 type Options struct {
 	Count  int

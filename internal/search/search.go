@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/consumer"
 	"github.com/hubbub-chat/hubbub/internal/event"
@@ -39,6 +40,10 @@ import (
 
 // Name is the consumer's.
 const Name = "search"
+
+// Gather is how long the consumer gathers records, unless somebody searches. What is
+// said in a room within that time shares rows and commits.
+const Gather = time.Second
 
 // Follower says how far a consumer has come. *consumer.Set is one.
 type Follower interface {

@@ -64,7 +64,7 @@ func newWorld(t testing.TB, st storage.Store) *world {
 	set := consumer.NewSet(consumer.Options{Store: st, Router: w.node, Clock: clock.Real{}, Log: log})
 	w.node.Watch(set)
 	w.index = New(st, w.node, w.rooms, set)
-	if err := set.Add(consumer.Consumer{Name: Name, Start: consumer.AtBeginning, Handler: w.index}); err != nil {
+	if err := set.Add(consumer.Consumer{Name: Name, Start: consumer.AtBeginning, Handler: w.index, Gather: Gather}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
