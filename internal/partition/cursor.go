@@ -197,7 +197,14 @@ func (o *Owner) trim(last ids.Seq) {
 		o.opts.Metrics.trimmedUnread()
 		o.opts.logger().Error("log trimmed before a consumer handled it", "consumer", name, "cursor", b.cursors[name], "to", to)
 	}
-	b.storage.DeleteRange(storage.Key{Partition: o.opts.Partition, Table: tables.Log}, tables.SeqSort(to))
+	// From where the last trim ended: ranges that begin at one place overlap, and
+	// what a store makes of them grows with their square.
+	from := storage.Key{Partition: o.opts.Partition, Table: tables.Log}
+	if b.logStart > 0 {
+		from.Sort = tables.SeqSort(b.logStart)
+	}
+	b.storage.DeleteRange(from, tables.SeqSort(to))
+	b.logStart = max(b.logStart, to)
 }
 
 // LogStart returns the first position that the log still has, 0 if it is empty.

@@ -60,6 +60,8 @@ type batchState struct {
 	inFlight []*row
 	bytes    int
 	trimmed  ids.Seq
+	// logStart is where the log begins since it was last trimmed, 0 before.
+	logStart ids.Seq
 	// cursors are where the consumers of the log stand, as far as they saved it.
 	cursors map[string]ids.Seq
 }

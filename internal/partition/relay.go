@@ -40,18 +40,29 @@ type relay struct {
 		closed  bool
 		queues  map[ids.Partition][]outItem
 		running map[ids.Partition]bool
-		// arrived is the last effect applied at each destination whose outbox
-		// rows are still there.
-		arrived map[ids.Partition]Effect
+		// arrived are the removals of the outbox rows of effects that were applied
+		// and are still there.
+		arrived []removal
 	}
 }
+
+// removal takes one row out of the outbox, or those of one destination from key to
+// before end.
+type removal struct {
+	key storage.Key
+	end string
+}
+
+// maxRemovals is up to how many rows of the outbox are removed one by one. A store
+// keeps removed ranges apart from rows and looks at all of them in every read, so
+// many of them cost all who read: one is only for what is more than a few rows.
+const maxRemovals = 16
 
 func newRelay(opts Options) *relay {
 	r := &relay{opts: opts}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.mu.queues = make(map[ids.Partition][]outItem)
 	r.mu.running = make(map[ids.Partition]bool)
-	r.mu.arrived = make(map[ids.Partition]Effect)
 	return r
 }
 
@@ -120,13 +131,14 @@ func (r *relay) next(dest ids.Partition) []outItem {
 }
 
 func (r *relay) done(dest ids.Partition, items []outItem) {
+	gone := removals(items)
 	r.mu.Lock()
 	rest := r.mu.queues[dest][len(items):]
 	if len(rest) == 0 {
 		rest = nil
 	}
 	r.mu.queues[dest] = rest
-	r.mu.arrived[dest] = items[len(items)-1].effect
+	r.mu.arrived = append(r.mu.arrived, gone...)
 	r.mu.Unlock()
 	for _, it := range items {
 		if it.task != nil && it.task.effects.Add(-1) == 0 {
@@ -135,16 +147,32 @@ func (r *relay) done(dest ids.Partition, items []outItem) {
 	}
 }
 
+// removals says how the rows of effects of one destination, which follow one
+// another in the outbox, leave it.
+func removals(items []outItem) []removal {
+	if len(items) > maxRemovals {
+		return []removal{{outboxKey(&items[0].effect), outboxKey(&items[len(items)-1].effect).Sort + "\x00"}}
+	}
+	out := make([]removal, len(items))
+	for i := range items {
+		out[i].key = outboxKey(&items[i].effect)
+	}
+	return out
+}
+
 // appendArrived adds the removal of outbox rows that are no longer needed. If
 // the commit fails they stay, and are found applied when they are sent again.
 func (r *relay) appendArrived(b *storage.Batch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for dest, e := range r.mu.arrived {
-		from := Effect{Origin: e.Origin, Dest: dest}
-		b.DeleteRange(outboxKey(&from), outboxKey(&e).Sort+"\x00")
+	for _, gone := range r.mu.arrived {
+		if gone.end == "" {
+			b.Delete(gone.key)
+		} else {
+			b.DeleteRange(gone.key, gone.end)
+		}
 	}
-	clear(r.mu.arrived)
+	r.mu.arrived = nil
 }
 
 // abandonLocked answers callers whose effects this owner will not see applied.

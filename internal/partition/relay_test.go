@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -171,6 +172,45 @@ func TestOutboxIsEmptied(t *testing.T) {
 	}
 	if n := d.outbox(0); n != 0 {
 		t.Errorf("%d effects that arrived are still in the outbox", n)
+	}
+}
+
+// Few rows are removed one by one, many as one range, and nothing beside them.
+func TestRemovals(t *testing.T) {
+	for _, n := range []int{1, maxRemovals, maxRemovals + 1, maxEffects} {
+		items := make([]outItem, n)
+		for i := range items {
+			items[i].effect = Effect{Origin: 1, Dest: 2, Seq: 7, Index: uint16(i)}
+		}
+		got := removals(items)
+		want := n
+		if n > maxRemovals {
+			want = 1
+		}
+		if len(got) != want || (got[0].end != "") != (n > maxRemovals) {
+			t.Fatalf("%d rows: %d removals, the first to %q", n, len(got), got[0].end)
+		}
+		gone := func(e Effect) bool {
+			k := outboxKey(&e)
+			return slices.ContainsFunc(got, func(r removal) bool {
+				return r.key == k || r.end != "" && r.key.Sort <= k.Sort && k.Sort < r.end
+			})
+		}
+		for i := range items {
+			if !gone(items[i].effect) {
+				t.Errorf("%d rows: row %d stays", n, i)
+			}
+		}
+		for _, other := range []Effect{
+			{Origin: 1, Dest: 2, Seq: 6, Index: 9},
+			{Origin: 1, Dest: 2, Seq: 7, Index: uint16(n)},
+			{Origin: 1, Dest: 1, Seq: 7},
+			{Origin: 1, Dest: 3, Seq: 7},
+		} {
+			if gone(other) {
+				t.Errorf("%d rows: %+v goes too", n, other)
+			}
+		}
 	}
 }
 
