@@ -136,10 +136,11 @@ func (h *Head) encode() []byte {
 		public = 1
 	}
 	b = binary.AppendUvarint(append(b, public), uint64(h.LastDevices))
-	if h.Erased > 0 || h.Purged != 0 || h.Lifetime != 0 {
+	purged := h.Purged != 0 || h.PurgedEvent != "" || h.Lifetime != 0
+	if h.Erased != 0 || purged {
 		b = binary.AppendUvarint(b, uint64(h.Erased))
 	}
-	if h.Purged != 0 || h.Lifetime != 0 {
+	if purged {
 		b = binary.AppendUvarint(b, uint64(h.Purged))
 		b = appendString(b, string(h.PurgedEvent))
 		b = binary.AppendUvarint(b, uint64(h.Lifetime))
