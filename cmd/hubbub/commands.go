@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 
 	"github.com/alecthomas/kong"
 
@@ -38,6 +39,8 @@ func commands() []command {
 	return []command{
 		serveCommand(),
 		fsckCommand(),
+		backupCommand(),
+		migrateStoreCommand(),
 		tool("bench", "Measure a server under load.", bench.Main),
 		configCommand(),
 		versionCommand(),
@@ -83,6 +86,34 @@ func fsckCommand() command {
 			return err
 		}
 		return app.Fsck(ctx, cfg, p.stdout)
+	}}
+}
+
+func backupCommand() command {
+	flags := newConfigFlags(reflect.StructField{
+		Name: "Dir", Type: reflect.TypeFor[string](),
+		Tag: `arg:"" help:"A directory that does not exist yet. It becomes a data directory."`,
+	})
+	return command{name: "backup", help: "Copy the data directory, of a running server too.", args: flags.args, run: func(ctx context.Context, p process) error {
+		cfg, err := flags.load(p)
+		if err != nil {
+			return err
+		}
+		return app.Backup(ctx, cfg, flags.own("Dir"), p.stdout)
+	}}
+}
+
+func migrateStoreCommand() command {
+	flags := newConfigFlags(reflect.StructField{
+		Name: "To", Type: reflect.TypeFor[string](),
+		Tag: `name:"to" required:"" placeholder:"STORE" help:"An empty PostgreSQL store, as server.store names it, or the data directory of a new embedded store."`,
+	})
+	return command{name: "migrate-store", help: "Copy the store of a stopped server to another place.", args: flags.args, run: func(ctx context.Context, p process) error {
+		cfg, err := flags.load(p)
+		if err != nil {
+			return err
+		}
+		return app.MigrateStore(ctx, cfg, flags.own("To"), p.stdout)
 	}}
 }
 

@@ -17,7 +17,7 @@ import (
 type configFlags struct {
 	fields []config.Field
 	// args points to a struct made for kong: File, and a words or switchWords
-	// for each of fields.
+	// for each of fields, and what the subcommand takes besides.
 	args any
 }
 
@@ -55,7 +55,8 @@ func (w *switchWords) Decode(ctx *kong.DecodeContext) error {
 // IsBool tells kong that the flag may stand alone.
 func (*switchWords) IsBool() bool { return true }
 
-func newConfigFlags() configFlags {
+// newConfigFlags makes the flags, and those of a subcommand's own.
+func newConfigFlags(own ...reflect.StructField) configFlags {
 	fields := config.Fields()
 	members := []reflect.StructField{{
 		Name: "File",
@@ -74,6 +75,7 @@ func newConfigFlags() configFlags {
 		tag += fmt.Sprintf(" help:%q placeholder:%q", helpOf(f), f.Arg)
 		members = append(members, reflect.StructField{Name: "F" + strconv.Itoa(i), Type: t, Tag: reflect.StructTag(tag)})
 	}
+	members = append(members, own...)
 	return configFlags{fields: fields, args: reflect.New(reflect.StructOf(members)).Interface()}
 }
 
@@ -102,6 +104,11 @@ func (c configFlags) load(p process) (config.Config, error) {
 		return config.Config{}, usageError{err}
 	}
 	return cfg, nil
+}
+
+// own returns a word that the subcommand takes besides.
+func (c configFlags) own(name string) string {
+	return reflect.ValueOf(c.args).Elem().FieldByName(name).String()
 }
 
 // usageError makes an error one that ends the process with exitUsage, without a

@@ -68,6 +68,10 @@ func TestExitCodes(t *testing.T) {
 		{"bad switch", []string{"serve", "--test-mode=maybe"}, exitUsage, "", "true or false"},
 		{"bad file", []string{"serve", "--config", bad}, exitUsage, "", "did you mean server?"},
 		{"no file", []string{"serve", "--config", filepath.Join(dir, "none")}, exitUsage, "", "no such file"},
+		{"backup without a place", []string{"backup", "--data", dir}, exitUsage, "", "<dir>"},
+		{"backup of nothing", []string{"backup", "--data", dir, filepath.Join(dir, "to")}, exitError, "", "no such file"},
+		{"migration to nowhere", []string{"migrate-store", "--data", dir}, exitUsage, "", "--to"},
+		{"migration of nothing", []string{"migrate-store", "--data", dir, "--to", filepath.Join(dir, "to")}, exitError, "", "no such file"},
 		{"no value", []string{"serve", "--listen"}, exitUsage, "", "--listen"},
 		{
 			"address in use",

@@ -89,6 +89,7 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, e
 	if s.store, err = openStore(ctx, cfg, s.registry, log); err != nil {
 		return s, err
 	}
+	s.store.serveBackups(ctx, cfg, log)
 	s.bus = membus.New()
 	if err = s.openCore(ctx); err != nil {
 		return s, err

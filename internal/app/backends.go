@@ -31,6 +31,7 @@ func openPebble(dir string, reg prometheus.Registerer, log *slog.Logger) (*opene
 	return &openedStore{
 		Store: p, failed: p.Failed(), err: p.Err,
 		ready: func(context.Context) error { return p.Err() },
+		meta:  p.Meta, checkpoint: p.Checkpoint,
 	}, nil
 }
 
@@ -57,5 +58,5 @@ func openPostgres(ctx context.Context, urls []string, reg prometheus.Registerer,
 	export(gauge, "connections_max", "How many connections there may be.", func(st pgstore.Stats) float64 { return float64(st.Max) })
 	export(counter, "connection_waits_total", "Calls that found no connection free.", func(st pgstore.Stats) float64 { return float64(st.Waits) })
 	export(counter, "connection_wait_seconds_total", "How long these calls waited.", func(st pgstore.Stats) float64 { return st.Waited.Seconds() })
-	return &openedStore{Store: p, err: func() error { return nil }, ready: p.Ping}, nil
+	return &openedStore{Store: p, err: func() error { return nil }, ready: p.Ping, meta: p.Meta}, nil
 }

@@ -44,19 +44,15 @@ type openedStore struct {
 	err        func() error
 	partitions int
 	secrets    *auth.Secrets
+	// meta returns a setting, nil if there is none. checkpoint copies the embedded
+	// store; nil for others.
+	meta       func(ctx context.Context, name string) ([]byte, error)
+	checkpoint func(ctx context.Context, dir string) error
+	backups    *backups
 }
 
 func openStore(ctx context.Context, cfg config.Config, reg prometheus.Registerer, log *slog.Logger) (*openedStore, error) {
-	if err := os.MkdirAll(cfg.Server.DataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("create data directory: %w", err)
-	}
-	var s *openedStore
-	var err error
-	if urls := cfg.Server.PostgresURLs(); urls != nil {
-		s, err = openPostgres(ctx, urls, reg, log)
-	} else {
-		s, err = openPebble(filepath.Join(cfg.Server.DataDir, storeDir), reg, log)
-	}
+	s, err := openBackend(ctx, cfg, reg, log)
 	if err != nil {
 		return nil, err
 	}
@@ -66,8 +62,22 @@ func openStore(ctx context.Context, cfg config.Config, reg prometheus.Registerer
 	return s, nil
 }
 
+// openBackend opens a store, whatever deployment it is of.
+func openBackend(ctx context.Context, cfg config.Config, reg prometheus.Registerer, log *slog.Logger) (*openedStore, error) {
+	if err := os.MkdirAll(cfg.Server.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("create data directory: %w", err)
+	}
+	if urls := cfg.Server.PostgresURLs(); urls != nil {
+		return openPostgres(ctx, urls, reg, log)
+	}
+	return openPebble(filepath.Join(cfg.Server.DataDir, storeDir), reg, log)
+}
+
 // settle reads what was fixed when the deployment was created, or fixes it.
 func (s *openedStore) settle(ctx context.Context, cfg config.Config) error {
+	if err := s.whole(ctx); err != nil {
+		return err
+	}
 	fixed, err := s.InitMeta(ctx, metaPartitions, []byte(strconv.Itoa(cfg.Server.Partitions)))
 	if err != nil {
 		return fmt.Errorf("read settings: %w", err)

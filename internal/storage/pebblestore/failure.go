@@ -91,8 +91,12 @@ func critical(base string) bool {
 
 // failFS is a file system whose failed writes trip a failure, and which keeps
 // account of what was synced of the log.
+//
+// Only the files of the store count. A checkpoint writes files of the same names
+// elsewhere, and what fails there fails the checkpoint alone.
 type failFS struct {
 	vfs.FS
+	dir     string
 	failure *failure
 	log     *syncedLog
 	spare   *spareLog
@@ -103,19 +107,28 @@ var (
 	_ vfs.File = (*failFile)(nil)
 )
 
-func (f *failFS) critical(name string) bool { return critical(f.PathBase(name)) }
+// inside says whether a file is one of the store's.
+func (f *failFS) inside(name string) bool {
+	return f.PathDir(name) == f.PathDir(f.PathJoin(f.dir, "x"))
+}
+
+func (f *failFS) critical(name string) bool { return critical(f.PathBase(name)) && f.inside(name) }
 
 func (f *failFS) wrap(file vfs.File, name string) vfs.File {
 	if file == nil {
 		return nil
 	}
-	return &failFile{File: file, fs: f, name: name, critical: f.critical(name), log: f.log.begin(name)}
+	out := &failFile{File: file, fs: f, name: name, critical: f.critical(name)}
+	if f.inside(name) {
+		out.log = f.log.begin(name)
+	}
+	return out
 }
 
 // Create implements vfs.FS.
 func (f *failFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	f.failure.parkIfFailed()
-	if _, ok := logNumber(name); ok {
+	if _, ok := logNumber(name); ok && f.inside(name) {
 		if f.failure.armed.Load() { // an open store that fills its logs
 			defer f.spare.prepare()
 		}
@@ -141,7 +154,7 @@ func (f *failFS) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &failFile{File: file, fs: f, name: name, critical: true}, nil
+	return &failFile{File: file, fs: f, name: name, critical: f.inside(f.PathJoin(name, "x"))}, nil
 }
 
 // ReuseForWrite implements vfs.FS.

@@ -94,7 +94,7 @@ func (s *Store) pebbleOptions(o Options) (*pebble.Options, io.Closer) {
 	}
 	s.spare = newSpareLog(fsys, s.dir, logBytes(o.MemTableBytes), s.failure)
 	po := &pebble.Options{
-		FS:                          &failFS{FS: fsys, failure: s.failure, log: s.log, spare: s.spare},
+		FS:                          &failFS{FS: fsys, dir: s.dir, failure: s.failure, log: s.log, spare: s.spare},
 		CacheSize:                   o.CacheBytes,
 		MemTableSize:                o.MemTableBytes,
 		MemTableStopWritesThreshold: memTables,

@@ -23,6 +23,7 @@ const (
 	kindAcquire
 	kindRelease
 	kindMeta
+	kindCheckpoint
 )
 
 // request travels from its caller through both loops and back. Until it is sent
@@ -32,7 +33,7 @@ type request struct {
 	batch *pebble.Batch // kindCommit; nil if there is nothing to write
 	lease storage.Lease // the arguments; for kindAcquire also the result
 	ttl   time.Duration
-	name  string
+	name  string // of the setting, or the directory of a checkpoint
 	value []byte // of the setting; also the result
 	err   error
 	done  chan struct{} // one value, when the result is durable
@@ -260,6 +261,9 @@ func (s *Store) admit(led *ledger, g *group, r *request) error {
 		return nil
 	case kindMeta:
 		return s.admitMeta(led, g, r)
+	case kindCheckpoint:
+		r.err = s.checkpoint(r.name)
+		return nil
 	}
 	panic("pebblestore: unknown kind of request")
 }

@@ -126,6 +126,25 @@ func (s *Store) InitMeta(ctx context.Context, name string, value []byte) ([]byte
 	return v, op("setting", err)
 }
 
+// Meta returns a setting of the deployment, nil if there is none.
+func (s *Store) Meta(ctx context.Context, name string) (have []byte, err error) {
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.mu.RUnlock()
+	if err := storage.CheckMeta(name, nil); err != nil {
+		return nil, op("setting", err)
+	}
+	err = s.with(ctx, 0, func(c *pgxpool.Conn) error {
+		err := c.QueryRow(ctx, "SELECT value FROM hubbub_meta WHERE name = $1", []byte(name)).Scan(&have)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return have, op("setting", err)
+}
+
 // initMeta is one transaction of two statements: the first waits for others that
 // set the same name, the second sees what they set.
 func (s *Store) initMeta(ctx context.Context, shard int, name string, value []byte) (have []byte, err error) {

@@ -1,0 +1,141 @@
+package app_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hubbub-chat/hubbub/internal/app"
+	"github.com/hubbub-chat/hubbub/internal/app/apptest"
+	"github.com/hubbub-chat/hubbub/internal/config"
+)
+
+// fsck proves a stopped server's store and returns what it printed.
+func fsck(t *testing.T, cfg config.Config) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := app.Fsck(t.Context(), cfg, &out); err != nil {
+		t.Errorf("fsck: %v\n%s", err, out.String())
+	}
+	return out.String()
+}
+
+// upload stores a text and returns where it is downloaded.
+func upload(t *testing.T, c *apptest.Client, text string) string {
+	t.Helper()
+	uri := c.Must(t, "POST", "/_matrix/media/v3/upload", text)["content_uri"].(string)
+	return "/_matrix/client/v1/media/download/" + strings.TrimPrefix(uri, "mxc://")
+}
+
+// body returns the text of an event, "" if there is no such event.
+func body(t *testing.T, c *apptest.Client, room, event string) string {
+	t.Helper()
+	_, got := c.Do(t, "GET", "/_matrix/client/v3/rooms/"+url.PathEscape(room)+"/event/"+url.PathEscape(event), nil)
+	text, _ := apptest.At(got, "content", "body").(string)
+	return text
+}
+
+// A backup of a server that is being written to holds all that was answered
+// before it, is a whole data directory, and does not change with the server.
+func TestBackupOnline(t *testing.T) {
+	s := apptest.Start(t)
+	alice := s.User(t, "alice")
+	room := alice.CreateRoom(t, nil)
+	before := alice.Send(t, room, "before")
+	media := upload(t, alice, "bytes")
+
+	// Writers go on until the backup is made.
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 4 {
+		c := s.User(t, fmt.Sprintf("writer%d", i))
+		other := c.CreateRoom(t, nil)
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					c.Send(t, other, strings.Repeat("during ", 500))
+				}
+			}
+		})
+	}
+	dir := filepath.Join(t.TempDir(), "backup")
+	var out bytes.Buffer
+	err := app.Backup(t.Context(), s.Config, dir, &out)
+	close(stop)
+	wg.Wait()
+	if err != nil || !strings.Contains(out.String(), dir) {
+		t.Fatalf("backup: %v, %q", err, out.String())
+	}
+	after := alice.Send(t, room, "after")
+	for _, left := range []string{dir + ".partial", filepath.Join(s.Config.Server.DataDir, "store.checkpoint")} {
+		if _, err := os.Stat(left); err == nil {
+			t.Errorf("%s is left over", left)
+		}
+	}
+	if err := app.Backup(t.Context(), s.Config, dir, &out); err == nil || !strings.Contains(err.Error(), "there already") {
+		t.Errorf("a second backup to the same place: %v", err)
+	}
+	s.Restart(t) // the store that was copied is as good as before
+	if got := body(t, alice, room, after); got != "after" {
+		t.Errorf("the server lost %q after a backup", got)
+	}
+	s.Stop()
+	fsck(t, s.Config)
+
+	restored := s.Config
+	restored.Server.DataDir = dir
+	fsck(t, restored)
+	r := apptest.Start(t, func(c *config.Config) { *c = restored })
+	again := r.Anonymous()
+	again.UserID, again.Token = alice.UserID, alice.Token
+	if got := body(t, again, room, before); got != "before" {
+		t.Errorf("the backup has %q, want before", got)
+	}
+	if got := body(t, again, room, after); got != "" {
+		t.Errorf("the backup has %q, which was sent after it", got)
+	}
+	if _, raw, _ := again.Raw(t, "GET", media, nil); string(raw) != "bytes" {
+		t.Errorf("media in the backup: %q", raw)
+	}
+	again.Login(t).Send(t, room, "from the backup")
+}
+
+// Of a stopped server the command makes the backup itself.
+func TestBackupStopped(t *testing.T) {
+	s := apptest.Start(t)
+	alice := s.User(t, "alice")
+	alice.Send(t, alice.CreateRoom(t, nil), "hello")
+	s.Stop()
+	want := fsck(t, s.Config)
+	dir := filepath.Join(t.TempDir(), "backup")
+	var out bytes.Buffer
+	if err := app.Backup(t.Context(), s.Config, dir, &out); err != nil {
+		t.Fatal(err)
+	}
+	restored := s.Config
+	restored.Server.DataDir = dir
+	if got := fsck(t, restored); got != want {
+		t.Errorf("fsck of the backup says %q, of the original %q", got, want)
+	}
+}
+
+func TestBackupRefuses(t *testing.T) {
+	var out bytes.Buffer
+	cfg := config.Default()
+	cfg.Server.DataDir = t.TempDir()
+	if err := app.Backup(t.Context(), cfg, t.TempDir()+"/b", &out); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("no data: %v", err)
+	}
+	cfg.Server.Store = "postgres://user@host/database"
+	if err := app.Backup(t.Context(), cfg, t.TempDir()+"/b", &out); err == nil || !strings.Contains(err.Error(), "pg_dump") {
+		t.Errorf("PostgreSQL: %v", err)
+	}
+}
