@@ -11,7 +11,8 @@
 //  1. Its members leave; its aliases go, or lead to the room that takes its place.
 //  2. Every user who has a member event forgets it: their list of rooms, their
 //     account data, their stream.
-//  3. Its own rows go, the head first: from then on no command finds the room.
+//  3. Its own rows go, the head first: from then on no command finds the room. Should
+//     somebody have come in since its members were looked at, all begins again.
 //
 // The log of the partition still names the room until it is trimmed, as a position
 // at which something happened; it holds nothing that was said.
@@ -49,6 +50,9 @@ const (
 	// maxRunning is how many jobs run at a time on a node: they are work for the
 	// disk that nobody waits for.
 	maxRunning = 2
+	// maxPasses is how often a room is looked at anew because people came in while it
+	// was deleted, before other jobs have their turn.
+	maxPasses = 20
 	// keepFor is how long it is told what became of a job.
 	keepFor = 24 * time.Hour
 	// maxListed bounds the jobs of a partition that are read at once.
@@ -361,7 +365,17 @@ func (s *Service) trimRoom(ctx context.Context, t room.Trim) (n int, err error) 
 	return n, s.opts.Index.Forget(ctx, t.Room, h.Purged)
 }
 
+// deleteRoom deletes a room, again and again as long as people come in meanwhile.
 func (s *Service) deleteRoom(ctx context.Context, j *Job) error {
+	for range maxPasses {
+		if err := s.tryDelete(ctx, j); !errors.Is(err, room.ErrWentOn) {
+			return err
+		}
+	}
+	return merr.UnavailableErr(pollEvery, "People keep coming into the room: block it")
+}
+
+func (s *Service) tryDelete(ctx context.Context, j *Job) error {
 	users, err := s.users(ctx, j.Room)
 	if err != nil {
 		return err
@@ -381,28 +395,56 @@ func (s *Service) deleteRoom(ctx context.Context, j *Job) error {
 	if !j.Purge {
 		return nil
 	}
+	return s.remove(ctx, j)
+}
+
+// remove removes the rows of a room that is empty: room.ErrWentOn if it is not, or
+// if it does not stay so until they go.
+func (s *Service) remove(ctx context.Context, j *Job) error {
+	h, err := s.opts.Rooms.Head(ctx, j.Room)
+	if err != nil {
+		return err
+	}
+	last := ids.Seq(0) // of a room that was gone when the process ended
+	if h != nil {
+		last = h.Last
+	}
+	users, err := s.users(ctx, j.Room)
+	if err != nil {
+		return err
+	}
+	for u, is := range users {
+		if present(is) && !slices.Contains(j.Stuck, u) {
+			return room.ErrWentOn
+		}
+	}
 	for u := range users {
 		if err := s.forget(ctx, u, j.Room); err != nil {
 			return err
 		}
 	}
-	if err := s.drop(ctx, j.Room); err != nil {
+	if err := s.drop(ctx, j.Room, last); err != nil {
 		return err
 	}
 	// The index may have written what it read before; from now on it finds nothing.
 	if err := s.opts.Index.Await(ctx); err != nil {
 		return err
 	}
-	return s.drop(ctx, j.Room)
+	return s.drop(ctx, j.Room, 0)
 }
 
-func (s *Service) drop(ctx context.Context, r ids.RoomID) error {
+func (s *Service) drop(ctx context.Context, r ids.RoomID, last ids.Seq) error {
 	for {
-		gone, err := partition.Do[bool](ctx, s.opts.Router, &room.Drop{Room: r})
+		gone, err := partition.Do[bool](ctx, s.opts.Router, &room.Drop{Room: r, Last: last})
 		if err != nil || gone {
 			return err
 		}
 	}
+}
+
+// present reports whether a member has to be taken out.
+func present(is event.Membership) bool {
+	return is == event.Join || is == event.Invite || is == event.Knock
 }
 
 // users are all who have a member event.
@@ -420,7 +462,7 @@ func (s *Service) users(ctx context.Context, r ids.RoomID) (map[ids.UserID]event
 func (s *Service) empty(ctx context.Context, j *Job, users map[ids.UserID]event.Membership) error {
 	var members []ids.UserID
 	for u, is := range users {
-		if is == event.Join || is == event.Invite || is == event.Knock {
+		if present(is) {
 			members = append(members, u)
 		}
 	}

@@ -2,6 +2,7 @@ package purge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -41,8 +42,10 @@ func (s *Service) retain(p Retention) {
 }
 
 // sweep looks at the rooms of this node, one after another: it is in no hurry, as
-// what has expired is not shown any more.
+// what has expired is not shown any more. A room in which nothing can be removed keeps
+// nothing from being removed in the others; the error is that of the first.
 func (s *Service) sweep(ctx context.Context, p Retention) error {
+	var failed error
 	for n := range s.opts.Count {
 		part := ids.Partition(n)
 		if !s.opts.Owner.Owns(part) {
@@ -54,8 +57,12 @@ func (s *Service) sweep(ctx context.Context, p Retention) error {
 				return fmt.Errorf("list rooms: %w", err)
 			}
 			for _, row := range rows {
-				if err := s.expire(ctx, p, ids.RoomID(row.Sort)); err != nil {
+				err := s.expire(ctx, p, ids.RoomID(row.Sort))
+				if ctx.Err() != nil {
 					return err
+				}
+				if err != nil && failed == nil {
+					failed = fmt.Errorf("room %s: %w", row.Sort, err)
 				}
 			}
 			if len(rows) < roomsPage {
@@ -66,9 +73,9 @@ func (s *Service) sweep(ctx context.Context, p Retention) error {
 	}
 	// One node does it for all.
 	if p.Media > 0 && p.DeleteMedia != nil && s.opts.Owner.Owns(0) {
-		return p.DeleteMedia(ctx, s.opts.Clock.Now().Add(-p.Media).UnixMilli())
+		return errors.Join(failed, p.DeleteMedia(ctx, s.opts.Clock.Now().Add(-p.Media).UnixMilli()))
 	}
-	return nil
+	return failed
 }
 
 func (s *Service) expire(ctx context.Context, p Retention, r ids.RoomID) error {

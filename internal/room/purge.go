@@ -2,6 +2,7 @@ package room
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -138,10 +139,16 @@ func (v view) forget(s *Stored) {
 // users and under its aliases, has to be removed before.
 type Drop struct {
 	Room ids.RoomID
+	// Last is the end of the room when that was done: ErrWentOn if something
+	// happened since, as somebody may have come in. 0 drops it as it is.
+	Last ids.Seq
 
 	from, to storage.Key // rows to remove; to is the last of them
 	found    bool
 }
+
+// ErrWentOn: a room that was to be dropped is not as it was looked at.
+var ErrWentOn = errors.New("room: it went on")
 
 var _ partition.Command = (*Drop)(nil)
 
@@ -174,6 +181,9 @@ func (c *Drop) Prepare(ctx context.Context, p *partition.Prep) error {
 // Apply implements partition.Command.
 func (c *Drop) Apply(tx *partition.Tx) (any, error) {
 	pl := Place{tx.Partition(), c.Room}
+	if head := (view{tx, pl}).head(); head != nil && c.Last != 0 && head.Last != c.Last {
+		return nil, ErrWentOn
+	}
 	tx.Delete(pl.head())
 	tx.Delete(directoryKey(pl))
 	if c.found {
