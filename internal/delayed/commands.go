@@ -266,7 +266,10 @@ func (c *ClaimDue) Apply(tx *partition.Tx) (any, error) {
 		at, id := dueRow(sort)
 		e := get[Event](tx, pl.event(id))
 		if e == nil || e.Due != at || e.Status.Finalised() {
-			continue // it was moved meanwhile, and its row of the queue with it
+			// It was moved meanwhile. What is still in its old place would be found
+			// again and again.
+			tx.Delete(pl.due(at, id))
+			continue
 		}
 		n := *e
 		n.Status = Sending

@@ -18,7 +18,9 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/internal/storage/memstore"
+	"github.com/hubbub-chat/hubbub/internal/tables"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -146,4 +148,63 @@ func TestSendFails(t *testing.T) {
 	if len(to.sent) != 2 || s.status(t, e.ID) != Failed {
 		t.Errorf("tried %d times, %s", len(to.sent), s.status(t, e.ID))
 	}
+}
+
+// TestSuspendedMeanwhile: what a user scheduled before being suspended is not sent
+// until that is over.
+func TestSuspendedMeanwhile(t *testing.T) {
+	s, c := open(t)
+	suspend := func(on bool) {
+		t.Helper()
+		if _, err := s.opts.Router.Do(t.Context(), account.NewSetStatus(alice, nil, &on)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, second := schedule(t, s), schedule(t, s)
+	home := ids.PartitionOf(string(alice), partitions)
+	to := &senders{}
+	suspend(true)
+	if err := s.Do(t.Context(), to, first.ID, "send"); !merr.Is(err, merr.UserSuspended) {
+		t.Errorf("sent by hand: %v", err)
+	}
+	suspend(false)
+	if err := s.Do(t.Context(), to, first.ID, "send"); err != nil || len(to.sent) != 1 {
+		t.Errorf("sent by hand afterwards: %v, %v", to.sent, err)
+	}
+	suspend(true)
+	c.Advance(2 * time.Second)
+	s.pass(home, to)
+	if len(to.sent) != 1 || s.status(t, second.ID) != Failed {
+		t.Errorf("sent %v, %s", to.sent, s.status(t, second.ID))
+	}
+}
+
+// TestQueueForgetsWhatIsNotThere: a place in the queue that leads to no event goes,
+// or the loop would find it due for ever.
+func TestQueueForgetsWhatIsNotThere(t *testing.T) {
+	s, c := open(t)
+	home := ids.PartitionOf(string(alice), partitions)
+	if _, err := s.opts.Router.Do(t.Context(), stray{home, newID(alice, partitions)}); err != nil {
+		t.Fatal(err)
+	}
+	c.Advance(time.Second)
+	s.pass(home, &senders{})
+	rows, err := s.opts.Store.Scan(t.Context(), storage.Range{Partition: home, Table: tables.DelayedDue, Limit: 1})
+	if err != nil || len(rows) != 0 {
+		t.Errorf("left %v, %v", rows, err)
+	}
+}
+
+// stray writes a place in the queue for an event that is not there.
+type stray struct {
+	in ids.Partition
+	id string
+}
+
+func (stray) Name() string                                   { return "stray" }
+func (s stray) Partition(int) ids.Partition                  { return s.in }
+func (stray) Prepare(context.Context, *partition.Prep) error { return nil }
+func (s stray) Apply(tx *partition.Tx) (any, error) {
+	tx.Put(place(s.in).due(tx.Now, s.id), []byte{}, nil)
+	return nil, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -304,6 +305,9 @@ func (s *Service) deliver(ctx context.Context, sender Sender, e *Event) (ids.Eve
 	}
 	if a == nil || a.Deactivated || a.Locked {
 		return "", merr.ForbiddenErr("The account is not active any more")
+	}
+	if a.Suspended {
+		return "", merr.New(http.StatusForbidden, merr.UserSuspended, "The account was suspended in the meantime")
 	}
 	return sender.SendDelayed(ctx, e)
 }
