@@ -76,13 +76,20 @@ func TestThreadMovesWhileItIsPurged(t *testing.T) {
 	}
 }
 
-// A deleted room leaves no list of those who watched it.
+// A deleted room leaves no list of those who watched it, and gets none afterwards.
 func TestDropForgetsWatchers(t *testing.T) {
 	w, room := clean(t, "12")
-	for _, u := range []ids.UserID{alice, bob} {
-		if _, err := w.node.Do(ctx, &AddWatch{Room: room, User: u, Gen: 1}); err != nil {
-			t.Fatal(err)
+	watch := func() {
+		t.Helper()
+		for _, u := range []ids.UserID{alice, bob} {
+			if _, err := w.node.Do(ctx, &AddWatch{Room: room, User: u, Gen: 1}); err != nil {
+				t.Fatal(err)
+			}
 		}
+	}
+	watch()
+	if n := len(w.rows(room, tables.RoomWatch)); n != 2 {
+		t.Fatalf("%d watch", n)
 	}
 	for gone := false; !gone; {
 		var err error
@@ -90,6 +97,7 @@ func TestDropForgetsWatchers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	watch()
 	if left := w.rows(room, tables.RoomWatch); len(left) != 0 {
 		t.Errorf("%d watchers are left", len(left))
 	}

@@ -47,17 +47,37 @@ type watchEffects struct{}
 
 var _ partition.EffectHandler = watchEffects{}
 
+func decodeWatch(e partition.Effect) (*watchRoom, error) {
+	w := &watchRoom{}
+	if err := json.Unmarshal(e.Payload, w); err != nil {
+		return nil, fmt.Errorf("decode watch: %w", err)
+	}
+	return w, nil
+}
+
 // Prepare implements partition.EffectHandler.
-func (watchEffects) Prepare(context.Context, *partition.Prep, partition.Effect) error { return nil }
+func (watchEffects) Prepare(ctx context.Context, p *partition.Prep, e partition.Effect) error {
+	w, err := decodeWatch(e)
+	if err != nil {
+		return nil // Apply says so, and the effects behind it go on
+	}
+	return p.Pin(ctx, Place{p.Partition(), w.Room}.head())
+}
 
 // Apply implements partition.EffectHandler.
 func (watchEffects) Apply(tx *partition.Tx, e partition.Effect) error {
-	var w watchRoom
-	if err := json.Unmarshal(e.Payload, &w); err != nil {
-		return fmt.Errorf("decode watch: %w", err)
+	w, err := decodeWatch(e)
+	if err == nil {
+		view{tx, Place{tx.Partition(), w.Room}}.addWatch(w.User, w.Gen)
 	}
-	tx.Put(Place{tx.Partition(), w.Room}.watch(w.User), binary.AppendUvarint(nil, w.Gen), nil)
-	return nil
+	return err
+}
+
+// addWatch lists a user as watching, unless the room was deleted. The head is pinned.
+func (v view) addWatch(u ids.UserID, gen uint64) {
+	if v.head() != nil {
+		v.tx.Put(v.p.watch(u), binary.AppendUvarint(nil, gen), nil)
+	}
 }
 
 // AddWatch is Watch for whoever knows the user's gen, as a command.
@@ -76,11 +96,13 @@ func (*AddWatch) Name() string { return "watch" }
 func (c *AddWatch) Partition(count int) ids.Partition { return ids.PartitionOf(string(c.Room), count) }
 
 // Prepare implements partition.Command.
-func (*AddWatch) Prepare(context.Context, *partition.Prep) error { return nil }
+func (c *AddWatch) Prepare(ctx context.Context, p *partition.Prep) error {
+	return p.Pin(ctx, Place{p.Partition(), c.Room}.head())
+}
 
 // Apply implements partition.Command.
 func (c *AddWatch) Apply(tx *partition.Tx) (any, error) {
-	tx.Put(Place{tx.Partition(), c.Room}.watch(c.User), binary.AppendUvarint(nil, c.Gen), nil)
+	view{tx, Place{tx.Partition(), c.Room}}.addWatch(c.User, c.Gen)
 	return nil, nil
 }
 
