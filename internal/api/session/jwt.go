@@ -42,6 +42,9 @@ func (m *Module) jwtLogin(r *api.Request, req *loginRequest) (any, error) {
 		if !m.JWTCreates {
 			return nil, merr.ForbiddenErr("There is no such account")
 		}
+		if m.Reserved(user) {
+			return nil, merr.ForbiddenErr("The JSON web token names nobody who could be here")
+		}
 		_, err := m.Router.Do(r.Context, account.NewRegister(user, account.Account{}, user.Localpart(), nil))
 		if err != nil && !merr.Is(err, merr.UserInUse) { // by the same token, a moment ago
 			return nil, err

@@ -54,7 +54,7 @@ func TestJWTLogin(t *testing.T) {
 	works(t, n)
 	// There is no password to guess.
 	c.Fails(t, "POST", v3+"/login", loginBody("alice", ""), 403, "M_FORBIDDEN")
-	for _, subject := range []string{"@alice:h", "no spaces", "a/../b\x00", "ünï"} {
+	for _, subject := range []string{"@alice:h", "_server", "no spaces", "a/../b\x00", "ünï"} {
 		c.Fails(t, "POST", v3+"/login", w.jwt(subject), 403, "M_FORBIDDEN")
 	}
 	c.Fails(t, "POST", v3+"/login", object{"type": "m.login.jwt", "token": "x"}, 403, "M_FORBIDDEN")

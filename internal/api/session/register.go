@@ -102,10 +102,16 @@ func (m *Module) newUser(ctx context.Context, name *string) (ids.UserID, error) 
 		return "", merr.New(http.StatusBadRequest, merr.InvalidUsername,
 			"A user name has small letters, digits and ._=-/+ only, and not too many").Because(err)
 	}
-	if m.Services.ReservedUser(user, nil) || user == account.NoticesUser(m.Server) {
+	if m.Reserved(user) {
 		return "", errReserved()
 	}
 	return user, m.mustBeNew(ctx, user)
+}
+
+// Reserved reports whether nobody may register a name: it is an application
+// service's, or the server's own.
+func (m *Module) Reserved(user ids.UserID) bool {
+	return m.Services.ReservedUser(user, nil) || user == account.NoticesUser(m.Server)
 }
 
 // mustBeNew is M_USER_IN_USE for a user that exists.

@@ -44,6 +44,9 @@ type Deps struct {
 	SSO      *sso.Service
 	Router   partition.Router
 	Accounts *account.Reader
+	// Reserved reports whether nobody may have a name: it is an application
+	// service's, or the server's own.
+	Reserved func(ids.UserID) bool
 	Clock    clock.Clock
 	Log      *slog.Logger
 	// Redirects are URLs to which people are led without being asked, with all that is

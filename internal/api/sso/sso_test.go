@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -387,5 +389,19 @@ func TestWithoutProviders(t *testing.T) {
 	c.Fails(t, "GET", v3+"/login/sso/redirect?redirectUrl=https://app.example", nil, 404, "M_UNRECOGNIZED")
 	if p := newBrowser(t).open(s.URL + "/_hubbub/v1/sso/callback/work?state=x&code=y"); p.status != 403 {
 		t.Errorf("callback: %d", p.status)
+	}
+}
+
+// Whoever is called elsewhere as a bridge calls its users here gets another name.
+func TestReservedNames(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "irc.yaml")
+	registration := "id: irc\nurl: null\nas_token: a-long-token\nhs_token: another-token\nsender_localpart: ircbot\nnamespaces: {users: [{exclusive: true, regex: '@irc_.*'}]}\n"
+	if err := os.WriteFile(file, []byte(registration), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t, nil, func(c *config.Config) { c.Server.AppserviceFiles = []string{file} })
+	s.idp.person(object{"sub": "1", "preferred_username": "irc_freddy"})
+	if out := s.signIn(t); !strings.HasPrefix(out["user_id"].(string), "@user-") {
+		t.Errorf("signed in as %v", out["user_id"])
 	}
 }

@@ -39,6 +39,9 @@ func (m *Module) user(ctx context.Context, id *sso.Identity) (ids.UserID, error)
 			return "", merr.ForbiddenErr("You have no account here")
 		}
 		wish := ids.NewUserID(localpart(id.UserName, n), m.Server)
+		if m.Reserved(wish) {
+			continue // or whoever is called so elsewhere would be a bridge's user here
+		}
 		acc, err := m.Accounts.Account(ctx, wish)
 		if err != nil {
 			return "", err
