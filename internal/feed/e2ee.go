@@ -39,6 +39,11 @@ func (e *e2ee) append(b []byte) []byte {
 	if len(e.toDevice) > 0 {
 		b = append(append(append(b, `,"to_device":{"events":[`...), e.toDevice...), `]}`...)
 	}
+	return e.appendKeys(b)
+}
+
+// appendKeys writes the members about devices and their keys.
+func (e *e2ee) appendKeys(b []byte) []byte {
 	if len(e.changed)+len(e.left) > 0 {
 		b = appendUsers(append(b, `,"device_lists":{"changed":`...), e.changed)
 		b = append(appendUsers(append(b, `,"left":`...), e.left), '}')
@@ -78,6 +83,11 @@ func (s *syncer) addE2EE(ctx context.Context, changes []*account.Change, moved m
 	if err := s.addToDevice(ctx); err != nil {
 		return err
 	}
+	return s.addKeys(ctx, changes, moved)
+}
+
+// addKeys adds what concerns devices and their keys.
+func (s *syncer) addKeys(ctx context.Context, changes []*account.Change, moved map[ids.RoomID]*account.Change) error {
 	out := &s.out.e2ee
 	for _, c := range changes {
 		if c.Kind == account.ChangeKeyCounts && slices.Contains(c.Devices, s.req.Device) {
@@ -104,19 +114,26 @@ func (s *syncer) addToDevice(ctx context.Context) error {
 		s.next.Inbox = after
 		return nil
 	}
+	var err error
+	s.next.Inbox, err = s.readInbox(ctx, after, upTo, budget)
+	return err
+}
+
+// readInbox adds the messages between two positions, at most as many as the budget
+// says, and returns how far it came.
+func (s *syncer) readInbox(ctx context.Context, after, upTo ids.Seq, budget int) (ids.Seq, error) {
 	list, err := s.h.accounts.Inbox(ctx, s.v.user, s.req.Device, after, upTo, budget)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	s.next.Inbox = upTo
 	if len(list) == budget {
-		s.next.Inbox = list[len(list)-1].Seq // there may be more
+		upTo = list[len(list)-1].Seq // there may be more
 	}
 	for _, m := range list {
 		s.out.e2ee.toDevice = appendList(s.out.e2ee.toDevice, m.Event)
 		s.out.e2ee.sent = append(s.out.e2ee.sent, m.Seq)
 	}
-	return nil
+	return upTo, nil
 }
 
 func (h *Hub) homeOf(user ids.UserID) ids.Partition {

@@ -94,6 +94,8 @@ type Hub struct {
 	shards   []*shard
 	typing   typing
 	presence presence
+	sliding  sliding
+	cards    roomCards
 	// everything is the filter of those who ask for none; nobody changes it.
 	everything Filter
 	ctx        context.Context
@@ -158,6 +160,7 @@ func newHub(ctx context.Context, opts Options, pc pace) (*Hub, error) {
 	h.mu.users = make(map[ids.UserID]*view)
 	h.typing.init(h)
 	h.presence.init(h)
+	h.sliding.init()
 	for p := range opts.Count {
 		s, err := h.openShard(ctx, ids.Partition(p))
 		if err != nil {
@@ -480,6 +483,7 @@ func (h *Hub) sweepLoop() {
 			now := h.opts.Clock.Now()
 			h.typing.expire(now)
 			h.presence.expire(now)
+			h.sliding.expire(now)
 			h.sweep(now)
 		}
 	}

@@ -55,7 +55,7 @@ func (s *syncer) addLeft(ctx context.Context, r *roomState, c *account.Change, f
 	if err != nil || a == nil {
 		return err
 	}
-	sec := &section{s: s, r: r, to: r.roomSeq, access: a, fresh: c == nil}
+	sec := &section{s: s, r: r, to: r.roomSeq, access: a, fresh: c == nil, limit: s.timelineLimit(c == nil)}
 	if c != nil {
 		sec.from = s.since.At[r.p]
 	}

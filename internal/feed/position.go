@@ -42,7 +42,11 @@ const (
 	positionFormat = 2
 	formatNoInbox  = 1
 	tokenPrefix    = "s"
-	markSeparator  = "~"
+	// slidingPrefix begins a position of sliding sync, which names a response and
+	// then, behind slidingSeparator, the Position that it came up to.
+	slidingPrefix    = "c"
+	slidingSeparator = "_"
+	markSeparator    = "~"
 	// markBase writes the positions of marks.
 	markBase = 36
 	// maxToken bounds a token in characters: all partitions with large
@@ -130,6 +134,9 @@ func (p Position) Token() string {
 // partitions.
 func ParsePosition(token string, count int) (Position, error) {
 	p := NewPosition(count)
+	if strings.HasPrefix(token, slidingPrefix) {
+		_, token, _ = strings.Cut(token, slidingSeparator)
+	}
 	if len(token) > maxToken || !strings.HasPrefix(token, tokenPrefix) {
 		return p, fmt.Errorf("no token: %w", ErrUnknownPosition)
 	}

@@ -91,6 +91,8 @@ type section struct {
 	from, to ids.Seq
 	// fresh: the client does not know the room.
 	fresh bool
+	// limit is how many events the timeline may have.
+	limit int
 	// access decides what may be seen where from lies before the user's stay;
 	// nil where all may.
 	access *room.Access
@@ -106,7 +108,7 @@ type section struct {
 
 // addJoined adds a room that the user is in. fresh: the client does not know it.
 func (s *syncer) addJoined(ctx context.Context, r *roomState, fresh bool) error {
-	sec := &section{s: s, r: r, to: s.next.At[r.p], fresh: fresh}
+	sec := &section{s: s, r: r, to: s.next.At[r.p], fresh: fresh, limit: s.timelineLimit(fresh)}
 	if !fresh {
 		sec.from = s.since.At[r.p]
 	}
@@ -184,15 +186,20 @@ func (sec *section) leftBehindIndex(ctx context.Context) (ids.Seq, error) {
 	return left, nil
 }
 
+// timelineLimit is how many events a timeline of the response has, of a room that the
+// client does not know yet (fresh) or does.
+func (s *syncer) timelineLimit(fresh bool) int {
+	if s.req.Pushed && !fresh {
+		return MaxTimeline
+	}
+	return s.req.Filter.Room.Timeline.limit()
+}
+
 // readTimeline collects the newest events that pass, up to the limit.
 func (sec *section) readTimeline(ctx context.Context) error {
 	f := &sec.s.req.Filter.Room.Timeline
 	if !f.Room(sec.r.id) {
 		return nil
-	}
-	limit := f.limit()
-	if sec.s.req.Pushed && !sec.fresh {
-		limit = MaxTimeline
 	}
 	upTo := sec.to
 	for range scanPages {
@@ -221,7 +228,7 @@ func (sec *section) readTimeline(ctx context.Context) error {
 			if !f.Event(e) || related != nil && !related[i] || e.StateKey == nil && sec.s.v.ignores(e.Sender) {
 				continue
 			}
-			if len(sec.events) == limit {
+			if len(sec.events) == sec.limit {
 				sec.limited = true
 				return nil
 			}
@@ -459,18 +466,12 @@ func (sec *section) ephemeral(ctx context.Context) ([]byte, error) {
 		return nil, nil
 	}
 	var out []byte
-	list, err := sec.s.h.rooms.Receipts(ctx, sec.r.id, sec.from, sec.to, maxReceipts)
+	list, err := sec.receipts(ctx, sec.from)
 	if err != nil {
 		return nil, err
 	}
-	sec.read = slices.ContainsFunc(list, func(r *room.Receipt) bool { return r.User == sec.s.v.user })
-	if f.Type("m.receipt") {
-		list = slices.DeleteFunc(list, func(r *room.Receipt) bool {
-			return r.Type == room.ReceiptReadPrivate && r.User != sec.s.v.user || sec.s.v.ignores(r.User)
-		})
-		if len(list) > 0 {
-			out = appendReceipts(out, list)
-		}
+	if f.Type("m.receipt") && len(list) > 0 {
+		out = appendReceipts(out, list)
 	}
 	if f.Type("m.typing") {
 		known := sec.s.known && !sec.fresh
@@ -479,6 +480,19 @@ func (sec *section) ephemeral(ctx context.Context) ([]byte, error) {
 		}
 	}
 	return out, nil
+}
+
+// receipts returns the receipts behind a position that the user may see, and notes
+// whether some are the user's own.
+func (sec *section) receipts(ctx context.Context, from ids.Seq) ([]*room.Receipt, error) {
+	list, err := sec.s.h.rooms.Receipts(ctx, sec.r.id, from, sec.to, maxReceipts)
+	if err != nil {
+		return nil, err
+	}
+	sec.read = slices.ContainsFunc(list, func(r *room.Receipt) bool { return r.User == sec.s.v.user })
+	return slices.DeleteFunc(list, func(r *room.Receipt) bool {
+		return r.Type == room.ReceiptReadPrivate && r.User != sec.s.v.user || sec.s.v.ignores(r.User)
+	}), nil
 }
 
 // appendReceipts writes receipts as one m.receipt event: event, type, user.
@@ -552,11 +566,11 @@ func (sec *section) appendSummary(ctx context.Context, b []byte) ([]byte, error)
 			return b, err
 		}
 		b = append(b, `"m.heroes":[`...)
-		for i, u := range heroes {
+		for i, e := range heroes {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = event.AppendString(b, u)
+			b = event.AppendString(b, *e.StateKey)
 		}
 		b = append(b, `],`...)
 	}
@@ -573,9 +587,9 @@ func hasText(e *room.Stored, field string) bool {
 	return s != ""
 }
 
-// heroes returns members to name the room after: those in it or invited, else
+// heroes returns the member events of those to name the room after: those in it or invited, else
 // those who left, without the user.
-func (sec *section) heroes(ctx context.Context) ([]ids.UserID, error) {
+func (sec *section) heroes(ctx context.Context) ([]*room.Stored, error) {
 	var in, out []*room.Stored
 	err := sec.s.h.rooms.WalkState(ctx, sec.r.id, event.TypeMember, func(e *room.Stored) bool {
 		if ids.UserID(*e.StateKey) == sec.s.v.user {
@@ -595,9 +609,5 @@ func (sec *section) heroes(ctx context.Context) ([]ids.UserID, error) {
 		in = out
 	}
 	slices.SortFunc(in, func(a, b *room.Stored) int { return int(a.Seq) - int(b.Seq) })
-	heroes := make([]ids.UserID, 0, maxHeroes)
-	for _, e := range in[:min(len(in), maxHeroes)] {
-		heroes = append(heroes, ids.UserID(*e.StateKey))
-	}
-	return heroes, err
+	return in[:min(len(in), maxHeroes)], err
 }

@@ -216,7 +216,7 @@ func (h *Hub) build(ctx context.Context, v *view, req *Request, lazy lazyMemory)
 	if err := s.addRooms(ctx, moved); err != nil {
 		return nil, err
 	}
-	if err := s.addAccountData(); err != nil {
+	if err := s.addAccountData(req.Since == nil); err != nil {
 		return nil, err
 	}
 	if err := s.addE2EE(ctx, changes, moved); err != nil {
@@ -355,7 +355,9 @@ func (s *syncer) readData(ctx context.Context, changes []*account.Change) error 
 	return nil
 }
 
-func (s *syncer) addAccountData() error {
+// addAccountData adds the account data of the user. whole: all that there is, and so
+// the push rules, which everyone has.
+func (s *syncer) addAccountData(whole bool) error {
 	hasRules := false
 	for _, d := range s.data[""] {
 		content := d.Content
@@ -368,7 +370,7 @@ func (s *syncer) addAccountData() error {
 		}
 		s.addGlobal(d.Type, content)
 	}
-	if s.req.Since == nil && !hasRules {
+	if whole && !hasRules {
 		content, err := s.h.pushRules(s.v.user, nil)
 		if err != nil {
 			return err

@@ -106,6 +106,8 @@ func features(d *Deps) map[string]bool {
 		"org.matrix.msc3981": true,
 		// /sync with the state after the timeline (v1.16).
 		"org.matrix.msc4222": true,
+		// Simplified sliding sync.
+		"org.matrix.simplified_msc3575": true,
 		// Push rules that look at m.mentions (v1.7).
 		"org.matrix.msc3952_intentional_mentions": true,
 		// Profile fields of any name (v1.16), under the stable and the old path.

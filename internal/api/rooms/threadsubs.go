@@ -136,38 +136,9 @@ func (m *Module) threadSubscriptions(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := subscriptionList{Subscribed: subscriptionMap{}, Unsubscribed: subscriptionMap{}}
-	for _, s := range list {
-		out.add(s)
-	}
+	out := account.NewThreadList(list)
 	if next != 0 {
 		out.End = feed.PageToken(next)
 	}
 	return out, nil
-}
-
-// subscriptionList is an answer with subscriptions. A bump_stamp tells a client
-// which of two things it heard of a subscription is the later one.
-type subscriptionList struct {
-	Subscribed   subscriptionMap `json:"subscribed,omitempty"`
-	Unsubscribed subscriptionMap `json:"unsubscribed,omitempty"`
-	End          string          `json:"end,omitempty"`
-}
-
-type subscriptionMap map[ids.RoomID]map[ids.EventID]subscription
-
-type subscription struct {
-	Automatic *bool   `json:"automatic,omitzero"`
-	BumpStamp ids.Seq `json:"bump_stamp"`
-}
-
-func (l *subscriptionList) add(s *account.ThreadSubscription) {
-	to, entry := l.Unsubscribed, subscription{BumpStamp: s.Seq}
-	if s.Subscribed {
-		to, entry.Automatic = l.Subscribed, &s.Automatic
-	}
-	if to[s.Room] == nil {
-		to[s.Room] = make(map[ids.EventID]subscription)
-	}
-	to[s.Room][s.Root] = entry
 }

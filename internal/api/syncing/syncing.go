@@ -1,4 +1,4 @@
-// Package syncing serves GET /sync. spec: client-server §Syncing.
+// Package syncing serves GET /sync and sliding sync. spec: client-server §Syncing.
 package syncing
 
 import (
@@ -20,15 +20,16 @@ type Feed interface {
 	LoadFilter(ctx context.Context, user ids.UserID, param string) (*feed.Filter, error)
 	ParseSince(token string) (*feed.Position, error)
 	Sync(ctx context.Context, r *feed.Request) (jsontext.Value, error)
+	Slide(ctx context.Context, r *feed.SlidingRequest) (jsontext.Value, error)
 }
 
 // Routes are the routes of the module.
 func Routes(f Feed) []api.Route {
 	h := handler{f}
-	return []api.Route{{
+	return append(slidingRoutes(h), api.Route{
 		Method: http.MethodGet, Path: "/_matrix/client/v3/sync", Op: "sync",
 		Auth: api.AuthUser, Rate: api.RateSync, Hold: api.HoldLong, Guest: true, Handle: h.sync,
-	}}
+	})
 }
 
 type handler struct{ feed Feed }
