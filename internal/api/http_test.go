@@ -624,7 +624,8 @@ func TestStreams(t *testing.T) {
 
 func TestServerLimits(t *testing.T) {
 	s := NewHTTPServer(http.NotFoundHandler())
-	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= MaxLongPoll || s.IdleTimeout <= 0 || s.MaxHeaderBytes != 64<<10 {
+	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= MaxLongPoll || s.IdleTimeout <= 0 || s.MaxHeaderBytes != 64<<10 ||
+		s.HTTP2 == nil || s.HTTP2.MaxConcurrentStreams <= 0 || s.HTTP2.MaxConcurrentStreams > 1000 {
 		t.Errorf("a limit is missing: %+v", s)
 	}
 	g := newRig(t, basicRoutes(), rigOptions{})

@@ -181,13 +181,22 @@ func (p *previewer) preview(ctx context.Context, hash string, u *url.URL) (*Prev
 		}
 	} else {
 		p.s.metrics.previews.WithLabelValues("failed").Inc()
-		p.s.o.Log.Debug("no preview", "host", u.Hostname(), "error", err)
+		p.s.o.Log.Debug("no preview", "host", u.Hostname(), "error", withoutURL(err))
 		row.DueTS = p.s.o.Clock.Now().Add(failureTTL).UnixMilli()
 	}
 	if _, err := p.s.o.Router.Do(ctx, &KeepPreview{Hash: hash, Row: *row}); err != nil {
 		return nil, fmt.Errorf("keep preview: %w", err)
 	}
 	return row, nil
+}
+
+// withoutURL is what failed without the address, which is a part of a message.
+func withoutURL(err error) error {
+	var at *url.Error
+	if errors.As(err, &at) {
+		return at.Err
+	}
+	return err
 }
 
 // fetch fetches a page with its picture.
