@@ -11,9 +11,9 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/tables"
 )
 
-// ErrOtherEpoch: a cursor was to be moved on behalf of an owner that is not, or no
+// ErrOtherEpoch: something was to be written on behalf of an owner that is not, or no
 // longer, the owner.
-var ErrOtherEpoch = errors.New("partition: cursor of another epoch")
+var ErrOtherEpoch = errors.New("partition: of another epoch")
 
 // Limits of the log.
 const (

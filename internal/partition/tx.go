@@ -106,6 +106,9 @@ type Tx struct {
 // Partition is the partition the command runs in.
 func (tx *Tx) Partition() ids.Partition { return tx.owner.opts.Partition }
 
+// Epoch is the epoch of the owner that runs the command.
+func (tx *Tx) Epoch() ids.Epoch { return tx.owner.opts.Epoch }
+
 // Count is the number of partitions of the deployment.
 func (tx *Tx) Count() int { return tx.owner.opts.Count }
 

@@ -27,6 +27,11 @@ const (
 	maxWords = 32
 	// postingsPage is how many postings of a term are read at once.
 	postingsPage = 64
+	// groupPage is how many lists of words are read at once, maxGroupPages how often:
+	// what so busy a room has more of is not found by a part that is not its
+	// beginning.
+	groupPage     = 256
+	maxGroupPages = 16
 )
 
 // Query says what to find.
@@ -136,7 +141,9 @@ type source struct {
 	terms  []string
 
 	buffer []posting // the newest first
-	// below: what is left is at positions below it.
+	// rest are candidates that were read, but there may be others above them.
+	rest []posting
+	// below: the rows that are left stand under positions below it.
 	below ids.Seq
 	done  bool
 }
@@ -159,7 +166,7 @@ func (x *Index) open(ctx context.Context, q *Query, id ids.RoomID) (*source, err
 	if s.access, s.until, err = q.Open(ctx, id); err != nil || s.access == nil {
 		return nil, err
 	}
-	s.below = s.until + 1
+	s.below = s.until + maxSpan
 	return s, nil
 }
 
@@ -191,13 +198,46 @@ func (x *Index) terms(ctx context.Context, s *source, w string) ([]string, error
 			out = append(out, term)
 		}
 	}
+	if limit == maxWords && len(rows) < limit && textindex.KindOf(w) == textindex.Word {
+		return x.grouped(ctx, s, w, out)
+	}
 	return out, nil
 }
 
-// fill reads the next candidates of a room. Of terms that have more the last one
+// grouped appends the terms that have a word behind their beginning and are listed
+// together with others.
+func (x *Index) grouped(ctx context.Context, s *source, w string, out []string) ([]string, error) {
+	from := groupPrefix(pairOf(w))
+	to := partition.PrefixEnd(from)
+	for range maxGroupPages {
+		rows, err := x.store.Scan(ctx, storage.Range{
+			Partition: s.p, Table: tables.SearchWord, Entity: string(s.room), From: from, To: to, Limit: groupPage,
+		})
+		if err != nil {
+			return nil, wrap("search words", err)
+		}
+		for i := range rows {
+			for term := range strings.SplitSeq(string(rows[i].Value), "\x00") {
+				if strings.LastIndex(term, w) > 0 && !slices.Contains(out, term) {
+					if out = append(out, term); len(out) == maxWords {
+						return out, nil
+					}
+				}
+			}
+		}
+		if len(rows) < groupPage {
+			break
+		}
+		from = rows[len(rows)-1].Sort + "\x00"
+	}
+	return out, nil
+}
+
+// fill reads the next candidates of a room. Of terms that have more, the last row
 // read says how far down the picture is complete.
 func (x *Index) fill(ctx context.Context, s *source) error {
 	complete := ids.Seq(0)
+	s.buffer, s.rest = s.rest, nil
 	for _, term := range s.terms {
 		rows, err := x.store.Scan(ctx, storage.Range{
 			Partition: s.p, Table: tables.SearchTerm, Entity: string(s.room),
@@ -207,15 +247,23 @@ func (x *Index) fill(ctx context.Context, s *source) error {
 			return wrap("search", err)
 		}
 		for i := range rows {
-			s.buffer = append(s.buffer, decodePosting(&rows[i]))
+			s.buffer = appendPostings(s.buffer, &rows[i])
 		}
 		if len(rows) == postingsPage {
 			complete = max(complete, tables.SortSeq(rows[len(rows)-1].Sort))
 		}
 	}
+	s.buffer = slices.DeleteFunc(s.buffer, func(p posting) bool { return p.seq > s.until })
 	slices.SortFunc(s.buffer, func(a, b posting) int { return cmp.Compare(b.seq, a.seq) })
 	s.buffer = slices.CompactFunc(s.buffer, func(a, b posting) bool { return a.seq == b.seq })
-	s.buffer = slices.DeleteFunc(s.buffer, func(p posting) bool { return p.seq < complete })
+	n, _ := slices.BinarySearchFunc(s.buffer, complete, func(p posting, c ids.Seq) int {
+		if p.seq >= c {
+			return -1
+		}
+		return 1
+	})
+	s.rest = slices.Clone(s.buffer[n:])
+	s.buffer = s.buffer[:n]
 	s.below, s.done = complete, complete == 0
 	return nil
 }

@@ -4,12 +4,16 @@
 // room: SearchTerm lists for each term the events that have it, SearchWord leads
 // from any ending of a term to it, so that a part of a word finds the word, and
 // SearchDoc remembers what the index has of an event, so that it can be taken out.
+// What is written at once shares rows (rows.go): a busy room has a few for many
+// messages.
 // So it is spread with the rooms, moves with them, and needs no disk of its own.
 //
 // An Index is a consumer of the log: it writes after the send, and costs it
 // nothing. What it writes for an event depends on what is stored of the event and
 // its edits at that time and on nothing else; whatever comes twice, or out of
-// order after a partition moved, does no harm. A reader believes the index in
+// order after a partition moved, does no harm. Rows are changed without regard to who
+// else changes them at the time: none that is added replaces another, and one that
+// was to be taken out twice may stay, which does no harm either. A reader believes the index in
 // nothing: each event found is read, and has to hold the words and to be the
 // user's to see.
 //
@@ -23,10 +27,10 @@ package search
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/consumer"
@@ -67,11 +71,19 @@ type Index struct {
 	router partition.Router
 	rooms  *room.Reader
 	logs   Follower
+
+	mu struct {
+		sync.Mutex
+		// begun is up to where records of a partition were given to Handle.
+		begun map[ids.Partition]ids.Seq
+	}
 }
 
 // New returns the index of a store, which is given the logs by logs under Name.
 func New(st storage.Store, router partition.Router, rooms *room.Reader, logs Follower) *Index {
-	return &Index{store: st, router: router, rooms: rooms, logs: logs}
+	x := &Index{store: st, router: router, rooms: rooms, logs: logs}
+	x.mu.begun = make(map[ids.Partition]ids.Seq)
+	return x
 }
 
 // Await waits until all that was committed before the call is in the index, as far
@@ -126,97 +138,42 @@ func plainTopic(content []byte) string {
 	return ""
 }
 
-func key(t storage.Table, p ids.Partition, r ids.RoomID, sort string) storage.Key {
-	return storage.Key{Partition: p, Table: t, Entity: string(r), Sort: sort}
-}
-
-func postingSort(term string, s ids.Seq) string { return partition.JoinSort(term, tables.SeqSort(s)) }
-
-// posting is what SearchTerm says of an event.
-type posting struct {
-	seq ids.Seq
-	ts  int64
-	// edit is the position of the edit whose text was indexed, 0 for the event's own.
-	edit ids.Seq
-}
-
-func (p *posting) encode() []byte {
-	return binary.AppendUvarint(binary.AppendUvarint(nil, uint64(p.ts)), uint64(p.edit))
-}
-
-func decodePosting(e *storage.Entry) posting {
-	p := posting{seq: tables.SortSeq(e.Sort)}
-	ts, n := binary.Uvarint(e.Value)
-	if n > 0 {
-		p.ts = int64(ts)
-		edit, _ := binary.Uvarint(e.Value[n:])
-		p.edit = ids.Seq(edit)
-	}
-	return p
-}
-
-// The kinds of SearchDoc rows, their first byte. They are part of the on-disk
-// format.
-const (
-	docTerms = 't' // an event: the edit used, and the terms, separated by NUL
-	docEdit  = 'e' // an edit: the position of what it edits
-)
-
-// doc is a SearchDoc row.
-type doc struct {
-	of    ids.Seq // of an edit
-	edit  ids.Seq
-	terms []string
-}
-
-func (d *doc) encode() []byte {
-	if d.of != 0 {
-		return binary.AppendUvarint([]byte{docEdit}, uint64(d.of))
-	}
-	b := binary.AppendUvarint([]byte{docTerms}, uint64(d.edit))
-	return append(b, strings.Join(d.terms, "\x00")...)
-}
-
-func decodeDoc(row []byte) doc {
-	if len(row) < 2 {
-		return doc{}
-	}
-	v, n := binary.Uvarint(row[1:])
-	if n <= 0 {
-		return doc{}
-	}
-	if row[0] == docEdit {
-		return doc{of: ids.Seq(v)}
-	}
-	d := doc{edit: ids.Seq(v)}
-	if rest := string(row[1+n:]); rest != "" {
-		d.terms = strings.Split(rest, "\x00")
-	}
-	return d
-}
-
 // Handle implements consumer.Handler.
 func (x *Index) Handle(ctx context.Context, b consumer.Batch) error {
 	w := x.newWriter(b.Partition)
+	w.epoch = b.Epoch
+	w.fresh = x.begin(b.Partition, b.Last)
 	for i := range b.Records {
-		if r := &b.Records[i]; r.Kind == partition.RecordTrimmed {
+		r := &b.Records[i]
+		switch r.Kind {
+		case partition.RecordTrimmed:
 			if err := w.noteTrimmed(ctx, ids.RoomID(r.Entity), tables.SortSeq(string(r.Data))); err != nil {
 				return err
 			}
-			continue
-		}
-		s, err := x.rooms.Record(ctx, &b.Records[i])
-		if err != nil {
-			return fmt.Errorf("read event: %w", err)
-		}
-		if s == nil {
-			continue // no event, or purged
-		}
-		if err := w.note(ctx, s); err != nil {
-			return err
+		case partition.RecordEvent:
+			s, err := x.rooms.Record(ctx, r)
+			if err != nil {
+				return fmt.Errorf("read event: %w", err)
+			}
+			if s == nil {
+				continue // purged
+			}
+			if err := w.note(ctx, s, r.Obj != nil); err != nil {
+				return err
+			}
 		}
 	}
 	return w.flush(ctx)
+}
+
+// begin notes that a batch up to a position is handled, and returns up to where
+// any was before.
+func (x *Index) begin(p ids.Partition, last ids.Seq) ids.Seq {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	before := x.mu.begun[p]
+	x.mu.begun[p] = max(before, last)
+	return before
 }
 
 // Missed implements consumer.Handler: it reads the stretch from the timelines.
@@ -247,7 +204,7 @@ func (x *Index) rebuild(ctx context.Context, p ids.Partition, id ids.RoomID, fir
 			return fmt.Errorf("read timeline: %w", err)
 		}
 		for _, s := range page {
-			if err := w.note(ctx, s); err != nil {
+			if err := w.note(ctx, s, false); err != nil {
 				return err
 			}
 			after = s.Seq
@@ -312,7 +269,7 @@ func (x *Index) Forget(ctx context.Context, id ids.RoomID, upTo ids.Seq) error {
 		for _, row := range rows {
 			s := tables.SortSeq(row.Sort)
 			if decodeDoc(row.Value).of == 0 {
-				w.add(id, s)
+				w.add(id, s, nil)
 				continue
 			}
 			e, err := x.rooms.At(ctx, id, s)

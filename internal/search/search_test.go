@@ -22,19 +22,60 @@ import (
 // rows returns the keys of a table of a room.
 func (w *world) rows(id ids.RoomID, t storage.Table) []string {
 	w.t.Helper()
-	rows, err := w.store.Scan(w.ctx, storage.Range{Partition: w.rooms.Place(id).Partition, Table: t, Entity: string(id), Limit: storage.MaxScan})
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	var out []string
-	for _, r := range rows {
+	for _, r := range w.entries(id, t) {
 		out = append(out, r.Sort)
 	}
 	return out
 }
 
-// check compares the index of a room with the texts that its events have. gone are
-// words that nothing has any more.
+func (w *world) entries(id ids.RoomID, t storage.Table) []storage.Entry {
+	w.t.Helper()
+	rows, err := w.store.Scan(w.ctx, storage.Range{Partition: w.rooms.Place(id).Partition, Table: t, Entity: string(id), Limit: storage.MaxScan})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return rows
+}
+
+// postings returns the terms and positions that the index of a room has.
+func (w *world) postings(id ids.RoomID) []string {
+	w.t.Helper()
+	var out []string
+	for _, r := range w.entries(id, tables.SearchTerm) {
+		term, _, _ := strings.Cut(r.Sort, "\x00")
+		for _, p := range appendPostings(nil, &r) {
+			out = append(out, postingSort(term, p.seq))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// words returns what leads to words in the index of a room: endings with their
+// words.
+func (w *world) words(id ids.RoomID) map[string]bool {
+	w.t.Helper()
+	out := make(map[string]bool)
+	for _, r := range w.entries(id, tables.SearchWord) {
+		group, ok := strings.CutPrefix(r.Sort, "\x00")
+		if !ok {
+			out[r.Sort] = true
+			continue
+		}
+		pair, _, _ := strings.Cut(group, "\x00")
+		for term := range strings.SplitSeq(string(r.Value), "\x00") {
+			textindex.Endings(term, func(ending string) {
+				if strings.HasPrefix(ending, pair) {
+					out[partition.JoinSort(ending, term)] = true
+				}
+			})
+		}
+	}
+	return out
+}
+
+// check compares the index of a room with the texts that its events have.
 func (w *world) check(id ids.RoomID, texts map[ids.EventID]string) {
 	w.t.Helper()
 	var postings []string
@@ -46,22 +87,23 @@ func (w *world) check(id ids.RoomID, texts map[ids.EventID]string) {
 		}
 		for _, term := range textindex.Terms(text, maxTerms) {
 			postings = append(postings, postingSort(term, e.Seq))
-			for _, ending := range textindex.Endings(term) {
-				words[partition.JoinSort(ending, term)] = true
-			}
+			words[partition.JoinSort(term, term)] = true
+			textindex.Endings(term, func(ending string) { words[partition.JoinSort(ending, term)] = true })
 		}
 	}
 	slices.Sort(postings)
-	if got := w.rows(id, tables.SearchTerm); !slices.Equal(got, postings) {
+	if got := w.postings(id); !slices.Equal(got, postings) {
 		w.t.Errorf("postings %q, want %q", got, postings)
 	}
-	have := make(map[string]bool)
-	for _, word := range w.rows(id, tables.SearchWord) {
-		have[word] = true
-	}
+	have := w.words(id)
 	for word := range words {
 		if !have[word] {
 			w.t.Errorf("the word %q is missing", word)
+		}
+	}
+	for word := range have {
+		if !words[word] {
+			w.t.Errorf("nothing has the word %q", word)
 		}
 	}
 }

@@ -38,7 +38,8 @@ type world struct {
 	rooms *room.Reader
 	index *Index
 	made  int
-	once  bool // find looks once
+	once  bool    // find looks once
+	until ids.Seq // find looks up to there, 0 for all
 }
 
 func newWorld(t testing.TB, st storage.Store) *world {
@@ -148,6 +149,9 @@ func (w *world) find(term string, rooms ...ids.RoomID) []Hit {
 			a, err := w.rooms.Access(ctx, id, alice)
 			if err != nil {
 				return nil, 0, err
+			}
+			if w.until != 0 {
+				return a, w.until, nil
 			}
 			return a, a.Head.Last, nil
 		},

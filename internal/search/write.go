@@ -3,7 +3,9 @@ package search
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -25,8 +27,11 @@ type Row struct {
 // Write changes rows of the index of one partition. It emits no record: nobody
 // follows the index.
 type Write struct {
-	P    ids.Partition
-	Rows []Row
+	P ids.Partition
+	// Epoch, if not 0, is the owner's on whose behalf the rows change: what a
+	// follower knows from memory is out of date when its owner is.
+	Epoch ids.Epoch
+	Rows  []Row
 }
 
 var _ partition.Command = (*Write)(nil)
@@ -42,6 +47,9 @@ func (c *Write) Prepare(context.Context, *partition.Prep) error { return nil }
 
 // Apply implements partition.Command.
 func (c *Write) Apply(tx *partition.Tx) (any, error) {
+	if c.Epoch != 0 && c.Epoch != tx.Epoch() {
+		return nil, partition.ErrOtherEpoch
+	}
 	for i := range c.Rows {
 		r := &c.Rows[i]
 		k := key(r.Table, c.P, r.Room, r.Sort)
@@ -60,17 +68,19 @@ func (c *Write) Apply(tx *partition.Tx) (any, error) {
 // writer gathers what changes in the index of a partition. It is used by one
 // goroutine.
 type writer struct {
-	x    *Index
-	p    ids.Partition
-	todo map[ids.RoomID][]ids.Seq // events to index anew
-	list []ids.RoomID             // the keys of todo, in order
+	x     *Index
+	p     ids.Partition
+	epoch ids.Epoch
+	// fresh: the index has nothing yet of an event above it that came from memory.
+	fresh ids.Seq
+
+	todo map[ids.RoomID]*indexing
+	list []*indexing // in the order of their first event
 
 	rows  []Row
 	bytes int
-	// docs and words are the rows of SearchDoc and, by term, of SearchWord as the
-	// rows above leave them.
-	docs  map[place]doc
-	words map[wordOf]bool
+	// docs are the rows of SearchDoc as the rows above leave them.
+	docs map[place]doc
 }
 
 type place struct {
@@ -78,9 +88,16 @@ type place struct {
 	seq  ids.Seq
 }
 
-type wordOf struct {
+// indexing is what changes in one room.
+type indexing struct {
 	room ids.RoomID
-	term string
+	// events are to be indexed anew. Of those that the index has nothing of and
+	// that were in memory the event is given.
+	events map[ids.Seq]*room.Stored
+	order  []ids.Seq
+	// more and less are the postings that come and go, by term.
+	more map[string][]posting
+	less map[string][]ids.Seq
 }
 
 func (x *Index) newWriter(p ids.Partition) *writer {
@@ -90,17 +107,29 @@ func (x *Index) newWriter(p ids.Partition) *writer {
 }
 
 func (w *writer) reset() {
-	w.todo, w.list, w.rows, w.bytes = make(map[ids.RoomID][]ids.Seq), nil, nil, 0
-	w.docs, w.words = make(map[place]doc), make(map[wordOf]bool)
+	w.todo, w.list, w.rows, w.bytes = make(map[ids.RoomID]*indexing), nil, nil, 0
+	w.docs = make(map[place]doc)
 }
 
-func (w *writer) add(id ids.RoomID, s ids.Seq) {
-	if w.todo[id] == nil {
-		w.list = append(w.list, id)
+// add remembers that an event is to be indexed anew. e is nil if it is to be read.
+func (w *writer) add(id ids.RoomID, s ids.Seq, e *room.Stored) {
+	in := w.todo[id]
+	if in == nil {
+		in = &indexing{
+			room: id, events: make(map[ids.Seq]*room.Stored), more: make(map[string][]posting), less: make(map[string][]ids.Seq),
+		}
+		w.todo[id] = in
+		w.list = append(w.list, in)
 	}
-	if !slices.Contains(w.todo[id], s) {
-		w.todo[id] = append(w.todo[id], s)
+	before, there := in.events[s]
+	if !there {
+		in.order = append(in.order, s)
+		before = e
 	}
+	if e == nil {
+		before = nil
+	}
+	in.events[s] = before
 }
 
 func (w *writer) put(t storage.Table, id ids.RoomID, sort string, value []byte) {
@@ -108,11 +137,16 @@ func (w *writer) put(t storage.Table, id ids.RoomID, sort string, value []byte) 
 	w.bytes += len(id) + len(sort) + len(value)
 }
 
-// note remembers which events are to be indexed anew because of an event.
-func (w *writer) note(ctx context.Context, s *room.Stored) error {
+// note remembers which events are to be indexed anew because of an event, which
+// was just sent or is read.
+func (w *writer) note(ctx context.Context, s *room.Stored, sent bool) error {
+	var own *room.Stored
+	if sent && s.Seq > w.fresh {
+		own = s
+	}
 	switch {
 	case s.Is(event.TypeName, ""), s.Is(event.TypeTopic, ""):
-		w.add(s.RoomID, s.Seq)
+		w.add(s.RoomID, s.Seq, own)
 	case s.StateKey != nil:
 	case s.Type == event.TypeRedaction:
 		target, err := w.x.rooms.Event(ctx, s.RoomID, s.Redacts)
@@ -125,14 +159,14 @@ func (w *writer) note(ctx context.Context, s *room.Stored) error {
 		}
 		if d.of != 0 {
 			w.setDoc(s.RoomID, target.Seq, doc{})
-			w.add(s.RoomID, d.of)
+			w.add(s.RoomID, d.of, nil)
 		} else {
-			w.add(s.RoomID, target.Seq)
+			w.add(s.RoomID, target.Seq, nil)
 		}
 	case s.Type == event.TypeMessage:
 		rel, ok := event.RelationOf(s.Content)
 		if !ok || rel.Type != event.RelReplace {
-			w.add(s.RoomID, s.Seq)
+			w.add(s.RoomID, s.Seq, own)
 			return nil
 		}
 		of, err := w.x.rooms.Event(ctx, s.RoomID, rel.Parent)
@@ -140,7 +174,7 @@ func (w *writer) note(ctx context.Context, s *room.Stored) error {
 			return wrap("find edited event", err)
 		}
 		w.setDoc(s.RoomID, s.Seq, doc{of: of.Seq})
-		w.add(s.RoomID, of.Seq)
+		w.add(s.RoomID, of.Seq, nil)
 	}
 	return nil
 }
@@ -166,7 +200,7 @@ func (w *writer) noteTrimmed(ctx context.Context, id ids.RoomID, upTo ids.Seq) e
 		}
 		for i, e := range events {
 			if e == nil {
-				w.add(id, at[i])
+				w.add(id, at[i], nil)
 			}
 		}
 		if len(rows) < timelinePage {
@@ -185,13 +219,13 @@ func wrap(what string, err error) error {
 
 // flush indexes what was noted and writes it.
 func (w *writer) flush(ctx context.Context) error {
-	for _, id := range w.list {
-		encrypted, err := w.x.rooms.StateEvent(ctx, id, event.TypeEncryption, "")
+	for _, in := range w.list {
+		encrypted, err := w.x.rooms.StateEvent(ctx, in.room, event.TypeEncryption, "")
 		if err != nil {
 			return wrap("read encryption", err)
 		}
-		for _, s := range w.todo[id] {
-			if err := w.index(ctx, id, s, encrypted != nil); err != nil {
+		for _, s := range in.order {
+			if err := w.index(ctx, in, s, encrypted != nil); err != nil {
 				return err
 			}
 			if w.bytes >= maxWriteBytes {
@@ -206,13 +240,170 @@ func (w *writer) flush(ctx context.Context) error {
 	return err
 }
 
+// commit writes what has changed.
 func (w *writer) commit(ctx context.Context) error {
+	for _, in := range w.list {
+		if err := w.takeOut(ctx, in); err != nil {
+			return err
+		}
+		if err := w.putIn(ctx, in); err != nil {
+			return err
+		}
+		clear(in.more)
+		clear(in.less)
+	}
 	if len(w.rows) == 0 {
 		return nil
 	}
-	_, err := w.x.router.Do(ctx, &Write{P: w.p, Rows: w.rows})
+	_, err := w.x.router.Do(ctx, &Write{P: w.p, Epoch: w.epoch, Rows: w.rows})
 	w.rows, w.bytes = nil, 0
 	return wrap("write index", err)
+}
+
+// putIn makes rows of the postings that come, and of words that are new.
+func (w *writer) putIn(ctx context.Context, in *indexing) error {
+	if len(in.more) == 0 {
+		return nil
+	}
+	terms := slices.Sorted(maps.Keys(in.more))
+	keys := make([]storage.Key, len(terms))
+	for i, term := range terms {
+		keys[i] = key(tables.SearchWord, w.p, in.room, partition.JoinSort(term, term))
+		packPostings(in.more[term], func(s ids.Seq, value []byte) {
+			w.put(tables.SearchTerm, in.room, postingSort(term, s), value)
+		})
+	}
+	known, err := w.x.store.Get(ctx, keys...)
+	if err != nil {
+		return wrap("read words", err)
+	}
+	fresh := terms[:0]
+	for i, term := range terms {
+		if known[i] == nil {
+			fresh = append(fresh, term)
+		}
+	}
+	putWords(fresh, func(sort string, value []byte) { w.put(tables.SearchWord, in.room, sort, value) })
+	return nil
+}
+
+// takeOut removes the postings that go from their rows, and words that nothing has
+// any more.
+func (w *writer) takeOut(ctx context.Context, in *indexing) error {
+	gone := make(map[string][]string) // words, by the pairs of letters in them
+	for _, term := range slices.Sorted(maps.Keys(in.less)) {
+		list := in.less[term]
+		slices.Sort(list)
+		if err := w.takePostings(ctx, in.room, term, list); err != nil {
+			return err
+		}
+		if len(in.more[term]) > 0 {
+			continue
+		}
+		has, err := w.hasOthers(ctx, in.room, term, list)
+		if err != nil {
+			return err
+		}
+		if has {
+			continue
+		}
+		w.put(tables.SearchWord, in.room, partition.JoinSort(term, term), nil)
+		textindex.Endings(term, func(ending string) {
+			w.put(tables.SearchWord, in.room, partition.JoinSort(ending, term), nil)
+			if pair := pairOf(ending); !slices.Contains(gone[pair], term) {
+				gone[pair] = append(gone[pair], term)
+			}
+		})
+	}
+	for _, pair := range slices.Sorted(maps.Keys(gone)) {
+		if err := w.ungroup(ctx, in.room, pair, gone[pair]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takePostings removes postings, in order, from the rows of a term.
+func (w *writer) takePostings(ctx context.Context, id ids.RoomID, term string, list []ids.Seq) error {
+	from, to := postingSort(term, list[0]), postingSort(term, list[len(list)-1]+maxSpan)
+	for left := len(list); left > 0; {
+		rows, err := w.x.store.Scan(ctx, storage.Range{
+			Partition: w.p, Table: tables.SearchTerm, Entity: string(id), From: from, To: to, Limit: postingsPage,
+		})
+		if err != nil {
+			return wrap("read index", err)
+		}
+		for i := range rows {
+			all := appendPostings(nil, &rows[i])
+			n := len(all)
+			all = slices.DeleteFunc(all, func(p posting) bool {
+				_, found := slices.BinarySearch(list, p.seq)
+				return found
+			})
+			if len(all) == n {
+				continue
+			}
+			left -= n - len(all)
+			w.put(tables.SearchTerm, id, rows[i].Sort, nil)
+			packPostings(all, func(s ids.Seq, value []byte) { w.put(tables.SearchTerm, id, postingSort(term, s), value) })
+		}
+		if len(rows) < postingsPage {
+			return nil
+		}
+		from = rows[len(rows)-1].Sort + "\x00"
+	}
+	return nil
+}
+
+// hasOthers reports whether the index has a term in other events than some.
+func (w *writer) hasOthers(ctx context.Context, id ids.RoomID, term string, but []ids.Seq) (bool, error) {
+	from := partition.JoinSort(term, "")
+	rows, err := w.x.store.Scan(ctx, storage.Range{
+		Partition: w.p, Table: tables.SearchTerm, Entity: string(id), From: from, To: partition.PrefixEnd(from),
+		Limit: min(len(but)+1, storage.MaxScan),
+	})
+	if err != nil {
+		return false, wrap("read index", err)
+	}
+	for i := range rows {
+		for _, p := range appendPostings(nil, &rows[i]) {
+			if _, found := slices.BinarySearch(but, p.seq); !found {
+				return true, nil
+			}
+		}
+	}
+	return len(rows) == storage.MaxScan, nil
+}
+
+// ungroup removes words from the rows that list words with a pair of letters.
+func (w *writer) ungroup(ctx context.Context, id ids.RoomID, pair string, words []string) error {
+	from := groupPrefix(pair)
+	to := partition.PrefixEnd(from)
+	for {
+		rows, err := w.x.store.Scan(ctx, storage.Range{
+			Partition: w.p, Table: tables.SearchWord, Entity: string(id), From: from, To: to, Limit: postingsPage,
+		})
+		if err != nil {
+			return wrap("read words", err)
+		}
+		for i := range rows {
+			list := strings.Split(string(rows[i].Value), "\x00")
+			n := len(list)
+			list = slices.DeleteFunc(list, func(word string) bool { return slices.Contains(words, word) })
+			if len(list) == n {
+				continue
+			}
+			w.put(tables.SearchWord, id, rows[i].Sort, nil)
+			if len(list) > 0 {
+				sort, value := groupRow(pair, list)
+				w.put(tables.SearchWord, id, sort, value)
+			}
+		}
+		if len(rows) < postingsPage {
+			return nil
+		}
+		from = rows[len(rows)-1].Sort + "\x00"
+	}
 }
 
 func (w *writer) doc(ctx context.Context, id ids.RoomID, s ids.Seq) (doc, error) {
@@ -236,48 +427,46 @@ func (w *writer) setDoc(id ids.RoomID, s ids.Seq, d doc) {
 }
 
 // index brings what the index has of an event in line with its text.
-func (w *writer) index(ctx context.Context, id ids.RoomID, s ids.Seq, encrypted bool) error {
-	old, err := w.doc(ctx, id, s)
+func (w *writer) index(ctx context.Context, in *indexing, s ids.Seq, encrypted bool) error {
+	if e := in.events[s]; e != nil {
+		if encrypted {
+			return nil
+		}
+		text, _ := textOf(e, nil)
+		w.change(in, s, doc{}, doc{terms: textindex.Terms(text, maxTerms)}, e.OriginServerTS)
+		return nil
+	}
+	old, err := w.doc(ctx, in.room, s)
 	if err != nil {
 		return err
 	}
 	if old.of != 0 {
-		return w.indexEdit(ctx, id, s)
+		return w.indexEdit(ctx, in.room, s)
 	}
-	now, ts, err := w.read(ctx, id, s, encrypted)
+	now, ts, err := w.read(ctx, in.room, s, encrypted)
 	if err != nil {
 		return err
 	}
-	if now.edit == old.edit && slices.Equal(now.terms, old.terms) {
-		return nil
-	}
-	p := posting{seq: s, ts: ts, edit: now.edit}
-	value := p.encode()
-	was := make(map[string]bool, len(old.terms))
-	for _, term := range old.terms {
-		was[term] = true
-	}
-	var fresh []string
-	for _, term := range now.terms {
-		w.put(tables.SearchTerm, id, postingSort(term, s), value)
-		if !was[term] {
-			fresh = append(fresh, term)
-		}
-		delete(was, term)
-	}
-	if err := w.addWords(ctx, id, fresh); err != nil {
-		return err
-	}
-	for _, term := range old.terms {
-		if was[term] {
-			w.put(tables.SearchTerm, id, postingSort(term, s), nil)
-			if err := w.dropWord(ctx, id, term, s); err != nil {
-				return err
-			}
-		}
-	}
-	w.setDoc(id, s, now)
+	w.change(in, s, old, now, ts)
 	return nil
+}
+
+// change notes what comes and goes when what the index has of an event changes.
+func (w *writer) change(in *indexing, s ids.Seq, old, now doc, ts int64) {
+	if now.edit == old.edit && slices.Equal(now.terms, old.terms) {
+		return
+	}
+	for _, term := range old.terms {
+		in.less[term] = append(in.less[term], s)
+	}
+	for _, term := range now.terms {
+		list := in.more[term]
+		if len(list) == 0 {
+			w.bytes += len(term) * len(term) // about what a new word takes
+		}
+		in.more[term] = append(list, posting{seq: s, ts: ts, edit: now.edit})
+	}
+	w.setDoc(in.room, s, now)
 }
 
 // indexEdit forgets an edit that is gone. It has no text of its own.
@@ -305,62 +494,4 @@ func (w *writer) read(ctx context.Context, id ids.RoomID, s ids.Seq, encrypted b
 	text, _ := textOf(e, edit)
 	d.terms = textindex.Terms(text, maxTerms)
 	return d, e.OriginServerTS, nil
-}
-
-// addWords makes terms that are new in the room be found by their parts.
-func (w *writer) addWords(ctx context.Context, id ids.RoomID, terms []string) error {
-	var ask []string
-	var keys []storage.Key
-	for _, term := range terms {
-		there, known := w.words[wordOf{id, term}]
-		switch {
-		case !known:
-			ask = append(ask, term)
-			keys = append(keys, key(tables.SearchWord, w.p, id, partition.JoinSort(term, term)))
-		case !there:
-			w.putWord(id, term, []byte{})
-		}
-	}
-	if len(keys) == 0 {
-		return nil
-	}
-	rows, err := w.x.store.Get(ctx, keys...)
-	if err != nil {
-		return wrap("read words", err)
-	}
-	for i, term := range ask {
-		w.words[wordOf{id, term}] = true
-		if rows[i] == nil {
-			w.putWord(id, term, []byte{})
-		}
-	}
-	return nil
-}
-
-func (w *writer) putWord(id ids.RoomID, term string, value []byte) {
-	w.words[wordOf{id, term}] = value != nil
-	for _, ending := range textindex.Endings(term) {
-		w.put(tables.SearchWord, id, partition.JoinSort(ending, term), value)
-	}
-}
-
-// dropWord takes a term out of the words of the room if no other event has it.
-func (w *writer) dropWord(ctx context.Context, id ids.RoomID, term string, s ids.Seq) error {
-	if w.words[wordOf{id, term}] {
-		return nil // an event of this write may have it, and one word too many does no harm
-	}
-	from := partition.JoinSort(term, "")
-	rows, err := w.x.store.Scan(ctx, storage.Range{
-		Partition: w.p, Table: tables.SearchTerm, Entity: string(id), From: from, To: partition.PrefixEnd(from), Limit: 2,
-	})
-	if err != nil {
-		return wrap("read index", err)
-	}
-	for i := range rows {
-		if tables.SortSeq(rows[i].Sort) != s {
-			return nil
-		}
-	}
-	w.putWord(id, term, nil)
-	return nil
 }

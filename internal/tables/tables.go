@@ -97,10 +97,10 @@ const (
 	// user ID.
 	MemberTerm storage.Table = 36
 	// SearchTerm lists, by term, the events in whose text it stands: sort is term,
-	// NUL, Seq.
+	// NUL, the highest Seq of those in the row.
 	SearchTerm storage.Table = 37
 	// SearchWord leads from any ending of a term of the room to the term: sort is
-	// ending, NUL, term.
+	// ending, NUL, term; or NUL, two letters, NUL, hash, for several terms.
 	SearchWord storage.Table = 38
 	// SearchDoc holds what the search index has of an event: sort is its Seq.
 	SearchDoc storage.Table = 39

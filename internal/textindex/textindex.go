@@ -31,6 +31,9 @@ const (
 	DescriptionTerms = 200
 )
 
+// fewTerms are looked through faster than found in a map.
+const fewTerms = 32
+
 // Kind says what a run is.
 type Kind uint8
 
@@ -188,12 +191,28 @@ func Prefixes(s string, most int) []string {
 // runs without spaces each pair of neighbours and the last letter.
 func Terms(s string, most int) []string {
 	var out []string
-	seen := make(map[string]struct{})
+	var seen map[string]struct{} // of many
 	add := func(t string) {
-		if _, has := seen[t]; !has && len(out) < most {
+		switch {
+		case len(out) >= most:
+			return
+		case len(out) < fewTerms:
+			if slices.Contains(out, t) {
+				return
+			}
+		default:
+			if seen == nil {
+				seen = make(map[string]struct{}, 2*len(out))
+				for _, have := range out {
+					seen[have] = struct{}{}
+				}
+			}
+			if _, has := seen[t]; has {
+				return
+			}
 			seen[t] = struct{}{}
-			out = append(out, t)
 		}
+		out = append(out, t)
 	}
 	Runs(Fold(s), func(kind Kind, run string) {
 		if kind != Unspaced {
@@ -221,20 +240,19 @@ func Pairs(run string, fn func(string)) {
 	}
 }
 
-// Endings returns what leads to a term when a part of it is looked for: the term,
-// and of a word each ending of at least two letters.
-func Endings(term string) []string {
-	out := []string{term}
-	if first, _ := utf8.DecodeRuneInString(term); kindOf(first) != Word {
-		return out
+// Endings calls fn with each ending of at least two letters of a word, but not with
+// the word itself: whoever looks for a part of a word means the beginning of one of
+// them. Other terms have none.
+func Endings(term string, fn func(string)) {
+	if KindOf(term) != Word {
+		return
 	}
 	_, last := utf8.DecodeLastRuneInString(term)
 	for i := range term {
 		if i > 0 && i < len(term)-last {
-			out = append(out, term[i:])
+			fn(term[i:])
 		}
 	}
-	return out
 }
 
 // KindOf returns what the first letter of a folded text is, 0 of none that counts.
