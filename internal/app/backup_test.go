@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -13,6 +14,8 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/app"
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
 	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/lint/skip"
+	"github.com/hubbub-chat/hubbub/internal/storage/pgstore/pgtest"
 )
 
 // fsck proves a stopped server's store and returns what it printed.
@@ -138,4 +141,56 @@ func TestBackupRefuses(t *testing.T) {
 	if err := app.Backup(t.Context(), cfg, t.TempDir()+"/b", &out); err == nil || !strings.Contains(err.Error(), "pg_dump") {
 		t.Errorf("PostgreSQL: %v", err)
 	}
+}
+
+// pgTool finds a program of PostgreSQL's clients.
+func pgTool(t *testing.T, name string) string {
+	t.Helper()
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
+	if len(found) == 0 {
+		skip.Test(t, "no "+name+": install PostgreSQL's clients (Debian: postgresql) to run this test")
+	}
+	return found[len(found)-1]
+}
+
+// A PostgreSQL store is backed up by PostgreSQL's tools, while the server runs, and
+// restored to another database.
+func TestBackupPostgres(t *testing.T) {
+	pg := pgtest.Start(t, "fsync=off")
+	from, to := pg.Database(t), pg.Database(t)
+	s := apptest.Start(t, func(c *config.Config) { c.Server.Store = from })
+	alice := s.User(t, "alice")
+	room := alice.CreateRoom(t, nil)
+	event := alice.Send(t, room, "before")
+	media := upload(t, alice, "bytes")
+
+	dump := filepath.Join(t.TempDir(), "hubbub.dump")
+	for _, args := range [][]string{
+		{pgTool(t, "pg_dump"), "--format=custom", "--file=" + dump, from},
+		{pgTool(t, "pg_restore"), "--no-owner", "--exit-on-error", "--single-transaction", "--dbname=" + to, dump},
+		{pgTool(t, "psql"), "--command=UPDATE hubbub_lease SET expires = now()", to}, // of the original's nodes
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", args[0], err, out)
+		}
+	}
+	s.Stop()
+	want := fsck(t, s.Config)
+	restored := s.Config // with its data directory, where the media are
+	restored.Server.Store = to
+	if got := fsck(t, restored); got != want {
+		t.Errorf("fsck of the restored database says %q, of the original %q", got, want)
+	}
+	again := apptest.Start(t, func(c *config.Config) { *c = restored }).Anonymous()
+	again.UserID, again.Token = alice.UserID, alice.Token
+	if got := body(t, again, room, event); got != "before" {
+		t.Errorf("the restored database has %q", got)
+	}
+	if _, raw, _ := again.Raw(t, "GET", media, nil); string(raw) != "bytes" {
+		t.Errorf("media: %q", raw)
+	}
+	again.Send(t, room, "from the backup")
 }

@@ -101,6 +101,9 @@ func NewSender(o SenderOptions) *Sender {
 			continue
 		}
 		l := newLine(s, svc)
+		for _, c := range []*prometheus.CounterVec{s.metrics.sent, s.metrics.failed} {
+			c.WithLabelValues(svc.ID) // shown at zero, or Prometheus does not see the first count
+		}
 		s.lines = append(s.lines, l)
 		if svc.Ephemeral {
 			s.wg.Go(l.noticeLoop)

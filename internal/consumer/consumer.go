@@ -234,6 +234,7 @@ func (s *Set) Add(c Consumer) error {
 	c.Gather = max(c.Gather, s.pace.gather)
 	r := &running{Consumer: c, byPart: make(map[ids.Partition]*follower)}
 	s.mu.consumers[c.Name] = r
+	s.metrics.begin(c.Name)
 	for p, epoch := range s.mu.owned {
 		s.followLocked(r, p, epoch)
 	}

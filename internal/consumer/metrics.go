@@ -33,6 +33,14 @@ func newMetrics(s *Set, reg prometheus.Registerer) *metrics {
 	return m
 }
 
+// begin shows the counters of a consumer at zero: one that appears with its first
+// count looks to Prometheus as if nothing had been counted.
+func (m *metrics) begin(name string) {
+	for _, c := range []*prometheus.CounterVec{m.records, m.failures, m.panics, m.gaps} {
+		c.WithLabelValues(name)
+	}
+}
+
 func (m *metrics) handled(name string, n int) { m.records.WithLabelValues(name).Add(float64(n)) }
 func (m *metrics) failed(name string)         { m.failures.WithLabelValues(name).Inc() }
 func (m *metrics) panicked(name string)       { m.panics.WithLabelValues(name).Inc() }

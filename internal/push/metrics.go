@@ -25,6 +25,11 @@ func newMetrics(d *sender, reg prometheus.Registerer) *metrics {
 			Help: "How long push gateways take to answer.", Buckets: obs.LatencyBuckets(),
 		}),
 	}
+	// Shown at zero: a counter that appears with its first count looks to Prometheus
+	// as if nothing had been counted.
+	for _, v := range []verdict{verdictSent, verdictGone, verdictRefused, verdictLater} {
+		m.pushes.WithLabelValues(string(v))
+	}
 	if reg != nil {
 		reg.MustRegister(m.pushes, m.latency, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: obs.Namespace, Subsystem: "push", Name: "waiting_pushers",

@@ -93,7 +93,7 @@ include %[2]s; }`, dir, file)
 			name: "Caddy", program: "caddy", file: "caddy/Caddyfile", asks: true,
 			lines: func(p ports, dir string) map[string]string {
 				return map[string]string{
-					"\nchat.example.org {": fmt.Sprintf("\n{\n\tadmin off\n\thttp_port %s\n\thttps_port %s\n\tdefault_bind 127.0.0.1\n\tskip_install_trust\n}\n\nchat.example.org {\n\ttls %s/cert.pem %s/key.pem", p.plain, p.tls, dir, dir),
+					"\nchat.example.org {":          fmt.Sprintf("\n{\n\tadmin off\n\thttp_port %s\n\thttps_port %s\n\tdefault_bind 127.0.0.1\n\tskip_install_trust\n}\n\nchat.example.org {\n\ttls %s/cert.pem %s/key.pem", p.plain, p.tls, dir, dir),
 					"reverse_proxy 127.0.0.1:8008 ": "reverse_proxy 127.0.0.1:" + p.server + " ",
 					"health_port 9008":              "health_port " + p.metrics,
 				}
