@@ -31,7 +31,7 @@ type EditPushRules struct {
 	// Options name the deployment's predefined rules, and defaults are these
 	// rules if they were at hand.
 	Options  pushrules.Options
-	defaults *pushrules.Defaults
+	defaults *pushrules.Defaults `wire:"-"`
 }
 
 // NewEditPushRules returns a command that makes the change e; defaults belong to

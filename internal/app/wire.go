@@ -56,12 +56,17 @@ func merge[M ~map[K]V, K comparable, V any](parts ...M) M {
 // openCore starts the partitions and the feed.
 func (s *Server) openCore(ctx context.Context) (err error) {
 	id := ids.NodeID(rand.Text())
+	wire, err := newWire()
+	if err != nil {
+		return fmt.Errorf("commands: %w", err)
+	}
 	s.node, err = cluster.Start(ctx, cluster.Options{
 		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Clock: s.clock(), Log: s.log,
 		Tables:     merge(room.Tables(), account.Tables(), partition.Tables(), delayed.Tables(), purge.Tables(), report.Tables(), media.Tables()),
 		Effects:    merge(room.Effects(), account.Effects(), media.Effects()),
 		CacheBytes: rowCacheBytes,
 		Metrics:    partition.NewMetrics(s.registry),
+		Wire:       wire,
 	})
 	if err != nil {
 		return fmt.Errorf("partitions: %w", err)

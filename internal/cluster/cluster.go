@@ -23,7 +23,6 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/bus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/ids"
-	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 )
@@ -54,6 +53,13 @@ type Options struct {
 	// CacheBytes bounds the rows kept in memory, over all partitions.
 	CacheBytes int64
 	Metrics    *partition.Metrics
+	// Wire is how commands leave the process; nil if they do not.
+	Wire *partition.Wire
+	// Encode is for tests: commands to partitions of this node go through their
+	// encoding too.
+	Encode bool
+	// Search is how long Do looks for the owner of a partition that changes hands.
+	Search time.Duration
 }
 
 // Node is this process's part in the deployment.
@@ -139,14 +145,7 @@ func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
 	if err != nil {
 		return err
 	}
-	handler, err := n.opts.Bus.Handle(commandSubject(p), func(ctx context.Context, in bus.Payload) (bus.Payload, error) {
-		cmd, ok := in.(envelope)
-		if !ok {
-			return nil, fmt.Errorf("payload %T is no command", in)
-		}
-		v, err := owner.Do(ctx, cmd.Command)
-		return result{v}, err
-	})
+	handler, err := n.opts.Bus.Handle(commandSubject(p), n.serve(owner))
 	if err != nil {
 		owner.Close()
 		return fmt.Errorf("handle commands: %w", err)
@@ -283,22 +282,6 @@ func (n *Node) local(p ids.Partition) *partition.Owner {
 		return o.owner
 	}
 	return nil
-}
-
-// Do implements partition.Router.
-func (n *Node) Do(ctx context.Context, cmd partition.Command) (any, error) {
-	p := cmd.Partition(n.opts.Count)
-	if o := n.local(p); o != nil {
-		return o.Do(ctx, cmd)
-	}
-	v, err := n.opts.Bus.Request(ctx, commandSubject(p), envelope{cmd})
-	if errors.Is(err, bus.ErrNoResponder) {
-		return nil, merr.UnavailableErr(moved, "This part of the server is moving, try again").Because(err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return v.(result).value, nil
 }
 
 // Head returns the last committed position of a partition.

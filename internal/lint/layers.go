@@ -37,7 +37,7 @@ func layers() []layer {
 		},
 		{
 			"L3 engine",
-			[]string{"internal/partition", "internal/cluster", "internal/consumer"},
+			[]string{"internal/wire", "internal/partition", "internal/cluster", "internal/consumer"},
 			"the engine orders and commits commands without knowing them, so that a new feature does not touch it",
 		},
 		{

@@ -125,6 +125,30 @@ func (e *Error) MarshalJSON() ([]byte, error) {
 	return json.Marshal(m)
 }
 
+// binary is all of an Error but its cause.
+type binary struct {
+	Status     int
+	Code       Code
+	Msg        string
+	Extra      map[string]any
+	RetryAfter time.Duration
+}
+
+// MarshalBinary gives the Error without its cause, for another node.
+func (e *Error) MarshalBinary() ([]byte, error) {
+	return json.Marshal(binary{e.Status, e.Code, e.Msg, e.Extra, e.RetryAfter})
+}
+
+// UnmarshalBinary reads what MarshalBinary gave.
+func (e *Error) UnmarshalBinary(b []byte) error {
+	var in binary
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	*e = Error{Status: in.Status, Code: in.Code, Msg: in.Msg, Extra: in.Extra, RetryAfter: in.RetryAfter}
+	return nil
+}
+
 // From returns the Error in err's chain. Any other error becomes a 500 with a
 // text that tells nothing, and err as the cause.
 func From(err error) *Error {

@@ -160,7 +160,7 @@ func (o *Owner) attempt(ctx context.Context, cmd Command) (any, error) {
 func (o *Owner) enqueue(t *task) error {
 	select {
 	case <-o.stop:
-		return lost(o.lostCause())
+		return closing(o.lostCause())
 	default:
 	}
 	select {
@@ -229,7 +229,7 @@ func (o *Owner) abandonQueue() {
 	for {
 		select {
 		case t := <-o.queue:
-			t.err = lost(o.closeErr)
+			t.err = closing(o.closeErr) // the loop never saw it
 			o.rows.unpin(t.pins)
 			t.finish()
 		default:

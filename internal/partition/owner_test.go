@@ -350,7 +350,7 @@ func TestCommitFails(t *testing.T) {
 			if lost := d.lostErrors(1); len(lost) != 1 || !errors.Is(lost[0], errDown) {
 				t.Errorf("Lost called with %v", lost)
 			}
-			if _, err := o.Do(context.Background(), add(0, 1, k)); !errors.Is(err, ErrLost) {
+			if _, err := o.Do(context.Background(), add(0, 1, k)); !errors.Is(err, ErrClosing) {
 				t.Errorf("after the end: %v", err)
 			}
 			if n := len(d.allPublished()); n != 1 {
@@ -434,7 +434,7 @@ func TestCloseWhileBusy(t *testing.T) {
 					_, err := o.Do(context.Background(), add(0, 1, counter(0, "k")))
 					begin()
 					if err != nil {
-						if !errors.Is(err, ErrLost) {
+						if !errors.Is(err, ErrLost) && !errors.Is(err, ErrClosing) {
 							t.Errorf("closing owner answers %v", err)
 						}
 						return

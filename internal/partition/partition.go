@@ -54,6 +54,9 @@ var (
 	// ErrLost: this node no longer owns the partition, and whether the command
 	// was applied is not known.
 	ErrLost = errors.New("partition: lost")
+	// ErrClosing: this node gives the partition up or has lost it, and the command
+	// was not applied. It may be sent to the next owner.
+	ErrClosing = errors.New("partition: moving")
 )
 
 // Limits.
@@ -103,6 +106,9 @@ func Do[R any](ctx context.Context, r Router, cmd Command) (R, error) {
 	if err != nil || v == nil {
 		var zero R
 		return zero, err
+	}
+	if b, ok := v.(Encoded); ok {
+		return decodeResult[R](b)
 	}
 	return v.(R), nil
 }
@@ -160,6 +166,11 @@ func overloaded() error {
 
 func lost(cause error) error {
 	return merr.UnavailableErr(overloadRetry, "The outcome is not known, try again").Because(errors.Join(ErrLost, cause))
+}
+
+// closing refuses a command that the loop has not seen.
+func closing(cause error) error {
+	return merr.UnavailableErr(overloadRetry, "This part of the server is moving, try again").Because(errors.Join(ErrClosing, cause))
 }
 
 // Tables are the rows of the partition itself that its commands pin.

@@ -208,6 +208,12 @@ func (c Condition) MarshalJSON() ([]byte, error) {
 	return json.Marshal(m, json.Deterministic(true))
 }
 
+// MarshalBinary is MarshalJSON: the condition as it travels between nodes.
+func (c *Condition) MarshalBinary() ([]byte, error) { return c.MarshalJSON() }
+
+// UnmarshalBinary is UnmarshalJSON.
+func (c *Condition) UnmarshalBinary(data []byte) error { return c.UnmarshalJSON(data) }
+
 // UnmarshalJSON reads a condition. It is an error if a parameter of a known kind
 // is missing or has the wrong type.
 func (c *Condition) UnmarshalJSON(data []byte) error {

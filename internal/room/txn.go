@@ -45,10 +45,10 @@ type Txn struct {
 	ID   string
 
 	// probe: the request is among the known ones; its row has to be pinned.
-	probe bool
+	probe bool `wire:"-"`
 	// indexSort and rowSort are the sort keys of its rows once they were asked for,
 	// which is in Prepare: the owner's loop hashes nothing.
-	indexSort, rowSort string
+	indexSort, rowSort string `wire:"-"`
 }
 
 // Check says whether a transaction ID can be used.

@@ -23,6 +23,13 @@ type Rejection struct {
 	Reason string
 }
 
+// ErrRejected is each Rejection to errors.Is, also behind a command that ran on
+// another node.
+var ErrRejected = errors.New("rejected by the rules of the room")
+
+// Is implements what errors.Is asks for.
+func (r *Rejection) Is(target error) bool { return target == ErrRejected }
+
 // Error names the rule and the reason, for logs.
 func (r *Rejection) Error() string {
 	return fmt.Sprintf("rejected by rule %s of room version %s: %s", r.Rule, r.Version, r.Reason)

@@ -346,8 +346,7 @@ func (m *Module) create(ctx context.Context, p *plan, ts int64) (ids.RoomID, err
 // notInitial turns the refusal of a first event, which is no question of rights,
 // into what it is to the creator.
 func notInitial(err error) error {
-	var rejection *roomstate.Rejection
-	if errors.As(err, &rejection) || merr.Is(err, merr.Forbidden) {
+	if errors.Is(err, roomstate.ErrRejected) || merr.Is(err, merr.Forbidden) {
 		return errInitial(err)
 	}
 	return err

@@ -1,0 +1,5 @@
+//go:build encode_commands
+
+package cluster
+
+const encodeAll = true

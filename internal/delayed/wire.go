@@ -1,0 +1,18 @@
+package delayed
+
+import (
+	"github.com/hubbub-chat/hubbub/internal/partition"
+)
+
+// Commands are values of all commands of the package, for nodes to send them to each
+// other.
+func Commands() []partition.Command {
+	return []partition.Command{
+		&Schedule{},
+		&Update{},
+		&ClaimDue{},
+	}
+}
+
+// Failures are the errors of commands that callers tell apart.
+func Failures() []error { return []error{errTooMany} }

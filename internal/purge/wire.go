@@ -1,0 +1,13 @@
+package purge
+
+import (
+	"github.com/hubbub-chat/hubbub/internal/partition"
+)
+
+// Commands are values of all commands of the package, for nodes to send them to each
+// other.
+func Commands() []partition.Command {
+	return []partition.Command{
+		&Put{},
+	}
+}

@@ -1,0 +1,14 @@
+package report
+
+import (
+	"github.com/hubbub-chat/hubbub/internal/partition"
+)
+
+// Commands are values of all commands of the package, for nodes to send them to each
+// other.
+func Commands() []partition.Command {
+	return []partition.Command{
+		&Add{},
+		&Resolve{},
+	}
+}
