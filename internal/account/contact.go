@@ -33,8 +33,13 @@ type Contact struct {
 	AddedTS     int64 `json:"added_at"`
 }
 
-// MediumEmail is the medium of e-mail addresses.
-const MediumEmail = "email"
+const (
+	// MediumEmail is the medium of e-mail addresses.
+	MediumEmail = "email"
+	// MediumSignOn begins the medium of those who sign in with an account elsewhere:
+	// the provider's ID follows. The address is who they are there.
+	MediumSignOn = "sso/"
+)
 
 const (
 	// maxContacts bounds the addresses of one user.

@@ -29,7 +29,8 @@ func (c *EndDevices) endAccount(tx *partition.Tx, p Place, a *Account) error {
 	}
 	a.PasswordHash, a.Deactivated, a.Locked, a.Suspended = "", true, false, false
 	endIdentity(tx, p)
-	for _, t := range []storage.Table{tables.AccountData, tables.Filter, tables.ShortToken} {
+	endPush(tx, p)
+	for _, t := range []storage.Table{tables.AccountData, tables.Filter, tables.ShortToken, tables.Presence, tables.ThreadSubscription} {
 		tx.DeletePrefix(p.key(t, ""))
 	}
 	if c.Erase {

@@ -28,12 +28,13 @@ func (c *Modify) Name() string { return "modify_account" }
 
 // Prepare implements partition.Command.
 func (c *Modify) Prepare(ctx context.Context, p *partition.Prep) error {
-	return p.Pin(ctx, c.at(p).account())
+	return p.Pin(ctx, c.at(p).account(), c.at(p).profile(FieldDisplayName))
 }
 
 // Apply implements partition.Command.
 func (c *Modify) Apply(tx *partition.Tx) (any, error) {
-	k := c.in(tx).account()
+	p := c.in(tx)
+	k := p.account()
 	a := get[Account](tx, k)
 	if a == nil {
 		return nil, merr.NotFoundErr("No such user")
@@ -46,6 +47,10 @@ func (c *Modify) Apply(tx *partition.Tx) (any, error) {
 		changed.Unlimited = *c.Unlimited
 	}
 	if c.Reactivate != "" {
+		// Who is back can be found again.
+		if err := tellNames(tx, c.User, nil, terms(c.User, tx.Get(p.profile(FieldDisplayName)).Value)); err != nil {
+			return nil, err
+		}
 		changed.Deactivated, changed.PasswordHash = false, c.Reactivate
 	}
 	put(tx, k, &changed)

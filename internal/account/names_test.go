@@ -42,6 +42,12 @@ func TestNames(t *testing.T) {
 	find("mull")
 	w.must(NewIndexNames(alice))
 	find("mull")
+	back := NewModify(alice)
+	back.Reactivate = "hash"
+	w.must(back)
+	find("mull", alice)
+	w.must(end)
+	find("mull")
 	names, err := w.r.NamesOf(w.ctx, []ids.UserID{alice, bob, "@none:h"})
 	if err != nil || len(names) != 1 || names[0].User != bob {
 		t.Errorf("names %v, %v", names, err)

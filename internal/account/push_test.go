@@ -6,6 +6,8 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/tables"
 )
 
 func pusherOf(key string) Pusher {
@@ -214,5 +216,48 @@ func TestDecodePush(t *testing.T) {
 	}
 	if _, _, err := DecodePush([]byte("{")); err == nil {
 		t.Error("a damaged record was read")
+	}
+}
+
+// Who deactivates their account is told of nothing any more, and nothing is kept of
+// what they were told, followed or said of themselves.
+func TestDeactivationEndsPush(t *testing.T) {
+	w := newWorld(t)
+	w.register(alice)
+	pusher := pusherOf("k")
+	pusher.Device = "" // set by no device, so none takes it along
+	w.must(NewSetPusher(alice, pusher, false))
+	w.must(NewListNotifications(alice))
+	w.must(NewSetPresence(alice, "busy"))
+	w.must(NewSubscribeThread(alice, "!r:h", "$root", 0))
+	p := PlaceOf(alice, partitions)
+	w.must(&Notify{P: p.Partition, Users: []Notified{{User: alice, Items: []Notification{{Room: "!r:h", Event: "$e", Seq: 7, TS: 1}}}}})
+	kept := []storage.Table{tables.Notification, tables.Presence, tables.ThreadSubscription}
+	left := func(table storage.Table) int {
+		t.Helper()
+		rows, err := w.store.Scan(w.ctx, storage.Range{Partition: p.Partition, Table: table, Entity: string(alice), Limit: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(rows)
+	}
+	for _, table := range kept {
+		if left(table) == 0 {
+			t.Fatalf("nothing in table %d", table)
+		}
+	}
+	end := NewEndAll(alice, "")
+	end.Deactivate = true
+	w.must(end)
+	for _, table := range kept {
+		if n := left(table); n != 0 {
+			t.Errorf("%d rows are left in table %d", n, table)
+		}
+	}
+	if s, err := w.r.PushState(w.ctx, alice); err != nil || s.Active() {
+		t.Errorf("push: %+v, %v", s, err)
+	}
+	if list, err := w.r.WaitingPushers(w.ctx, p.Partition, Waiting{}, 10); err != nil || len(list) != 0 {
+		t.Errorf("waiting: %v, %v", list, err)
 	}
 }

@@ -271,6 +271,17 @@ func endDevicePushers(tx *partition.Tx, p Place, ended []ids.DeviceID) {
 	endPushers(tx, p, func(pu *Pusher) bool { return slices.Contains(ended, pu.Device) })
 }
 
+// endPush ends all by which a user is told of anything, and forgets what they were
+// told. The Push row is pinned.
+func endPush(tx *partition.Tx, p Place) {
+	endPushers(tx, p, func(*Pusher) bool { return true })
+	if s := pushState(tx, p); s.Listed {
+		s.Listed, s.Count = false, 0
+		put(tx, p.push(), &s)
+	}
+	tx.DeletePrefix(p.notification(""))
+}
+
 // PushState returns the Push row of a user.
 func (r *Reader) PushState(ctx context.Context, user ids.UserID) (*PushState, error) {
 	return one[PushState](ctx, r, r.Place(user).push())

@@ -342,6 +342,7 @@ func (c *EndDevices) Prepare(ctx context.Context, p *partition.Prep) error {
 	}
 	keys := append(c.at(p).ending(c.found), c.at(p).account(), c.at(p).profile(FieldDisplayName))
 	if c.Deactivate {
+		keys = append(keys, c.at(p).push())
 		var err error
 		if c.contacts, err = NewReader(p.Store(), p.Count()).Contacts(ctx, c.User); err != nil {
 			return err
