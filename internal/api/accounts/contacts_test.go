@@ -174,6 +174,10 @@ func TestAddAndDelete(t *testing.T) {
 	if got := addresses(t, alice); len(got) != 1 || got[0] != "a2@example.org" {
 		t.Errorf("addresses %v", got)
 	}
+	detail := s.Admin(t, "root").Must(t, "GET", "/_synapse/admin/v2/users/"+esc(alice.UserID), nil)
+	if got := detail["threepids"].([]any); len(got) != 1 || apptest.At(got[0], "address") != "a2@example.org" {
+		t.Errorf("an administrator sees the addresses %v", got)
+	}
 	add(t, bob, box, "a@example.org") // it is free again
 	anonymous(t, s).Fails(t, "POST", v3+"/login", mailLogin("a@example.org", "wrong"), 403, "M_FORBIDDEN")
 	if out := anonymous(t, s).Must(t, "POST", v3+"/login", mailLogin("a@example.org", apptest.Password)); out["user_id"] != bob.UserID {

@@ -18,7 +18,7 @@ const (
 
 func TestModerationRights(t *testing.T) {
 	s := apptest.Start(t)
-	root, other := admin(t, s, "root"), admin(t, s, "other")
+	root, other := s.Admin(t, "root"), s.Admin(t, "other")
 	alice, bob := s.User(t, "alice"), s.User(t, "bob")
 	for path, member := range map[string]string{lockPath: "locked", suspendPath: "suspended"} {
 		body := object{member: true}
@@ -105,7 +105,7 @@ func ends(t *testing.T, ws *wsclient.Client) {
 // A locked account does nothing more, on no transport, and loses nothing.
 func TestLocked(t *testing.T) {
 	s := apptest.Start(t)
-	root, bob := admin(t, s, "root"), s.User(t, "bob")
+	root, bob := s.Admin(t, "root"), s.User(t, "bob")
 	second := bob.Login(t)
 	waiting, ws := poll(t, bob), dial(t, bob)
 	root.Must(t, "PUT", lockPath+esc(bob.UserID), object{"locked": true})
@@ -132,7 +132,7 @@ func TestLocked(t *testing.T) {
 
 func TestSuspended(t *testing.T) {
 	s := apptest.Start(t)
-	root, bob, alice := admin(t, s, "root"), s.User(t, "bob"), s.User(t, "alice")
+	root, bob, alice := s.Admin(t, "root"), s.User(t, "bob"), s.User(t, "alice")
 	in := bob.CreateRoom(t, object{"preset": "public_chat"})
 	alice.Join(t, in)
 	elsewhere := alice.CreateRoom(t, object{"preset": "public_chat"})
@@ -231,7 +231,7 @@ func TestRevocationEndsWaiting(t *testing.T) {
 
 func TestWhois(t *testing.T) {
 	s := apptest.Start(t)
-	root, alice, bob := admin(t, s, "root"), s.User(t, "alice"), s.User(t, "bob")
+	root, alice, bob := s.Admin(t, "root"), s.User(t, "alice"), s.User(t, "bob")
 	path := v3 + "/admin/whois/"
 	for _, c := range []*apptest.Client{root, bob} {
 		out := c.Must(t, "GET", path+esc(bob.UserID), nil)

@@ -1,11 +1,7 @@
 package admin_test
 
 import (
-	"crypto/hmac"
-	"crypto/sha1"
-	"encoding/hex"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"testing"
@@ -23,34 +19,6 @@ const (
 	client = "/_matrix/client/v3"
 	base   = "/_synapse/admin"
 )
-
-// admin makes an administrator.
-func admin(t *testing.T, s *apptest.Server, name string) *apptest.Client {
-	t.Helper()
-	const path = base + "/v1/register"
-	c := s.Anonymous()
-	c.HTTP = &http.Client{Transport: &http.Transport{}}
-	t.Cleanup(c.HTTP.CloseIdleConnections)
-	nonce, _ := c.Must(t, "GET", path, nil)["nonce"].(string)
-	mac := hmac.New(sha1.New, []byte("shared"))
-	mac.Write([]byte(nonce + "\x00" + name + "\x00" + apptest.Password + "\x00admin"))
-	out := c.Must(t, "POST", path, object{
-		"nonce": nonce, "username": name, "password": apptest.Password, "admin": true, "mac": hex.EncodeToString(mac.Sum(nil)),
-	})
-	c.UserID, _ = out["user_id"].(string)
-	c.Token, _ = out["access_token"].(string)
-	c.Device, _ = out["device_id"].(string)
-	return c
-}
-
-// user is a user with connections of their own.
-func user(t *testing.T, s *apptest.Server, name string) *apptest.Client {
-	t.Helper()
-	c := s.User(t, name)
-	c.HTTP = &http.Client{Transport: &http.Transport{}}
-	t.Cleanup(c.HTTP.CloseIdleConnections)
-	return c
-}
 
 func esc(s string) string { return url.PathEscape(s) }
 
@@ -90,8 +58,8 @@ func walk(t *testing.T, c *apptest.Client, path, list, name, next string) []stri
 
 func TestUsers(t *testing.T) {
 	s := apptest.Start(t)
-	root := admin(t, s, "root")
-	bob := user(t, s, "bob")
+	root := s.Admin(t, "root")
+	bob := s.User(t, "bob").Apart(t)
 	bob.Fails(t, "GET", base+"/v2/users", nil, 403, "M_FORBIDDEN")
 	s.Anonymous().Fails(t, "GET", base+"/v2/users", nil, 401, "M_MISSING_TOKEN")
 	one := func(name string) string { return base + "/v2/users/" + esc("@"+name+":"+apptest.Name) }
@@ -118,7 +86,7 @@ func TestUsers(t *testing.T) {
 
 	// Lists.
 	for _, n := range []string{"dave", "erin", "frank"} {
-		user(t, s, n)
+		s.User(t, n).Apart(t)
 	}
 	want := []string{"bob", "carol", "dave", "erin", "frank", "root"}
 	for i := range want {
@@ -148,6 +116,7 @@ func TestUsers(t *testing.T) {
 	root.Must(t, "POST", base+"/v1/deactivate/"+esc(bob.UserID), object{"erase": true})
 	bob.Fails(t, "GET", client+"/account/whoami", nil, 401, "M_UNKNOWN_TOKEN")
 	same(t, "without bob", len(column(root.Must(t, "GET", base+"/v2/users", nil), "users", "name")), 5)
+	root.Fails(t, "POST", base+"/v1/join/"+esc(room), object{"user_id": bob.UserID}, 404, "M_NOT_FOUND")
 	root.Fails(t, "PUT", one("bob"), object{"deactivated": false}, 400, "M_INVALID_PARAM")
 	root.Must(t, "PUT", one("bob"), object{"deactivated": false, "password": apptest.Password})
 	bob.Login(t)
@@ -155,7 +124,7 @@ func TestUsers(t *testing.T) {
 
 func TestUserRefusals(t *testing.T) {
 	s := apptest.Start(t)
-	root := admin(t, s, "root")
+	root := s.Admin(t, "root")
 	for _, c := range []struct {
 		method, path string
 		body         any
@@ -196,7 +165,7 @@ func TestUserRefusals(t *testing.T) {
 
 func TestDevicesAndLimits(t *testing.T) {
 	s := apptest.Start(t)
-	root, bob := admin(t, s, "root"), user(t, s, "bob")
+	root, bob := s.Admin(t, "root"), s.User(t, "bob").Apart(t)
 	phone, tablet := bob.Login(t), bob.Login(t)
 	path := base + "/v2/users/" + esc(bob.UserID)
 	same(t, "devices", len(column(root.Must(t, "GET", path+"/devices", nil), "devices", "device_id")), 3)
@@ -219,7 +188,7 @@ func TestDevicesAndLimits(t *testing.T) {
 
 func TestRegistrationTokens(t *testing.T) {
 	s := apptest.Start(t)
-	root := admin(t, s, "root")
+	root := s.Admin(t, "root")
 	const tokens = base + "/v1/registration_tokens"
 	chosen := root.Must(t, "POST", tokens+"/new", object{"token": "welcome", "uses_allowed": 2})
 	same(t, "chosen", []any{chosen["token"], chosen["uses_allowed"], chosen["completed"], chosen["expiry_time"]}, []any{"welcome", 2, 0, nil})
@@ -239,7 +208,7 @@ func TestRegistrationTokens(t *testing.T) {
 
 func TestRooms(t *testing.T) {
 	s := apptest.Start(t)
-	root, bob, carol := admin(t, s, "root"), user(t, s, "bob"), user(t, s, "carol")
+	root, bob, carol := s.Admin(t, "root"), s.User(t, "bob").Apart(t), s.User(t, "carol").Apart(t)
 	closed := bob.CreateRoom(t, object{"name": "Closed", "topic": "of it", "preset": "private_chat"})
 	var all []string
 	for i := range 4 {
@@ -281,7 +250,7 @@ func TestRooms(t *testing.T) {
 
 func TestReports(t *testing.T) {
 	s := apptest.Start(t)
-	root, bob := admin(t, s, "root"), user(t, s, "bob")
+	root, bob := s.Admin(t, "root"), s.User(t, "bob").Apart(t)
 	room := bob.CreateRoom(t, nil)
 	said := bob.Send(t, room, "bad")
 	for _, reason := range []string{"first", "second", "third"} {

@@ -17,7 +17,7 @@ func upload(t *testing.T, c *apptest.Client, text string) string {
 
 func TestMedia(t *testing.T) {
 	s := apptest.Start(t)
-	root, bob := admin(t, s, "root"), user(t, s, "bob")
+	root, bob := s.Admin(t, "root"), s.User(t, "bob").Apart(t)
 	var all []string
 	for i := range 5 {
 		all = append(all, upload(t, bob, fmt.Sprintf(`{"n":%d}`, i)))
@@ -73,7 +73,7 @@ func TestMedia(t *testing.T) {
 
 func TestServerNotice(t *testing.T) {
 	s := apptest.Start(t)
-	root, bob := admin(t, s, "root"), user(t, s, "bob")
+	root, bob := s.Admin(t, "root"), s.User(t, "bob").Apart(t)
 	const path = base + "/v1/send_server_notice"
 	note := func(text string) object {
 		return object{"user_id": bob.UserID, "content": object{"msgtype": "m.text", "body": text}}

@@ -86,10 +86,10 @@ func busy(t *testing.T, by *apptest.Client, others ...*apptest.Client) string {
 
 func TestDeletedRoomLeavesNothing(t *testing.T) {
 	s := apptest.Start(t)
-	root, bob, carol := admin(t, s, "root"), user(t, s, "bob"), user(t, s, "carol")
+	root, bob, carol := s.Admin(t, "root"), s.User(t, "bob").Apart(t), s.User(t, "carol").Apart(t)
 	kept := bob.CreateRoom(t, nil)
 	room := busy(t, bob, carol)
-	gone := user(t, s, "gone") // was there, and left
+	gone := s.User(t, "gone").Apart(t) // was there, and left
 	gone.Join(t, room)
 	gone.Must(t, "POST", client+"/rooms/"+esc(room)+"/leave", nil)
 	for i := range 30 {
@@ -149,7 +149,7 @@ func TestDeletedRoomLeavesNothing(t *testing.T) {
 
 func TestDeleteRoomForms(t *testing.T) {
 	s := apptest.Start(t)
-	root, bob, carol := admin(t, s, "root"), user(t, s, "bob"), user(t, s, "carol")
+	root, bob, carol := s.Admin(t, "root"), s.User(t, "bob").Apart(t), s.User(t, "carol").Apart(t)
 	room := busy(t, bob, carol)
 	out := root.Must(t, "DELETE", base+"/v1/rooms/"+esc(room), object{
 		"new_room_user_id": root.UserID, "room_name": "Why", "message": "because", "block": true, "purge": false,
@@ -195,7 +195,7 @@ func texts(t *testing.T, c *apptest.Client, room string) []string {
 
 func TestPurgeHistory(t *testing.T) {
 	s := apptest.Start(t)
-	root, bob, carol := admin(t, s, "root"), user(t, s, "bob"), user(t, s, "carol")
+	root, bob, carol := s.Admin(t, "root"), s.User(t, "bob").Apart(t), s.User(t, "carol").Apart(t)
 	room := busy(t, bob, carol)
 	for i := range 10 {
 		bob.Send(t, room, fmt.Sprint("old ", i))

@@ -14,7 +14,7 @@ func TestRetention(t *testing.T) {
 		c.Retention.Enabled = true
 		c.Retention.MaxLifetimeMS = 5_000_000
 	})
-	root, bob, carol := admin(t, s, "root"), user(t, s, "bob"), user(t, s, "carol")
+	root, bob, carol := s.Admin(t, "root"), s.User(t, "bob").Apart(t), s.User(t, "carol").Apart(t)
 	keeps := bob.CreateRoom(t, object{"preset": "public_chat"})
 	bob.Send(t, keeps, "kept")
 	room := busy(t, bob, carol)
@@ -92,7 +92,7 @@ func TestRetentionBounds(t *testing.T) {
 		c.Retention.DefaultMaxLifetimeMS = 8_000_000
 		c.Retention.MinLifetimeMS, c.Retention.MaxLifetimeMS = 1_000_000, 5_000_000
 	})
-	root := admin(t, s, "root")
+	root := s.Admin(t, "root")
 	want := map[string]float64{}
 	for policy, life := range map[string]float64{
 		"": 8e6, `{"max_lifetime":1}`: 1e6, `{"max_lifetime":2000000}`: 2e6, `{"max_lifetime":9000000}`: 5e6,

@@ -266,7 +266,7 @@ func (m *Module) join(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a == nil {
+	if a == nil || a.Deactivated {
 		return nil, merr.NotFoundErr("No such user")
 	}
 	target := r.Param("roomIdOrAlias")

@@ -209,11 +209,33 @@ func (m *Module) userDetail(ctx context.Context, user ids.UserID) (any, error) {
 	if err != nil || u == nil {
 		return nil, err
 	}
-	return struct {
-		userAnswer
-		ThreePIDs []any `json:"threepids"`
-		External  []any `json:"external_ids"`
-	}{*u, []any{}, []any{}}, nil
+	list, err := m.Accounts.Contacts(ctx, user)
+	if err != nil {
+		return nil, err
+	}
+	detail := userDetail{userAnswer: *u, ThreePIDs: []account.Contact{}, External: []external{}}
+	for _, c := range list {
+		if provider, ok := strings.CutPrefix(c.Medium, account.MediumSignOn); ok {
+			detail.External = append(detail.External, external{provider, c.Address})
+		} else {
+			detail.ThreePIDs = append(detail.ThreePIDs, c)
+		}
+	}
+	return detail, nil
+}
+
+// userDetail is what is told of one user: also by which addresses, and from where,
+// they sign in.
+type userDetail struct {
+	userAnswer
+	ThreePIDs []account.Contact `json:"threepids"`
+	External  []external        `json:"external_ids"`
+}
+
+// external is an account elsewhere with which a user signs in.
+type external struct {
+	Provider string `json:"auth_provider"`
+	ID       string `json:"external_id"`
 }
 
 // userChange is the body that makes or changes a user; what is absent stays.

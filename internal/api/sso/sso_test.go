@@ -172,6 +172,10 @@ func TestSignIn(t *testing.T) {
 	if got := alice.Must(t, "GET", v3+"/account/3pid", nil)["threepids"].([]any); len(got) != 0 {
 		t.Errorf("addresses %v", got)
 	}
+	detail := s.Admin(t, "root").Must(t, "GET", "/_synapse/admin/v2/users/@alice:"+apptest.Name, nil)
+	if got := fmt.Sprint(detail["external_ids"], detail["threepids"]); got != "[map[auth_provider:work external_id:1]] []" {
+		t.Errorf("an administrator sees %s", got)
+	}
 	// The same person under another name, and another person under the same name.
 	s.idp.person(object{"sub": "1", "preferred_username": "renamed"})
 	if out := s.signIn(t); out["user_id"] != "@alice:"+apptest.Name {

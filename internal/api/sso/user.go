@@ -14,8 +14,6 @@ import (
 )
 
 const (
-	// medium begins the medium under which a person at a provider is a contact.
-	medium = "sso/"
 	// maxNames is how many user names are tried for a new person: the wish, then the
 	// wish with a number, then chance.
 	maxNames = 12
@@ -29,7 +27,7 @@ const (
 
 // user returns the user that a person is, and makes the account the first time.
 func (m *Module) user(ctx context.Context, id *sso.Identity) (ids.UserID, error) {
-	kind := medium + id.Provider.ID
+	kind := account.MediumSignOn + id.Provider.ID
 	for n := range maxNames {
 		user, err := m.Accounts.ContactOwner(ctx, kind, id.Subject)
 		if err != nil || user != "" {
