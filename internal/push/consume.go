@@ -61,8 +61,11 @@ func (s *Service) Handle(ctx context.Context, b consumer.Batch) error {
 }
 
 // Missed implements consumer.Handler. Notifications of what is that old are no use
-// to anyone; counts follow from the rooms.
-func (s *Service) Missed(context.Context, ids.Partition, ids.Seq, ids.Seq) error { return nil }
+// to anyone. What is queued and what is unread are found as if the partition had
+// just come: nobody told of the changes.
+func (s *Service) Missed(ctx context.Context, p ids.Partition, _, _ ids.Seq) error {
+	return s.Begin(ctx, p)
+}
 
 // Begin implements consumer.Beginner: the partition's users are this node's now.
 func (s *Service) Begin(ctx context.Context, p ids.Partition) error {

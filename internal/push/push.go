@@ -67,6 +67,8 @@ type Options struct {
 	Clock  clock.Clock
 	Log    *slog.Logger
 	Rules  *pushrules.Defaults
+	// Retention is how long events are news.
+	Retention room.Retention
 	// Allow lists networks that gateways may be in although they are not public.
 	Allow []netip.Prefix
 	// Resolver, if not nil, finds the addresses of gateways.
@@ -105,9 +107,10 @@ func New(opts Options) *Service { return newService(opts, defaultPace) }
 
 func newService(opts Options, pc pace) *Service {
 	s := &Service{
-		opts: opts, rooms: room.NewReader(opts.Store, opts.Count), accounts: account.NewReader(opts.Store, opts.Count),
+		opts: opts, accounts: account.NewReader(opts.Store, opts.Count),
+		rooms: room.NewReader(opts.Store, opts.Count).WithRetention(opts.Retention, opts.Clock),
 		judge: feed.NewJudge(feed.Options{
-			Count: opts.Count, Store: opts.Store, Clock: opts.Clock, Log: opts.Log, Rules: opts.Rules,
+			Count: opts.Count, Store: opts.Store, Clock: opts.Clock, Log: opts.Log, Rules: opts.Rules, Retention: opts.Retention,
 		}),
 	}
 	s.sender = newSender(s, pc)

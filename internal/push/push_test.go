@@ -322,6 +322,31 @@ func TestJoinsWatchAtOnce(t *testing.T) {
 	}
 }
 
+// After a part of the log was missed, what is queued is found, and what is unread is
+// counted anew.
+func TestMissed(t *testing.T) {
+	s, _ := newTest(t)
+	lease, err := s.opts.Store.Acquire(t.Context(), 0, "n", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b storage.Batch
+	b.Put(storage.Key{Table: tables.PushQueue, Sort: "@bob:h\x00twelve bytes8 of time"}, []byte{})
+	if err := s.opts.Store.Commit(t.Context(), 0, lease.Epoch, &b); err != nil {
+		t.Fatal(err)
+	}
+	s.sender.badges.get("@bob:h", true)
+	if err := s.Missed(t.Context(), 0, 1, 9); err != nil {
+		t.Fatal(err)
+	}
+	if s.sender.waiting() != 1 {
+		t.Error("what is queued was not found")
+	}
+	if s.sender.badges.get("@bob:h", false) != nil {
+		t.Error("an old count is kept")
+	}
+}
+
 // Nothing waits for a pusher that has nothing queued.
 func TestWakeForNothing(t *testing.T) {
 	s, r := newTest(t)

@@ -295,6 +295,29 @@ func TestRestartLosesNothing(t *testing.T) {
 	wantFields(t, g.event(t), object{"event_id": e[2], "counts": object{"unread": 3.0}})
 }
 
+// What waited for a gateway until it had expired is news no more, and unread no more.
+func TestExpiredEventsAreNotPushed(t *testing.T) {
+	s := apptest.Start(t, local)
+	alice, bob := s.User(t, "alice"), s.User(t, "bob")
+	g := newGateway(t)
+	brief, kept := room(t, alice, bob), room(t, alice, bob)
+	alice.Must(t, "PUT", v3+"/rooms/"+url.PathEscape(brief)+"/state/m.room.retention/", object{"max_lifetime": 1})
+	set(t, bob, g.pusher("k", nil))
+	g.setDown(true)
+	gone := alice.Send(t, brief, "gone")
+	wantFields(t, g.event(t), object{"event_id": gone, "answered": http.StatusServiceUnavailable})
+	s.Stop()
+	g.setDown(false)
+	s.Config.Retention.Enabled = true
+	s.Restart(t)
+	e := alice.Send(t, kept, "kept")
+	n := g.event(t)
+	for n["answered"] == http.StatusServiceUnavailable {
+		n = g.event(t)
+	}
+	wantFields(t, n, object{"event_id": e, "counts": object{"unread": 1.0}})
+}
+
 // Of several pushers each gets everything, and one that is dead delays no other.
 func TestTwoPushers(t *testing.T) {
 	s := apptest.Start(t, local)
