@@ -5,8 +5,9 @@
 // A socket is a session. What a session must never do is hold memory while
 // nothing happens, or let a slow client cost anyone else anything. Hence:
 //
-//   - One goroutine per session, which waits in a read without a buffer (package
-//     idleread). What arrives is handled on one of a few goroutines that are
+//   - One goroutine per session at most, which waits in a read without a buffer, and
+//     none for a session that has been quiet: it waits in a poller that all share
+//     (package idleread). What arrives is handled on one of a few goroutines that are
 //     used again (see workers), and the session waits on a fresh one: no idle
 //     session keeps a stack that JSON or the API grew.
 //   - No goroutine for writing. Frames are queued in the session, and one of a
@@ -104,8 +105,9 @@ type Gateway struct {
 	shards  []*shard
 	turn    atomic.Uint64 // deals sessions to the shards
 	pool    idleread.Pool
-	lists   sync.Pool // *frameList
-	bufs    sync.Pool // *blockBuffer
+	poller  *idleread.Poller // nil where there is none
+	lists   sync.Pool        // *frameList
+	bufs    sync.Pool        // *blockBuffer
 
 	ctx    context.Context // of sign-ins and acknowledgements; ends when Shutdown gives up waiting
 	cancel context.CancelFunc
@@ -129,11 +131,16 @@ func New(cfg Config) *Gateway {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	poller, err := idleread.NewPoller()
+	if err != nil {
+		cfg.Log.Warn("sockets wait on a goroutine each", slog.Any("error", err))
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	g := &Gateway{
 		cfg:     cfg,
 		times:   cfg.times.withDefaults(),
-		metrics: newMetrics(cfg.Registry),
+		metrics: newMetrics(cfg.Registry, poller),
+		poller:  poller,
 		start:   time.Now(),
 		ctx:     ctx, cancel: cancel,
 		workers: newWorkers(),
@@ -330,6 +337,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	g.stopOnce.Do(func() {
 		close(g.stop)
 		g.workers.close()
+		g.poller.Close()
 	})
 	g.background.Wait()
 	return err

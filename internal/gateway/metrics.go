@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hubbub-chat/hubbub/internal/gateway/idleread"
 	"github.com/hubbub-chat/hubbub/internal/gateway/wire"
 )
 
@@ -20,7 +21,7 @@ type metrics struct {
 	calls   *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, poller *idleread.Poller) *metrics {
 	if reg == nil {
 		reg = prometheus.NewRegistry()
 	}
@@ -42,7 +43,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		closes:  vec("closes_total", "Sockets closed, by close code.", "code"),
 		calls:   vec("calls_total", "Calls answered, by class of status.", "status"),
 	}
-	reg.MustRegister(m.sockets, m.frames, m.bytes, m.writes, m.refused, m.panics, m.closes, m.calls)
+	parked := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: "hubbub", Subsystem: "gateway", Name: "sockets_parked", Help: "Quiet sockets, which wait without a goroutine.",
+	}, func() float64 { return float64(poller.Waiting()) })
+	reg.MustRegister(parked, m.sockets, m.frames, m.bytes, m.writes, m.refused, m.panics, m.closes, m.calls)
 	return m
 }
 

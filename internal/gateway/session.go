@@ -143,6 +143,7 @@ func (s *session) work(buf *idleread.Buffer, n int, err error) {
 		}
 	}()
 	deadline := false
+	before := s.heard.Load()
 	for err == nil {
 		s.heard.Store(s.g.now())
 		if err = s.take(buf[:n]); err != nil || s.discard || s.dec.Idle() {
@@ -162,7 +163,40 @@ func (s *session) work(buf *idleread.Buffer, n int, err error) {
 	if deadline {
 		_ = s.conn.SetReadDeadline(time.Time{})
 	}
+	s.rest(s.heard.Load()-before >= int64(s.g.times.park))
+}
+
+// rest ends the reading goroutine until more comes. Who was quiet for long before what
+// came now, a pong mostly, will be again.
+func (s *session) rest(quiet bool) {
+	if quiet && s.helloed && !s.discard && s.g.poller.Park(&s.in, s) {
+		return
+	}
 	go s.wait()
+}
+
+var _ idleread.Waiter = (*session)(nil)
+
+// Ready implements idleread.Waiter: the parked session has something to read.
+func (s *session) Ready() { s.g.workers.do(s.resume) }
+
+// resume reads what a parked session was woken for.
+func (s *session) resume() {
+	buf, n, err := s.in.Try()
+	if buf == nil && err == nil {
+		s.rest(true)
+		return
+	}
+	s.work(buf, n, err)
+}
+
+// hangUp closes the connection. A session that waits on a goroutine is told of it by
+// its read, a parked one here.
+func (s *session) hangUp() {
+	_ = s.conn.Close()
+	if s.g.poller.Take(&s.in) {
+		s.ended(net.ErrClosed)
+	}
 }
 
 var (
@@ -247,9 +281,7 @@ func (s *session) close(code int, reason string) {
 }
 
 // cut ends the connection at once, for a Shutdown that ran out of time.
-func (s *session) cut() {
-	_ = s.conn.Close()
-}
+func (s *session) cut() { s.hangUp() }
 
 // signalLocked wakes finish.
 func (s *session) signalLocked() {
@@ -319,8 +351,8 @@ func (s *session) finish(code int, reason string) {
 	for _, c := range s.mu.calls {
 		c.cancel()
 	}
-	_ = s.conn.Close()
 	s.mu.Unlock()
+	s.hangUp()
 	s.await(0, func() bool {
 		return s.mu.readerGone && s.mu.flush != flushBlocked && len(s.mu.calls) == 0 && s.mu.ack == nil
 	})

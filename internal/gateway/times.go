@@ -20,6 +20,10 @@ type times struct {
 	// recheck is the wheel's round: each session's token is looked at again, so
 	// that a lost revocation hint costs less than the promised 5 s.
 	recheck time.Duration
+	// park is after how long a silence a session waits in the poller, whose each
+	// wait is a system call: longer than the pauses of someone who writes, shorter
+	// than those between pings.
+	park time.Duration
 	// callGrace is how long a close by the server waits for open calls, so that
 	// the answer to the call that caused it (a logout) still goes out.
 	callGrace time.Duration
@@ -38,6 +42,7 @@ func defaultTimes() times {
 		write:     30 * time.Second,
 		heartbeat: 30 * time.Second,
 		recheck:   4 * time.Second,
+		park:      10 * time.Second,
 		callGrace: time.Second,
 		closing:   2 * time.Second,
 		flushMin:  4 * time.Millisecond,
@@ -54,6 +59,7 @@ func (t times) withDefaults() times {
 		{&t.write, &d.write},
 		{&t.heartbeat, &d.heartbeat},
 		{&t.recheck, &d.recheck},
+		{&t.park, &d.park},
 		{&t.callGrace, &d.callGrace},
 		{&t.closing, &d.closing},
 		{&t.flushMin, &d.flushMin},

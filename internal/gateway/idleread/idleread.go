@@ -5,7 +5,8 @@
 // costs. On a TCP connection the Reader waits for readiness first and takes a
 // buffer from a pool only for the system call that has something to read. On any
 // other connection (TLS keeps a buffer of its own anyway) it waits with a few
-// bytes that are part of the Reader.
+// bytes that are part of the Reader. A connection that will be quiet for long can wait
+// without a goroutine too, in a Poller.
 //
 // A Reader belongs to one goroutine at a time.
 package idleread
@@ -56,6 +57,9 @@ type Reader struct {
 	err  error
 
 	small *[smallSize]byte // set if raw is nil
+
+	slot  int32 // in a Poller, guarded by it; 0 if it does not wait there
+	known bool  // to the Poller's descriptor
 }
 
 // Init prepares r to read conn.
@@ -77,7 +81,11 @@ func (r *Reader) Next() (*Buffer, int, error) {
 	if r.raw == nil {
 		return r.nextSmall()
 	}
-	err := r.raw.Read(r.try)
+	return r.taken(r.raw.Read(r.try))
+}
+
+// taken returns what readFD read, unless there was an error.
+func (r *Reader) taken(err error) (*Buffer, int, error) {
 	buf, n := r.buf, r.n
 	r.buf, r.n = nil, 0
 	if err == nil {
@@ -91,6 +99,20 @@ func (r *Reader) Next() (*Buffer, int, error) {
 		return nil, 0, err
 	}
 	return buf, n, nil
+}
+
+// Try is Next without the wait: no buffer and no error if there is nothing to read.
+// It is for what a Poller found ready.
+func (r *Reader) Try() (*Buffer, int, error) {
+	there := true
+	err := r.raw.Read(func(fd uintptr) bool {
+		there = r.readFD(fd)
+		return true
+	})
+	if err == nil && !there {
+		return nil, 0, nil
+	}
+	return r.taken(err)
 }
 
 // readFD is called when the descriptor may be readable; false means wait.
