@@ -1,13 +1,13 @@
 import { fileURLToPath } from "node:url";
 import preact from "@preact/preset-vite";
 import { defineConfig } from "vitest/config";
-import { budget, packed, withoutCrypto } from "./build.ts";
+import { budget, packed } from "./build.ts";
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const server = process.env.HUBBUB_SERVER ?? "http://127.0.0.1:8008";
 
 export default defineConfig({
-    plugins: [withoutCrypto(), preact({ prefreshEnabled: process.env.NODE_ENV !== "test" }), budget(), packed(here("./dist"))],
+    plugins: [preact({ prefreshEnabled: process.env.NODE_ENV !== "test" }), budget(), packed(here("./dist"))],
     resolve: {
         alias: { unhomoglyph: here("./src/domain/confusables.ts") },
     },

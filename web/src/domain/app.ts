@@ -18,6 +18,8 @@ export interface AppOptions {
     connect: (url: string, protocol: string) => WebSocketLike;
     kv: KeyValue;
     indexedDB?: IDBFactory;
+    /** Whether conversations are encrypted where they can be. */
+    encryption?: boolean;
 }
 
 export type View = { kind: "starting" } | { kind: "signed-out"; why: string | undefined } | { kind: "signed-in"; chat: Chat } | { kind: "failed"; why: string };
@@ -58,11 +60,11 @@ export class App {
 
     /** Throws with words for the person in front of the screen. */
     async signIn(user: string, password: string): Promise<void> {
-        await this.begin(() => this.auth.signIn(user.trim(), password), "sign-in");
+        await this.begin(() => this.auth.signIn(user.trim(), password), "sign-in", password);
     }
 
     async signUp(form: SignUp): Promise<void> {
-        await this.begin(() => this.auth.signUp({ ...form, username: form.username.trim().toLowerCase(), token: form.token.trim() }), "sign-up");
+        await this.begin(() => this.auth.signUp({ ...form, username: form.username.trim().toLowerCase(), token: form.token.trim() }), "sign-up", form.password);
     }
 
     async signOut(): Promise<void> {
@@ -82,7 +84,7 @@ export class App {
         await this.chat?.save().catch(() => undefined);
     }
 
-    private async begin(get: () => Promise<Session>, doing: "sign-in" | "sign-up"): Promise<void> {
+    private async begin(get: () => Promise<Session>, doing: "sign-in" | "sign-up", password: string): Promise<void> {
         let session: Session;
         try {
             session = await get();
@@ -90,21 +92,23 @@ export class App {
             throw new Error(describeError(error, doing), { cause: error });
         }
         await saveSession(this.options.kv, session).catch(() => undefined);
-        await this.enter(session);
+        await this.enter(session, doing === "sign-up" ? password : undefined);
     }
 
-    private async enter(session: Session): Promise<void> {
+    private async enter(session: Session, password?: string): Promise<void> {
         this.session = session;
         this.view.value = { kind: "starting" };
         try {
             const { Chat } = await import("./chat.ts");
-            const { origin, fetch, indexedDB } = this.options;
+            const { origin, fetch, indexedDB, encryption } = this.options;
             const chat = await Chat.start({
                 session,
                 origin,
                 transport: this.transport,
                 fetch,
                 ...(indexedDB ? { indexedDB } : {}),
+                ...(encryption ? { encryption } : {}),
+                ...(password === undefined ? {} : { password }),
                 onSignedOut: () => void this.leave("You were signed out. Sign in again."),
             });
             if (this.session !== session) return await chat.stop(true); // signed out meanwhile

@@ -1,17 +1,22 @@
 /** A signed-in session at work: the rooms, and what can be done with them. Loaded with the SDK after sign-in. */
 import { signal } from "@preact/signals-core";
 import { EventType } from "matrix-js-sdk/lib/@types/event";
+import type { ICreateRoomStateEvent } from "matrix-js-sdk/lib/@types/requests";
 import { Preset, Visibility } from "matrix-js-sdk/lib/@types/partials";
 import { HttpApiEvent } from "matrix-js-sdk/lib/http-api/index";
+import { MatrixEventEvent } from "matrix-js-sdk/lib/models/event";
 import { RoomEvent } from "matrix-js-sdk/lib/models/room";
 import { RoomMemberEvent } from "matrix-js-sdk/lib/models/room-member";
 import { SyncState } from "matrix-js-sdk/lib/sync";
 import type { Transport } from "../protocol/transport.ts";
 import type { Session } from "../store/session.ts";
 import { ClientEvent, type MatrixClient, type RunningClient, startClient } from "./client.ts";
+import { Encryption } from "./encryption.ts";
 import { describeError } from "./errors.ts";
 import { serverOf, toUserIds } from "./ids.ts";
 import { Media } from "./media.ts";
+import { type Found, searchMessages } from "./search.ts";
+import { RoomSettings } from "./roomsettings.ts";
 import { directContent, listRooms, type RoomSummary } from "./rooms.ts";
 import { Timeline } from "./timeline.ts";
 
@@ -22,6 +27,9 @@ export interface ChatOptions {
     /** Plain, for media, which streams. */
     fetch: typeof fetch;
     indexedDB?: IDBFactory;
+    encryption?: boolean;
+    /** Known after sign-up, and used for nothing but to make the account's keys. */
+    password?: string;
     /** The server ended the session. */
     onSignedOut: () => void;
 }
@@ -35,7 +43,9 @@ export class Chat {
     readonly ready = signal(false);
 
     readonly media: Media;
+    readonly encryption: Encryption;
 
+    private encryptionBegun = false;
     private refreshing: ReturnType<typeof setTimeout> | undefined;
 
     private constructor(
@@ -44,6 +54,7 @@ export class Chat {
         options: ChatOptions,
     ) {
         this.media = new Media(options.fetch, options.origin, () => running.client.getAccessToken());
+        this.encryption = new Encryption(running.client, running.secrets, userId);
     }
 
     private get client(): MatrixClient {
@@ -56,11 +67,13 @@ export class Chat {
         const { client } = running;
         client.on(ClientEvent.Sync, (state) => {
             if (state === SyncState.Prepared || state === SyncState.Syncing) chat.ready.value = true;
+            if (state === SyncState.Syncing) chat.beginEncryption(options.password);
             chat.later();
         });
+        client.on(MatrixEventEvent.Decrypted, chat.later);
         client.on(HttpApiEvent.SessionLoggedOut, options.onSignedOut);
         for (const event of [ClientEvent.Room, ClientEvent.DeleteRoom, ClientEvent.AccountData] as const) client.on(event, chat.later);
-        for (const event of [RoomEvent.Timeline, RoomEvent.Name, RoomEvent.Receipt, RoomEvent.MyMembership, RoomEvent.LocalEchoUpdated] as const) {
+        for (const event of [RoomEvent.Timeline, RoomEvent.Name, RoomEvent.Receipt, RoomEvent.MyMembership, RoomEvent.LocalEchoUpdated, RoomEvent.Tags] as const) {
             client.on(event, chat.later);
         }
         client.on(RoomMemberEvent.Name, chat.later);
@@ -76,6 +89,18 @@ export class Chat {
         await this.running.stop(forget);
     }
 
+    private beginEncryption(password: string | undefined): void {
+        if (this.encryptionBegun) return;
+        this.encryptionBegun = true;
+        void this.encryption.begin(password);
+    }
+
+    /** What makes a new room an encrypted one, where that can be. */
+    private get sealed(): { initial_state?: ICreateRoomStateEvent[] } {
+        if (!this.client.getCrypto()) return {};
+        return { initial_state: [{ type: EventType.RoomEncryption, state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } }] };
+    }
+
     get serverName(): string {
         return serverOf(this.userId);
     }
@@ -89,7 +114,7 @@ export class Chat {
     async createRoom(name: string, invited: string): Promise<string> {
         const invite = this.readUsers(invited);
         return this.attempt(async () => {
-            const { room_id } = await this.client.createRoom({ name: name.trim(), preset: Preset.PrivateChat, visibility: Visibility.Private, invite });
+            const { room_id } = await this.client.createRoom({ name: name.trim(), preset: Preset.PrivateChat, visibility: Visibility.Private, invite, ...this.sealed });
             return this.appears(room_id);
         });
     }
@@ -102,7 +127,7 @@ export class Chat {
         const existing = (directContent(this.client)[userId] ?? []).find((id) => this.client.getRoom(id)?.getMyMembership() === "join");
         if (existing !== undefined) return existing;
         return this.attempt(async () => {
-            const { room_id } = await this.client.createRoom({ preset: Preset.TrustedPrivateChat, visibility: Visibility.Private, is_direct: true, invite: [userId] });
+            const { room_id } = await this.client.createRoom({ preset: Preset.TrustedPrivateChat, visibility: Visibility.Private, is_direct: true, invite: [userId], ...this.sealed });
             await this.markDirect(room_id, userId);
             return this.appears(room_id);
         });
@@ -112,6 +137,18 @@ export class Chat {
         const users = this.readUsers(typed);
         if (users.length === 0) throw new Error("Type the name of a person.");
         for (const userId of users) await this.attempt(() => this.client.invite(roomId, userId));
+    }
+
+    settings(roomId: string): RoomSettings {
+        return new RoomSettings(this.client, roomId);
+    }
+
+    async search(words: string): Promise<Found[]> {
+        return this.attempt(() => searchMessages(this.client, words));
+    }
+
+    async setFavourite(roomId: string, favourite: boolean): Promise<void> {
+        await this.attempt(() => (favourite ? this.client.setRoomTag(roomId, "m.favourite", { order: 0.5 }) : this.client.deleteRoomTag(roomId, "m.favourite")));
     }
 
     async accept(roomId: string): Promise<void> {

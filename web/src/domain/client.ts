@@ -1,6 +1,6 @@
 /**
- * The one place where the Matrix SDK's client is made. Encryption will be initialised here, between making the client
- * and starting it; until then its module is not part of the bundle (vite.config.ts).
+ * The one place where the Matrix SDK's client is made. Its encryption is started here, between making the client and
+ * starting it; the module for it is loaded then, apart from the rest.
  */
 import { ClientEvent, MatrixClient, PendingEventOrdering } from "matrix-js-sdk/lib/client";
 import { Filter } from "matrix-js-sdk/lib/filter";
@@ -10,6 +10,7 @@ import { IndexedDBStore } from "matrix-js-sdk/lib/store/indexeddb";
 import { MemoryStore } from "matrix-js-sdk/lib/store/memory";
 import type { Transport } from "../protocol/transport.ts";
 import type { Session } from "../store/session.ts";
+import { SecretKeys } from "./encryption.ts";
 
 export { ClientEvent, MatrixClient };
 
@@ -25,10 +26,13 @@ export interface ClientOptions {
     transport: Transport;
     /** Absent where the browser forbids storage; then nothing is kept beyond the page. */
     indexedDB?: IDBFactory;
+    /** Whether to encrypt; without it, nothing of it is loaded. */
+    encryption?: boolean;
 }
 
 export interface RunningClient {
     client: MatrixClient;
+    secrets: SecretKeys;
     /** Stops and, if asked, removes everything the client kept on this device. */
     stop(forget: boolean): Promise<void>;
 }
@@ -37,6 +41,7 @@ export interface RunningClient {
 export async function startClient(options: ClientOptions): Promise<RunningClient> {
     const { session, origin, transport } = options;
     quieten(logger as unknown as SdkLogger);
+    const secrets = new SecretKeys();
     const store = await openStore(session.userId, options.indexedDB);
     const client = new MatrixClient({
         baseUrl: origin,
@@ -49,10 +54,17 @@ export async function startClient(options: ClientOptions): Promise<RunningClient
         timelineSupport: true,
         disableVoip: true,
         logger: quiet,
+        cryptoCallbacks: secrets.callbacks,
     });
     const since = (await store.getSavedSyncToken()) ?? undefined;
     transport.start({ accessToken: session.accessToken, filter: FILTER, ...(since === undefined ? {} : { since }) });
 
+    const cryptoDatabasePrefix = `hubbub-crypto:${session.userId}:${session.deviceId}`;
+    if (options.encryption) {
+        await client.initRustCrypto({ useIndexedDB: options.indexedDB !== undefined, cryptoDatabasePrefix }).catch((error: unknown) => {
+            console.warn("Encryption is not to be had here.", error); // a browser without WebAssembly, a page without a secure context
+        });
+    }
     const filter = new Filter(session.userId);
     filter.setDefinition(FILTER);
     await client.startClient({
@@ -63,10 +75,12 @@ export async function startClient(options: ClientOptions): Promise<RunningClient
     });
     return {
         client,
+        secrets,
         async stop(forget) {
+            secrets.forget();
             client.stopClient();
             transport.stop();
-            if (forget) await client.clearStores();
+            if (forget) await client.clearStores({ cryptoDatabasePrefix });
             else await store.destroy();
         },
     };

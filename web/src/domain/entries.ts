@@ -127,7 +127,8 @@ type Shown = Pick<Message, "text" | "style" | "rich" | "attachment" | "quote">;
 
 function describeMessage(event: EventView, people: People): Shown | undefined {
     const type = event.getType();
-    if (type === "m.room.encrypted") {
+    // What could not be decrypted stands there as a message that says so, in words for nobody.
+    if (type === "m.room.encrypted" || event.isDecryptionFailure?.()) {
         if (event.isRedacted()) return { text: t("Message removed"), style: "removed" };
         return { text: event.isDecryptionFailure?.() === false ? t("Decrypting…") : t("This message cannot be read on this device."), style: "locked" };
     }

@@ -18,6 +18,12 @@ export interface RoomSummary {
     /** Who invited, for an invitation. */
     inviter: string | undefined;
     members: number;
+    encrypted: boolean;
+    favourite: boolean;
+    /** A space holds rooms, and no conversation. */
+    space: boolean;
+    /** IDs of the rooms of a space. */
+    children: string[];
 }
 
 /** Events looked at to count what is unread, so that a room of which nothing was read costs no more than others. */
@@ -40,6 +46,7 @@ export function listRooms(client: MatrixClient): RoomSummary[] {
 
 export function byUse(a: RoomSummary, b: RoomSummary): number {
     if (a.kind !== b.kind) return a.kind === "invite" ? -1 : 1;
+    if (a.favourite !== b.favourite) return a.favourite ? -1 : 1;
     return b.ts - a.ts || (a.id < b.id ? -1 : 1);
 }
 
@@ -60,7 +67,17 @@ function summarize(client: MatrixClient, room: Room, kind: "invite" | "join", di
         ...(kind === "join" ? countUnread(client, room, me) : { unread: 0, mentions: 0 }),
         inviter: inviterName,
         members: room.getJoinedMemberCount(),
+        encrypted: room.hasEncryptionStateEvent(),
+        favourite: Object.hasOwn(room.tags, "m.favourite"),
+        space: room.isSpaceRoom(),
+        children: room.isSpaceRoom() ? childrenOf(room) : [],
     };
+}
+
+/** spec: client-server §m.space.child: a child without servers is none any more */
+function childrenOf(space: Room): string[] {
+    const children = space.currentState.getStateEvents(EventType.SpaceChild);
+    return children.filter((event) => Array.isArray(event.getContent().via)).map((event) => event.getStateKey() ?? "");
 }
 
 /** An invitation says little of the room; without a name the SDK would call it empty. */

@@ -194,6 +194,13 @@ export class Timeline {
         }
     }
 
+    /** Loads older messages until one is there, or it is too far away. */
+    async find(eventId: string): Promise<boolean> {
+        const here = (): boolean => this.stretches().some((stretch) => stretch.getEvents().some((event) => event.getId() === eventId));
+        for (let pages = 0; !here() && pages < 2 * MAX_UNREAD_PAGES && this.older.value === "more"; pages++) await this.loadOlder();
+        return here();
+    }
+
     /** To be called while the reader sees the end of the timeline. */
     markRead(): void {
         const last = this.room.getLiveTimeline().getEvents().at(-1);

@@ -11,6 +11,7 @@ export function browserOptions(): AppOptions {
         fetch: (input, init) => fetch(input, init),
         connect: (url, protocol) => new WebSocket(url, protocol),
         kv: idb ? new IndexedDBKeyValue(idb) : new MemoryKeyValue(),
+        encryption: globalThis.isSecureContext, // elsewhere there is no WebCrypto to encrypt with
         ...(idb ? { indexedDB: idb } : {}),
     };
 }

@@ -3,9 +3,11 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import type { App } from "../domain/app.ts";
 import type { Chat } from "../domain/chat.ts";
+import { t } from "../domain/i18n.ts";
 import { localpart } from "../domain/ids.ts";
 import { applyTheme, loadTheme, type Theme } from "../platform/theme.ts";
-import { Avatar, Choice, Dialog } from "./parts.tsx";
+import { KeepKey } from "./EncryptionNotes.tsx";
+import { ActionForm, Avatar, Choice, Dialog } from "./parts.tsx";
 import { go } from "./route.ts";
 
 const CONNECTIONS = {
@@ -15,6 +17,26 @@ const CONNECTIONS = {
     offline: "Offline",
     stopped: "Not connected",
 } as const;
+
+/** Whoever lost the recovery key makes another one; the old one opens nothing from then on. */
+function NewKey({ chat }: { chat: Chat }): JSX.Element {
+    const { recoveryKey } = chat.encryption;
+    const [shown, setShown] = useState(false);
+    return (
+        <>
+            <ActionForm
+                label={t("New recovery key")}
+                action={async () => {
+                    if (recoveryKey.value === undefined) await chat.encryption.newRecoveryKey();
+                    setShown(true);
+                }}
+            >
+                <p class="hint">{t("Your conversations are encrypted. If you lost your recovery key, make a new one here.")}</p>
+            </ActionForm>
+            {shown && <KeepKey chat={chat} onClose={() => setShown(false)} />}
+        </>
+    );
+}
 
 export function Account({ app, chat, onClose }: { app: App; chat: Chat; onClose: () => void }): JSX.Element {
     const [theme, setTheme] = useState<Theme>(loadTheme());
@@ -47,6 +69,7 @@ export function Account({ app, chat, onClose }: { app: App; chat: Chat; onClose:
                     ["dark", "Dark"],
                 ]}
             />
+            {chat.encryption.state.value === "ready" && <NewKey chat={chat} />}
             <button type="button" class="button danger" onClick={signOut}>
                 Sign out
             </button>

@@ -102,9 +102,8 @@ function FileRow({ attachment, media, onOpen }: { attachment: Attachment; media:
 
 export function sizeText(bytes: number | undefined): string {
     if (bytes === undefined) return "";
-    const format = (value: number, unit: string): string => new Intl.NumberFormat(undefined, { style: "unit", unit, maximumFractionDigits: 1 }).format(value);
-    if (bytes < 1e3) return format(bytes, "byte");
-    return bytes < 1e6 ? format(bytes / 1e3, "kilobyte") : format(bytes / 1e6, "megabyte");
+    const format = (value: number, unit: string): string => new Intl.NumberFormat(undefined, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: 1 }).format(value);
+    return bytes < 1e6 ? format(Math.max(0.1, bytes / 1e3), "kilobyte") : format(bytes / 1e6, "megabyte");
 }
 
 /** Files that are on their way. */

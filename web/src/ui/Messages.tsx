@@ -9,6 +9,7 @@ import { UploadRows } from "./AttachmentView.tsx";
 import { MessageMenu } from "./MessageMenu.tsx";
 import { MessageView } from "./MessageView.tsx";
 import { Avatar, colourOf, Icon, Spinner } from "./parts.tsx";
+import { route } from "./route.ts";
 import { clockTime, dayName } from "./time.ts";
 
 /** Distance from an end, in CSS pixels, within which the reader is taken to be there. */
@@ -56,6 +57,7 @@ export function Messages({ timeline, media }: { timeline: Timeline; media: Media
         line.scrollIntoView({ block: "start" });
     };
     const jump = (eventId: string): void => {
+        atEnd.current = false;
         const row = scroller.current?.querySelector<HTMLElement>(`[data-event="${CSS.escape(eventId)}"]`);
         if (!row) return;
         row.scrollIntoView({ block: "center" });
@@ -78,6 +80,11 @@ export function Messages({ timeline, media }: { timeline: Timeline; media: Media
         const hidden = line ? line.getBoundingClientRect().top < scroller.current!.getBoundingClientRect().top : timeline.unread.value === "above";
         setUnreadAbove(hidden);
     }, []);
+
+    const wanted = route.value.page === "room" ? route.value.eventId : undefined;
+    useEffect(() => {
+        if (wanted !== undefined) void timeline.find(wanted).then((found) => found && requestAnimationFrame(() => jump(wanted)));
+    }, [wanted]);
 
     useEffect(() => {
         // The keyboard of a phone, or a window that is pulled: the end stays the end.

@@ -1,20 +1,27 @@
 /** All conversations, and what waits in them. */
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import type { App } from "../domain/app.ts";
 import type { Chat } from "../domain/chat.ts";
+import { t } from "../domain/i18n.ts";
 import { localpart } from "../domain/ids.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
+import { type Found, holds, MIN_QUERY } from "../domain/search.ts";
 import { Connection } from "./Connection.tsx";
+import { EncryptionNote } from "./EncryptionNotes.tsx";
 import { Avatar, Icon, IconButton, Spinner } from "./parts.tsx";
 import { formatRoute, go } from "./route.ts";
 import { exactTime, listTime } from "./time.ts";
 
 export function RoomList(props: { app: App; chat: Chat; current: string | undefined; onNew: () => void; onAccount: () => void }): JSX.Element {
     const { app, chat, current } = props;
+    const [query, setQuery] = useState("");
+    const [space, setSpace] = useState<string>();
     const rooms = chat.rooms.value;
-    const invites = rooms.filter((room) => room.kind === "invite");
-    const joined = rooms.filter((room) => room.kind === "join");
+    const spaces = rooms.filter((room) => room.space && room.kind === "join");
+    const chosen = spaces.find((room) => room.id === space);
+    const invites = query === "" ? rooms.filter((room) => room.kind === "invite") : [];
+    const joined = rooms.filter((room) => room.kind === "join" && !room.space && (!chosen || chosen.children.includes(room.id)) && (query.trim() === "" || holds(room.name, query.trim())));
     return (
         <aside class="pane list-pane" aria-label="Conversations">
             <header class="bar">
@@ -25,6 +32,23 @@ export function RoomList(props: { app: App; chat: Chat; current: string | undefi
                 <IconButton icon="plus" label="New conversation" class="filled" onClick={props.onNew} />
             </header>
             <Connection app={app} />
+            <EncryptionNote chat={chat} />
+            <div class="list-search" role="search">
+                <Icon name="search" />
+                <input type="search" value={query} onInput={(event) => setQuery(event.currentTarget.value)} placeholder={t("Search")} aria-label={t("Search conversations and messages")} />
+            </div>
+            {spaces.length > 0 && (
+                <div class="spaces" role="group" aria-label={t("Spaces")}>
+                    <button type="button" aria-pressed={!chosen} onClick={() => setSpace(undefined)}>
+                        {t("All")}
+                    </button>
+                    {spaces.map((room) => (
+                        <button key={room.id} type="button" aria-pressed={room.id === space} onClick={() => setSpace(room.id)}>
+                            {room.name}
+                        </button>
+                    ))}
+                </div>
+            )}
             <div class="list-scroll">
                 {!chat.ready.value && (
                     <div class="centered">
@@ -40,7 +64,7 @@ export function RoomList(props: { app: App; chat: Chat; current: string | undefi
                         </ul>
                     </section>
                 )}
-                {chat.ready.value && joined.length === 0 && invites.length === 0 && (
+                {chat.ready.value && joined.length === 0 && invites.length === 0 && query === "" && (
                     <div class="list-empty">
                         <p>No conversations yet.</p>
                         <button type="button" class="button" onClick={props.onNew}>
@@ -53,6 +77,7 @@ export function RoomList(props: { app: App; chat: Chat; current: string | undefi
                         <RoomRow key={room.id} room={room} current={room.id === current} />
                     ))}
                 </ul>
+                {query.trim().length >= MIN_QUERY && <FoundMessages chat={chat} query={query.trim()} />}
             </div>
         </aside>
     );
@@ -76,6 +101,11 @@ function RoomRow({ room, current }: { room: RoomSummary; current: boolean }): JS
                 <span class="room-text">
                     <span class="room-line">
                         <span class="room-name">{room.name}</span>
+                        {room.favourite && (
+                            <span class="star" role="img" aria-label={t("Favourite")}>
+                                <Icon name="star" />
+                            </span>
+                        )}
                         {room.ts > 0 && (
                             <time class="room-time" dateTime={new Date(room.ts).toISOString()} title={exactTime(room.ts)}>
                                 {listTime(room.ts)}
@@ -93,6 +123,54 @@ function RoomRow({ room, current }: { room: RoomSummary; current: boolean }): JS
                 </span>
             </a>
         </li>
+    );
+}
+
+/** Typing goes on for a moment: the server is asked after it. */
+const SEARCH_AFTER_MS = 300;
+
+function FoundMessages({ chat, query }: { chat: Chat; query: string }): JSX.Element {
+    const [state, setState] = useState<{ found?: Found[]; error?: string }>({});
+    useEffect(() => {
+        let current = true;
+        setState({});
+        const timer = setTimeout(() => {
+            chat.search(query).then(
+                (found) => current && setState({ found }),
+                (error: unknown) => current && setState({ error: (error as Error).message }),
+            );
+        }, SEARCH_AFTER_MS);
+        return () => {
+            current = false;
+            clearTimeout(timer);
+        };
+    }, [query]);
+    return (
+        <section class="found" aria-label={t("Messages")}>
+            <h2>{t("Messages")}</h2>
+            {state.error !== undefined ? (
+                <p class="error">{state.error}</p>
+            ) : !state.found ? (
+                <Spinner label={t("Searching")} />
+            ) : state.found.length === 0 ? (
+                <p class="hint">{t("No message holds this.")}</p>
+            ) : (
+                <ul>
+                    {state.found.map((message) => (
+                        <li key={message.eventId}>
+                            <button type="button" class="found-message" onClick={() => go({ page: "room", roomId: message.roomId, eventId: message.eventId })}>
+                                <span class="room-line">
+                                    <strong class="room-name">{message.senderName}</strong>
+                                    <span class="room-time">{listTime(message.ts)}</span>
+                                </span>
+                                <span class="found-text">{message.text.slice(0, 240)}</span>
+                                <span class="hint">{message.roomName}</span>
+                            </button>
+                        </li>
+                    ))}
+                </ul>
+            )}
+        </section>
     );
 }
 

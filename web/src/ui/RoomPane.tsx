@@ -3,15 +3,16 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { App } from "../domain/app.ts";
 import type { Chat } from "../domain/chat.ts";
+import { t } from "../domain/i18n.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
 import type { Timeline } from "../domain/timeline.ts";
 import { Composer, sendFiles } from "./Composer.tsx";
 import { Connection } from "./Connection.tsx";
 import { Messages } from "./Messages.tsx";
-import { Avatar, IconButton } from "./parts.tsx";
+import { Avatar, Icon, IconButton } from "./parts.tsx";
 import { go } from "./route.ts";
 
-export function RoomPane({ app, chat, room, onInvite }: { app: App; chat: Chat; room: RoomSummary; onInvite: () => void }): JSX.Element {
+export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat: Chat; room: RoomSummary; onInfo: () => void; onInvite: () => void }): JSX.Element {
     const [timeline, setTimeline] = useState<Timeline>();
     const [dragged, setDragged] = useState(false);
     useEffect(() => {
@@ -26,9 +27,13 @@ export function RoomPane({ app, chat, room, onInvite }: { app: App; chat: Chat; 
                 <Avatar id={room.id} name={room.name} size="s" />
                 <div class="bar-text">
                     <h2 class="bar-title">{room.name}</h2>
-                    <p class="bar-sub">{room.direct ? "Direct conversation" : room.members === 1 ? "Only you" : `${room.members} people`}</p>
+                    <p class="bar-sub">
+                        {room.encrypted && <Icon name="lock" />}
+                        {room.direct ? "Direct conversation" : room.members === 1 ? "Only you" : `${room.members} people`}
+                    </p>
                 </div>
-                <IconButton icon="invite" label="Invite people" onClick={onInvite} />
+                <IconButton icon="invite" label={t("Invite people")} onClick={onInvite} />
+                <IconButton icon="info" label={t("About this room")} onClick={onInfo} />
             </header>
             <div class="only-phone">
                 <Connection app={app} />

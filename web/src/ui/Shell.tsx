@@ -6,11 +6,12 @@ import type { Chat } from "../domain/chat.ts";
 import { Account } from "./Account.tsx";
 import { InviteDialog, NewChat } from "./NewChat.tsx";
 import { Empty, Spinner } from "./parts.tsx";
+import { RoomInfo } from "./RoomInfo.tsx";
 import { RoomList } from "./RoomList.tsx";
 import { RoomPane } from "./RoomPane.tsx";
 import { go, route } from "./route.ts";
 
-type Open = "new" | "account" | "invite" | undefined;
+type Open = "new" | "account" | "invite" | "info" | undefined;
 
 export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
     const [open, setOpen] = useState<Open>();
@@ -21,11 +22,12 @@ export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
         <div class="shell" data-pane={roomId === undefined ? "list" : "room"}>
             <RoomList app={app} chat={chat} current={roomId} onNew={() => setOpen("new")} onAccount={() => setOpen("account")} />
             <main class="pane room-pane">
-                {room && <RoomPane key={room.id} app={app} chat={chat} room={room} onInvite={() => setOpen("invite")} />}
+                {room && <RoomPane key={room.id} app={app} chat={chat} room={room} onInvite={() => setOpen("invite")} onInfo={() => setOpen("info")} />}
                 {!room && <NoRoom asked={roomId !== undefined} chat={chat} onNew={() => setOpen("new")} />}
             </main>
             {open === "new" && <NewChat chat={chat} onClose={() => setOpen(undefined)} />}
             {open === "account" && <Account app={app} chat={chat} onClose={() => setOpen(undefined)} />}
+            {open === "info" && room && <RoomInfo chat={chat} room={room} onInvite={() => setOpen("invite")} onClose={() => setOpen(undefined)} />}
             {open === "invite" && room && <InviteDialog chat={chat} room={room} onClose={() => setOpen(undefined)} />}
         </div>
     );

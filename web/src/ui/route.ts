@@ -1,14 +1,15 @@
 /** Where in the app the reader is, as the part of the address after `#`, so that "back" works on a phone. */
 import { signal } from "@preact/signals";
 
-export type Route = { page: "rooms" } | { page: "room"; roomId: string } | { page: "signup"; token: string } | { page: "signin" };
+export type Route = { page: "rooms" } | { page: "room"; roomId: string; eventId?: string } | { page: "signup"; token: string } | { page: "signin" };
 
 export function parseRoute(hash: string): Route {
     const [path = "", query = ""] = hash.replace(/^#/, "").split("?", 2);
     const [, page, id] = path.split("/");
     if (page === "room" && id) {
         try {
-            return { page: "room", roomId: decodeURIComponent(id) };
+            const eventId = new URLSearchParams(query).get("event");
+            return { page: "room", roomId: decodeURIComponent(id), ...(eventId === null ? {} : { eventId }) };
         } catch {
             return { page: "rooms" };
         }
@@ -19,7 +20,7 @@ export function parseRoute(hash: string): Route {
 }
 
 export function formatRoute(route: Route): string {
-    if (route.page === "room") return `#/room/${encodeURIComponent(route.roomId)}`;
+    if (route.page === "room") return `#/room/${encodeURIComponent(route.roomId)}${route.eventId === undefined ? "" : `?event=${encodeURIComponent(route.eventId)}`}`;
     if (route.page === "signup") return "#/signup";
     return route.page === "signin" ? "#/signin" : "#/";
 }

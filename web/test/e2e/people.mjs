@@ -110,6 +110,28 @@ export class Person {
         return this.sent.filter((m) => m.op === "req" && m.path.includes(part));
     }
 
+    /** What the server has of the open room, and whatever else with this person's token. */
+    async request(method, path, body) {
+        return this.page.evaluate(
+            async ([verb, address, json]) => {
+                const db = await new Promise((done) => (indexedDB.open("hubbub").onsuccess = (event) => done(event.target.result)));
+                const session = await new Promise((done) => (db.transaction("values").objectStore("values").get("session").onsuccess = (event) => done(event.target.result)));
+                db.close();
+                const answer = await fetch(address, { method: verb, headers: { Authorization: `Bearer ${session.accessToken}` }, ...(json ? { body: JSON.stringify(json) } : {}) });
+                return answer.text();
+            },
+            [method, path, body],
+        );
+    }
+
+    get roomId() {
+        return decodeURIComponent(new URL(this.page.url()).hash.split("/").pop());
+    }
+
+    async serverSees() {
+        return this.request("GET", `/_matrix/client/v3/rooms/${encodeURIComponent(this.roomId)}/messages?dir=b&limit=30`);
+    }
+
     async act(text, action) {
         const bubble = this.page.locator(".message", { hasText: text }).last();
         await bubble.focus();

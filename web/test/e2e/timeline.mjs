@@ -105,22 +105,10 @@ async function files(ada, bob) {
 }
 
 async function hostile(ada, bob) {
-    const room = decodeURIComponent(new URL(ada.page.url()).hash.split("/").pop());
     // Sent past the app, as somebody with bad intentions would.
     const html = `<img src=x onerror="window.hacked=1"><svg onload="window.hacked=1"></svg><a href="javascript:window.hacked=1">innocent</a><script>window.hacked=1</script><p style="position:fixed;inset:0">over all</p><span data-mx-color="#ff0000">red</span>`;
-    await ada.page.evaluate(
-        async ([id, formatted_body]) => {
-            const db = await new Promise((done) => (indexedDB.open("hubbub").onsuccess = (event) => done(event.target.result)));
-            const session = await new Promise((done) => (db.transaction("values").objectStore("values").get("session").onsuccess = (event) => done(event.target.result)));
-            db.close();
-            await fetch(`/_matrix/client/v3/rooms/${encodeURIComponent(id)}/send/m.room.message/hostile`, {
-                method: "PUT",
-                headers: { Authorization: `Bearer ${session.accessToken}` },
-                body: JSON.stringify({ msgtype: "m.text", body: "hostile", format: "org.matrix.custom.html", formatted_body }),
-            });
-        },
-        [room, html],
-    );
+    const content = { msgtype: "m.text", body: "hostile", format: "org.matrix.custom.html", formatted_body: html };
+    await ada.request("PUT", `/_matrix/client/v3/rooms/${encodeURIComponent(ada.roomId)}/send/m.room.message/hostile`, content);
     const bubble = bob.page.locator(".bubble", { hasText: "innocent" });
     await bubble.waitFor();
     assert.deepEqual(await bubble.evaluate((element) => [element.querySelectorAll("img, svg, script, a, [style*=position]").length, window.hacked]), [0, undefined]);

@@ -1,0 +1,128 @@
+/** What can be seen and changed of a room: its name and topic, who is in it, and what they may do. */
+import { EventType } from "matrix-js-sdk/lib/@types/event";
+import type { Room } from "matrix-js-sdk/lib/models/room";
+import type { MatrixClient } from "./client.ts";
+import { describeError } from "./errors.ts";
+
+export type Role = "owner" | "moderator" | "member";
+
+export interface Person {
+    id: string;
+    name: string;
+    role: Role;
+    invited: boolean;
+    /** What the one who looks may do with this person. */
+    mayRemove: boolean;
+    /** Roles that the one who looks may give; empty if none. */
+    roles: Role[];
+}
+
+export interface RoomDetails {
+    name: string;
+    topic: string;
+    encrypted: boolean;
+    people: Person[];
+    mayName: boolean;
+    mayTopic: boolean;
+    mayInvite: boolean;
+}
+
+/** Power levels of the roles, as every client names them. spec: client-server §m.room.power_levels */
+const LEVELS: Record<Role, number> = { owner: 100, moderator: 50, member: 0 };
+
+export function roleOf(level: number): Role {
+    return level >= LEVELS.owner ? "owner" : level >= LEVELS.moderator ? "moderator" : "member";
+}
+
+/** Roles that somebody of level `own` may give to somebody of level `theirs`. Nobody raises above or lowers beside himself. */
+export function rolesToGive(own: number, theirs: number, self: boolean, needed: number): Role[] {
+    if (own < needed || (theirs >= own && !self)) return [];
+    return (Object.keys(LEVELS) as Role[]).filter((role) => LEVELS[role] <= own);
+}
+
+export class RoomSettings {
+    private readonly room: Room;
+
+    constructor(
+        private readonly client: MatrixClient,
+        readonly roomId: string,
+    ) {
+        this.room = client.getRoom(roomId)!;
+    }
+
+    /** All who are in the room; the list may hold only those who spoke, until this was awaited. */
+    async load(): Promise<void> {
+        await this.room.loadMembersIfNeeded();
+    }
+
+    details(): RoomDetails {
+        const me = this.client.getSafeUserId();
+        const { currentState: state } = this.room;
+        const levels = (state.getStateEvents(EventType.RoomPowerLevels, "")?.getContent() ?? {}) as { kick?: number; invite?: number; state_default?: number; events?: Record<string, number> };
+        const own = this.room.getMember(me)?.powerLevel ?? 0;
+        const toChange = levels.events?.[EventType.RoomPowerLevels] ?? levels.state_default ?? 50;
+        const creators = this.creators();
+        const people = [...this.room.getMembersWithMembership("join"), ...this.room.getMembersWithMembership("invite")].map((member): Person => {
+            const level = member.powerLevel;
+            const fixed = creators.has(member.userId); // a creator stands above the levels
+            const self = member.userId === me;
+            return {
+                id: member.userId,
+                name: member.name,
+                role: fixed ? "owner" : roleOf(level),
+                invited: member.membership === "invite",
+                mayRemove: !self && !fixed && own >= (levels.kick ?? 50) && own > level,
+                roles: fixed ? [] : rolesToGive(own, level, self, toChange),
+            };
+        });
+        const order: Role[] = ["owner", "moderator", "member"];
+        people.sort((a, b) => order.indexOf(a.role) - order.indexOf(b.role) || a.name.localeCompare(b.name));
+        const topic: unknown = state.getStateEvents(EventType.RoomTopic, "")?.getContent().topic;
+        return {
+            name: this.room.name,
+            topic: typeof topic === "string" ? topic : "",
+            encrypted: this.room.hasEncryptionStateEvent(),
+            people,
+            mayName: state.maySendStateEvent(EventType.RoomName, me),
+            mayTopic: state.maySendStateEvent(EventType.RoomTopic, me),
+            mayInvite: own >= (levels.invite ?? 0),
+        };
+    }
+
+    async save(name: string, topic: string): Promise<void> {
+        const now = this.details();
+        await this.attempt(async () => {
+            if (now.mayName && name.trim() !== now.name) await this.client.setRoomName(this.roomId, name.trim());
+            if (now.mayTopic && topic.trim() !== now.topic) await this.client.setRoomTopic(this.roomId, topic.trim());
+        });
+    }
+
+    async setRole(userId: string, role: Role): Promise<void> {
+        await this.attempt(() => this.client.setPowerLevel(this.roomId, userId, LEVELS[role]));
+    }
+
+    async remove(userId: string): Promise<void> {
+        await this.attempt(() => this.client.kick(this.roomId, userId));
+    }
+
+    async leave(): Promise<void> {
+        await this.attempt(() => this.client.leave(this.roomId));
+    }
+
+    /** In rooms of version 12 and later. spec: rooms §v12 */
+    private creators(): Set<string> {
+        const create = this.room.currentState.getStateEvents(EventType.RoomCreate, "");
+        const content = create?.getContent() as { room_version?: string; additional_creators?: unknown } | undefined;
+        if (!create || !(Number(content?.room_version) >= 12)) return new Set();
+        const more = Array.isArray(content?.additional_creators) ? content.additional_creators.filter((id) => typeof id === "string") : [];
+        return new Set([create.getSender() ?? "", ...more]);
+    }
+
+    private async attempt(action: () => Promise<unknown>): Promise<void> {
+        try {
+            await action();
+        } catch (error) {
+            throw new Error(describeError(error), { cause: error });
+        }
+    }
+}

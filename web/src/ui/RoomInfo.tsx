@@ -1,0 +1,103 @@
+/** A room from the inside: name and topic, who is there, favourites, and the way out. */
+import type { JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import type { Chat } from "../domain/chat.ts";
+import { t } from "../domain/i18n.ts";
+import type { RoomSummary } from "../domain/rooms.ts";
+import type { Person, Role, RoomDetails, RoomSettings } from "../domain/roomsettings.ts";
+import { ActionForm, Avatar, Dialog, Field, Icon } from "./parts.tsx";
+import { go } from "./route.ts";
+
+const roleName = (role: Role): string => ({ owner: t("Owner"), moderator: t("Moderator"), member: t("Member") })[role];
+
+export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: RoomSummary; onInvite: () => void; onClose: () => void }): JSX.Element {
+    const [settings] = useState(() => chat.settings(room.id));
+    const [details, setDetails] = useState<RoomDetails>(() => settings.details());
+    const [name, setName] = useState(details.name);
+    const [topic, setTopic] = useState(details.topic);
+    const [sure, setSure] = useState(false);
+    const [error, setError] = useState<string>();
+    const look = (): void => setDetails(settings.details());
+    useEffect(() => void settings.load().then(look, () => undefined), []);
+    useEffect(look, [chat.rooms.value]);
+    const attempt = (action: () => Promise<void>): void => {
+        setError(undefined);
+        action().then(look, (failure: unknown) => setError((failure as Error).message));
+    };
+    const leave = async (): Promise<void> => {
+        await settings.leave();
+        onClose();
+        go({ page: "rooms" }, true);
+    };
+    return (
+        <Dialog title={t("About this room")} onClose={onClose}>
+            {details.mayName || details.mayTopic ? (
+                <ActionForm label={t("Save the changes")} action={() => settings.save(name, topic).then(look)}>
+                    {!room.direct && <Field label={t("Name")} value={name} onInput={setName} />}
+                    <Field label={t("Topic")} value={topic} onInput={setTopic} />
+                </ActionForm>
+            ) : (
+                <p>{details.topic === "" ? details.name : details.topic}</p>
+            )}
+            <p class="hint">
+                <Icon name="lock" /> {details.encrypted ? t("What is said here is encrypted: only those in the room can read it.") : t("What is said here is not encrypted.")}
+            </p>
+            <div class="buttons">
+                <button type="button" class="button small" aria-pressed={room.favourite} onClick={() => attempt(() => chat.setFavourite(room.id, !room.favourite))}>
+                    <Icon name="star" /> {room.favourite ? t("No favourite any more") : t("Make it a favourite")}
+                </button>
+                {details.mayInvite && (
+                    <button type="button" class="button small" onClick={onInvite}>
+                        <Icon name="invite" /> {t("Invite people")}
+                    </button>
+                )}
+            </div>
+            <section class="people" aria-label={t("People")}>
+                <h3>{t("{count} person|{count} people", { count: details.people.length })}</h3>
+                <ul>
+                    {details.people.map((person) => (
+                        <PersonRow key={person.id} person={person} settings={settings} attempt={attempt} />
+                    ))}
+                </ul>
+            </section>
+            <div role="alert">{error && <p class="error">{error}</p>}</div>
+            {sure ? (
+                <button type="button" class="button danger" onClick={() => attempt(leave)}>
+                    {t("Leave: you need a new invitation to come back")}
+                </button>
+            ) : (
+                <button type="button" class="button danger" onClick={() => setSure(true)}>
+                    {t("Leave the room")}
+                </button>
+            )}
+        </Dialog>
+    );
+}
+
+function PersonRow({ person, settings, attempt }: { person: Person; settings: RoomSettings; attempt: (action: () => Promise<void>) => void }): JSX.Element {
+    return (
+        <li class="person">
+            <Avatar id={person.id} name={person.name} size="s" />
+            <span class="room-text">
+                <span class="person-name">{person.name}</span>
+                <span class="hint">{person.invited ? t("Invited") : person.id}</span>
+            </span>
+            {person.roles.length > 0 && !person.invited ? (
+                <select value={person.role} aria-label={t("Role of {name}", { name: person.name })} onChange={(event) => attempt(() => settings.setRole(person.id, event.currentTarget.value as Role))}>
+                    {person.roles.map((role) => (
+                        <option key={role} value={role} selected={role === person.role}>
+                            {roleName(role)}
+                        </option>
+                    ))}
+                </select>
+            ) : (
+                <span class="hint">{roleName(person.role)}</span>
+            )}
+            {person.mayRemove && (
+                <button type="button" class="icon-button" aria-label={t("Remove {name}", { name: person.name })} title={t("Remove {name}", { name: person.name })} onClick={() => attempt(() => settings.remove(person.id))}>
+                    <Icon name="close" />
+                </button>
+            )}
+        </li>
+    );
+}
