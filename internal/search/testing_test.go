@@ -37,12 +37,23 @@ type world struct {
 	node  *cluster.Node
 	rooms *room.Reader
 	index *Index
+	set   *consumer.Set
 	made  int
 	once  bool    // find looks once
 	until ids.Seq // find looks up to there, 0 for all
 }
 
 func newWorld(t testing.TB, st storage.Store) *world {
+	t.Helper()
+	w := newStill(t, st)
+	if err := w.set.Add(consumer.Consumer{Name: Name, Start: consumer.AtBeginning, Handler: w.index, Gather: Gather}); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// newStill is a world whose index is given nothing yet.
+func newStill(t testing.TB, st storage.Store) *world {
 	t.Helper()
 	w := &world{t: t, ctx: context.Background(), store: st, rooms: room.NewReader(st, partitions)}
 	b, log := membus.New(), slog.New(slog.DiscardHandler)
@@ -65,9 +76,7 @@ func newWorld(t testing.TB, st storage.Store) *world {
 	set := consumer.NewSet(consumer.Options{Store: st, Router: w.node, Clock: clock.Real{}, Log: log})
 	w.node.Watch(set)
 	w.index = New(st, w.node, w.rooms, set)
-	if err := set.Add(consumer.Consumer{Name: Name, Start: consumer.AtBeginning, Handler: w.index, Gather: Gather}); err != nil {
-		t.Fatal(err)
-	}
+	w.set = set
 	t.Cleanup(func() {
 		set.Close()
 		w.node.Close()
