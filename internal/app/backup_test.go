@@ -192,5 +192,5 @@ func TestBackupPostgres(t *testing.T) {
 	if _, raw, _ := again.Raw(t, "GET", media, nil); string(raw) != "bytes" {
 		t.Errorf("media: %q", raw)
 	}
-	again.Send(t, room, "from the backup")
+	again.Login(t).Send(t, room, "from the backup")
 }

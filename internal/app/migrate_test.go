@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -74,6 +75,7 @@ func TestMigrateStore(t *testing.T) {
 	for room := range rooms {
 		rooms[room] = alice.Send(t, room, "later")
 	}
+	since := alice.Sync(t, "")["next_batch"].(string)
 	s.Stop()
 	if now := fsck(t, s.Config); now == want {
 		t.Errorf("nothing was sent: %q", now)
@@ -90,7 +92,7 @@ func TestMigrateStore(t *testing.T) {
 	_, err = migrate(t, s.Config, target)
 	refuses(t, "a target that is whole", err, "found whole before")
 
-	serveMigrated(t, onPG, alice, rooms)
+	since = serveMigrated(t, onPG, alice, rooms, since)
 	want = fsck(t, onPG)
 	back := filepath.Join(t.TempDir(), "back")
 	if out, err := migrate(t, onPG, back); err != nil {
@@ -101,7 +103,7 @@ func TestMigrateStore(t *testing.T) {
 	if got := fsck(t, onDisk); got != want {
 		t.Errorf("back on disk fsck says %q, in PostgreSQL %q", got, want)
 	}
-	serveMigrated(t, onDisk, alice, rooms)
+	serveMigrated(t, onDisk, alice, rooms, since)
 
 	other := apptest.Start(t)
 	other.User(t, "bob")
@@ -110,9 +112,9 @@ func TestMigrateStore(t *testing.T) {
 	refuses(t, "a target with another deployment", err, "not empty")
 }
 
-// serveMigrated runs a server on a copy: the tokens, the history and new
-// messages work there.
-func serveMigrated(t *testing.T, cfg config.Config, alice *apptest.Client, rooms map[string]string) {
+// serveMigrated runs a server on a copy: the tokens, the history, new messages and
+// a sync that began before work there. It returns where the sync has come to.
+func serveMigrated(t *testing.T, cfg config.Config, alice *apptest.Client, rooms map[string]string, since string) string {
 	t.Helper()
 	s := apptest.Start(t, func(c *config.Config) { *c = cfg })
 	defer s.Stop()
@@ -126,8 +128,18 @@ func serveMigrated(t *testing.T, cfg config.Config, alice *apptest.Client, rooms
 		if got := body(t, c, room, event); got != "later" {
 			t.Errorf("the copy has %q in %s", got, room)
 		}
-		c.Send(t, room, "on the copy")
+		// A device's IDs of requests are still known: this one has to be new.
+		target := "/_matrix/client/v3/rooms/" + url.PathEscape(room) + "/send/m.room.message/" + url.PathEscape(since)
+		c.Must(t, "PUT", target, apptest.Object{"msgtype": "m.text", "body": "on the copy"})
 	}
+	next := c.Sync(t, since)
+	for room := range rooms {
+		timeline, _ := apptest.At(next, "rooms", "join", room, "timeline", "events").([]any)
+		if len(timeline) != 1 || apptest.At(timeline[0], "content", "body") != "on the copy" {
+			t.Errorf("a sync that began before the copying brings %v", timeline)
+		}
+	}
+	return next["next_batch"].(string)
 }
 
 func TestMigrateStoreRefuses(t *testing.T) {
