@@ -232,9 +232,28 @@ func syncPaths() []path {
 		{"next sync with all state", sync(func(sc *scene) url.Values {
 			return url.Values{"since": {sc.since}, "full_state": {"true"}}
 		}), everyone, shows},
+		{"sliding sync", slidingSync, everyone, func(sc *scene) []string {
+			if !sc.joined() {
+				return nil
+			}
+			return []string{sc.canary("said", after), sc.canary("state", after)}
+		}},
 		{"first data over the socket", func(t *testing.T, sc *scene) answer { return overSocket(t, sc, "") }, everyone, shows},
 		{"next data over the socket", func(t *testing.T, sc *scene) answer { return overSocket(t, sc, sc.since) }, everyone, shows},
 	}
+}
+
+// slidingSync asks for all rooms, and for the room by its name.
+func slidingSync(t *testing.T, sc *scene) answer {
+	t.Helper()
+	all := object{"timeline_limit": 50, "required_state": [][]string{{"*", "*"}}}
+	on := object{"enabled": true}
+	status, raw, _ := sc.user.Raw(t, "POST", "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync?timeout=0", object{
+		"lists":              object{"all": object{"ranges": [][]int{{0, 99}}, "timeline_limit": 50, "required_state": [][]string{{"*", "*"}}}},
+		"room_subscriptions": object{sc.room: all},
+		"extensions":         object{"receipts": on, "typing": on, "account_data": on, "e2ee": on, "to_device": on},
+	})
+	return answer{status, plain(raw)}
 }
 
 // overSocket reads frames until they tell of what the user did after it opened.
