@@ -126,6 +126,9 @@ func (s *Service) thumbnail(ctx context.Context, id ID, want Thumbnail, wait tim
 		if err == nil && !own {
 			err = s.stillThere(ctx, m.Hash, c.Key, key)
 		}
+		if err != nil && ctx.Err() != nil { // whatever it was in the middle of
+			err = merr.UnavailableErr(time.Second, "The thumbnail took too long").Because(err)
+		}
 		return own, err
 	})
 	if err != nil {
@@ -212,9 +215,6 @@ func (s *Service) make(ctx context.Context, from, key string, to size, animated 
 		err = animation(&b, io.NewSectionReader(r, 0, o.Size()), p, to)
 	} else {
 		err = still(&b, io.NewSectionReader(r, 0, o.Size()), p, to)
-	}
-	if ctx.Err() != nil {
-		return false, merr.UnavailableErr(time.Second, "The thumbnail took too long").Because(ctx.Err())
 	}
 	if err != nil {
 		return false, errPicture(err)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
@@ -279,10 +280,10 @@ func files(t *testing.T, dir string) string {
 }
 
 // endless is a body that does not end.
-type endless struct{ sent int64 }
+type endless struct{ sent atomic.Int64 }
 
 func (e *endless) Read(b []byte) (int, error) {
-	e.sent += int64(len(b))
+	e.sent.Add(int64(len(b)))
 	return len(b), nil
 }
 
@@ -311,8 +312,8 @@ func TestTooLarge(t *testing.T) {
 		}
 		resp.Body.Close()
 	}
-	if body.sent > 64<<20 {
-		t.Errorf("%d bytes were taken", body.sent)
+	if body.sent.Load() > 64<<20 {
+		t.Errorf("%d bytes were taken", body.sent.Load())
 	}
 	for _, target := range []string{v1 + "/config", old + "/config"} {
 		if got := alice.Must(t, "GET", target, nil)["m.upload.size"]; got != 100_000.0 {
