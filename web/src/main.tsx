@@ -1,8 +1,10 @@
 /** The page's beginning: puts browser, domain and screen together. */
+import { effect } from "@preact/signals";
 import { render } from "preact";
 import { App } from "./domain/app.ts";
+import { registerWorker } from "./platform/worker.ts";
 import { browserOptions, watchLife } from "./platform/browser.ts";
-import { applyTheme, loadTheme } from "./platform/theme.ts";
+import { applyLook, loadLook } from "./platform/theme.ts";
 import { Root } from "./ui/Root.tsx";
 import { watchRoute } from "./ui/route.ts";
 import "./ui/styles/base.css";
@@ -12,9 +14,15 @@ import "./ui/styles/shell.css";
 import "./ui/styles/room.css";
 import "./ui/styles/message.css";
 
-applyTheme(loadTheme());
 watchRoute();
 const app = new App(browserOptions());
 watchLife(app);
+effect(() => {
+    const { value: view } = app.view;
+    const look = view.kind === "signed-in" ? view.chat.preferences.current.value : undefined;
+    if (look) void applyLook(look);
+});
+await applyLook(loadLook());
 void app.start();
 render(<Root app={app} />, document.getElementById("app")!);
+void registerWorker();

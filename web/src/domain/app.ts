@@ -9,6 +9,7 @@ import type { KeyValue } from "../store/keyvalue.ts";
 import { clearSession, loadSession, saveSession, type Session } from "../store/session.ts";
 import { Auth, type ServerInfo, type SignUp } from "./auth.ts";
 import type { Chat } from "./chat.ts";
+import { t } from "./i18n.ts";
 import { describeError } from "./errors.ts";
 
 export interface AppOptions {
@@ -109,7 +110,7 @@ export class App {
                 ...(indexedDB ? { indexedDB } : {}),
                 ...(encryption ? { encryption } : {}),
                 ...(password === undefined ? {} : { password }),
-                onSignedOut: () => void this.leave("You were signed out. Sign in again."),
+                onSignedOut: () => void this.leave(t("You were signed out. Sign in again.")),
             });
             if (this.session !== session) return await chat.stop(true); // signed out meanwhile
             this.chat = chat;

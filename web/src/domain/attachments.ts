@@ -3,6 +3,8 @@
  * message. spec: client-server §Sending encrypted attachments
  */
 
+import { t } from "./i18n.ts";
+
 export interface EncryptedFile {
     url: string;
     key: { kty: "oct"; key_ops: string[]; alg: "A256CTR"; k: string; ext: true };
@@ -35,7 +37,7 @@ export async function encryptFile(plain: ArrayBuffer): Promise<{ cipher: ArrayBu
 export async function decryptFile(cipher: ArrayBuffer, file: EncryptedFile): Promise<ArrayBuffer> {
     const { subtle } = globalThis.crypto;
     const hash = toBase64(new Uint8Array(await subtle.digest("SHA-256", cipher)));
-    if (hash !== file.hashes.sha256.replace(/=+$/, "")) throw new Error("The file is damaged.");
+    if (hash !== file.hashes.sha256.replace(/=+$/, "")) throw new Error(t("The file is damaged."));
     const key = await subtle.importKey("jwk", { ...file.key }, { name: "AES-CTR" }, false, ["decrypt"]);
     return subtle.decrypt({ ...CTR, counter: fromBase64(file.iv) }, key, cipher);
 }

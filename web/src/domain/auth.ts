@@ -5,6 +5,7 @@
  */
 import type { Session } from "../store/session.ts";
 import { ServerError } from "./errors.ts";
+import { t } from "./i18n.ts";
 
 export const DEVICE_NAME = "hubbub web";
 
@@ -52,7 +53,7 @@ export class Auth {
         const { status, body } = await this.request("POST", "/_matrix/client/v3/register", {}, [401, 403]);
         if (status === 403) return { kind: "closed", reason: typeof body.error === "string" ? body.error : undefined };
         const flows = flowsOf(body).filter(isSupported);
-        if (flows.length === 0) return { kind: "closed", reason: "This server asks for proofs of new accounts that this app does not know." };
+        if (flows.length === 0) return { kind: "closed", reason: t("This server asks for proofs of new accounts that this app does not know.") };
         return { kind: "open", needsToken: flows.every((f) => f.includes(TOKEN)), offersToken: flows.some((f) => f.includes(TOKEN)) };
     }
 
@@ -64,7 +65,7 @@ export class Auth {
         while (status === 401) {
             refuseIfFailed(body, done);
             const stage = nextStage(body, done, form.token !== "");
-            if (stage === undefined) throw new ServerError(401, { errcode: "M_UNRECOGNIZED", error: "This server asks for a registration token" });
+            if (stage === undefined) throw new ServerError(401, { errcode: "M_UNRECOGNIZED", error: t("This server asks for a registration token") });
             done.add(stage);
             const auth = { type: stage, session: body.session, ...(stage === TOKEN ? { token: form.token } : {}) };
             ({ status, body } = await this.request("POST", "/_matrix/client/v3/register", { ...account, auth }, [401]));
@@ -118,7 +119,7 @@ function isSupported(stages: string[]): boolean {
 function refuseIfFailed(body: Json, done: Set<string>): void {
     const completed = Array.isArray(body.completed) ? body.completed : [];
     if (done.size === 0 || [...done].every((stage) => completed.includes(stage))) return;
-    if (done.has(TOKEN)) throw new ServerError(401, { errcode: "M_UNAUTHORIZED", error: "This registration token is not valid, or was used up" });
+    if (done.has(TOKEN)) throw new ServerError(401, { errcode: "M_UNAUTHORIZED", error: t("This registration token is not valid, or was used up") });
     throw new ServerError(401, body);
 }
 
@@ -133,7 +134,7 @@ function nextStage(body: Json, done: Set<string>, haveToken: boolean): string | 
 function sessionOf(body: Json): Session {
     const { user_id: userId, device_id: deviceId, access_token: accessToken } = body;
     if (typeof userId !== "string" || typeof deviceId !== "string" || typeof accessToken !== "string") {
-        throw new ServerError(502, { error: "The server's answer is not complete" });
+        throw new ServerError(502, { error: t("The server's answer is not complete") });
     }
     return { userId, deviceId, accessToken };
 }

@@ -13,8 +13,10 @@ import type { Session } from "../store/session.ts";
 import { ClientEvent, type MatrixClient, type RunningClient, startClient } from "./client.ts";
 import { Encryption } from "./encryption.ts";
 import { describeError } from "./errors.ts";
+import { t } from "./i18n.ts";
 import { serverOf, toUserIds } from "./ids.ts";
 import { Media } from "./media.ts";
+import { PreferencesStore } from "./preferencestore.ts";
 import { type Found, searchMessages } from "./search.ts";
 import { RoomSettings } from "./roomsettings.ts";
 import { directContent, listRooms, type RoomSummary } from "./rooms.ts";
@@ -44,6 +46,7 @@ export class Chat {
 
     readonly media: Media;
     readonly encryption: Encryption;
+    readonly preferences: PreferencesStore;
 
     private encryptionBegun = false;
     private refreshing: ReturnType<typeof setTimeout> | undefined;
@@ -54,6 +57,7 @@ export class Chat {
         options: ChatOptions,
     ) {
         this.media = new Media(options.fetch, options.origin, () => running.client.getAccessToken());
+        this.preferences = new PreferencesStore(running.client);
         this.encryption = new Encryption(running.client, running.secrets, userId);
     }
 
@@ -122,8 +126,8 @@ export class Chat {
     /** Opens the conversation with one person: the one there is, or a new one. */
     async createDirect(typed: string): Promise<string> {
         const [userId, ...rest] = this.readUsers(typed);
-        if (userId === undefined || rest.length > 0) throw new Error("Type the name of one person.");
-        if (userId === this.userId) throw new Error("That is you.");
+        if (userId === undefined || rest.length > 0) throw new Error(t("Type the name of one person."));
+        if (userId === this.userId) throw new Error(t("That is you."));
         const existing = (directContent(this.client)[userId] ?? []).find((id) => this.client.getRoom(id)?.getMyMembership() === "join");
         if (existing !== undefined) return existing;
         return this.attempt(async () => {
@@ -135,7 +139,7 @@ export class Chat {
 
     async invite(roomId: string, typed: string): Promise<void> {
         const users = this.readUsers(typed);
-        if (users.length === 0) throw new Error("Type the name of a person.");
+        if (users.length === 0) throw new Error(t("Type the name of a person."));
         for (const userId of users) await this.attempt(() => this.client.invite(roomId, userId));
     }
 
@@ -172,7 +176,7 @@ export class Chat {
 
     private readUsers(typed: string): string[] {
         const { ids, invalid } = toUserIds(typed, this.serverName);
-        if (invalid.length > 0) throw new Error(`“${invalid[0]}” is not a name on this server.`);
+        if (invalid.length > 0) throw new Error(t("“{name}” is not a name on this server.", { name: invalid[0]! }));
         return ids;
     }
 
@@ -206,7 +210,7 @@ export class Chat {
             };
             const timer = setTimeout(() => {
                 done();
-                reject(new Error("The room was made, but has not come back from the server yet."));
+                reject(new Error(t("The room was made, but has not come back from the server yet.")));
             }, ROOM_APPEARS_MS);
             this.client.on(ClientEvent.Room, look);
             this.client.on(RoomEvent.MyMembership, look);

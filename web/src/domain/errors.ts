@@ -1,4 +1,5 @@
 /** What went wrong, in the words of the person in front of the screen. */
+import { t } from "./i18n.ts";
 
 /** An answer of the server that says no. Shaped like the SDK's MatrixError, so that one function reads both. */
 export class ServerError extends Error {
@@ -10,7 +11,7 @@ export class ServerError extends Error {
         readonly httpStatus: number,
         data: Record<string, unknown>,
     ) {
-        super(typeof data.error === "string" ? data.error : `The server answered ${httpStatus}.`);
+        super(typeof data.error === "string" ? data.error : t("The server answered {status}.", { status: httpStatus }));
         this.data = data;
         this.errcode = typeof data.errcode === "string" ? data.errcode : "";
     }
@@ -42,16 +43,16 @@ interface Failure {
 export function describeError(error: unknown, doing: Doing = "other"): string {
     const failure: Failure = typeof error === "object" && error !== null ? error : {};
     const errcode = typeof failure.errcode === "string" ? failure.errcode : "";
-    if (errcode === "M_LIMIT_EXCEEDED") return `That was too often. ${waitFor(failure.data?.retry_after_ms)}`;
-    if (errcode === "M_FORBIDDEN" && doing === "sign-in") return "The name or the password is not right.";
-    if (errcode === "M_FORBIDDEN" && doing === "sign-up") return serverWords(failure) ?? "New accounts are not open on this server.";
-    if (errcode === "M_FORBIDDEN") return serverWords(failure) ?? "You may not do that.";
+    if (errcode === "M_LIMIT_EXCEEDED") return `${t("That was too often.")} ${waitFor(failure.data?.retry_after_ms)}`;
+    if (errcode === "M_FORBIDDEN" && doing === "sign-in") return t("The name or the password is not right.");
+    if (errcode === "M_FORBIDDEN" && doing === "sign-up") return serverWords(failure) ?? t("New accounts are not open on this server.");
+    if (errcode === "M_FORBIDDEN") return serverWords(failure) ?? t("You may not do that.");
     const words = Object.hasOwn(WORDS, errcode) ? WORDS[errcode] : undefined;
-    if (words !== undefined) return words;
-    if (typeof failure.httpStatus === "number" && failure.httpStatus >= 500) return "The server has a problem of its own. Try again in a moment.";
-    if (errcode !== "") return serverWords(failure) ?? "The server refused that.";
-    if (failure.name === "TypeError" || failure.name === "ConnectionError") return "The server cannot be reached. Check your connection.";
-    return typeof failure.message === "string" && failure.message !== "" ? failure.message : "Something went wrong.";
+    if (words !== undefined) return t(words);
+    if (typeof failure.httpStatus === "number" && failure.httpStatus >= 500) return t("The server has a problem of its own. Try again in a moment.");
+    if (errcode !== "") return serverWords(failure) ?? t("The server refused that.");
+    if (failure.name === "TypeError" || failure.name === "ConnectionError") return t("The server cannot be reached. Check your connection.");
+    return typeof failure.message === "string" && failure.message !== "" ? failure.message : t("Something went wrong.");
 }
 
 function serverWords(failure: Failure): string | undefined {
@@ -62,9 +63,9 @@ function serverWords(failure: Failure): string | undefined {
 }
 
 function waitFor(ms: unknown): string {
-    if (typeof ms !== "number" || !(ms > 0)) return "Wait a moment, then try again.";
+    if (typeof ms !== "number" || !(ms > 0)) return t("Wait a moment, then try again.");
     const seconds = Math.ceil(ms / 1000);
-    if (seconds === 1) return "Try again in a second.";
-    if (seconds < 100) return `Try again in ${seconds} seconds.`;
-    return `Try again in ${Math.ceil(seconds / 60)} minutes.`;
+    if (seconds === 1) return t("Try again in a second.");
+    if (seconds < 100) return t("Try again in {count} second.|Try again in {count} seconds.", { count: seconds });
+    return t("Try again in {count} minute.|Try again in {count} minutes.", { count: Math.ceil(seconds / 60) });
 }

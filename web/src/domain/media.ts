@@ -1,4 +1,5 @@
 /** Pictures and files of messages: fetched with the session's token, decrypted if need be, and kept as long as they are used. */
+import { t } from "./i18n.ts";
 import { decryptFile, type EncryptedFile, encryptedFileIn } from "./attachments.ts";
 
 /** A file in a message. */
@@ -119,13 +120,13 @@ export class Media {
 
     private async load({ mxc, file }: Source, form: "download" | "thumbnail", type: string, size = `width=${THUMBNAIL}&height=${THUMBNAIL}&method=scale`): Promise<string> {
         const address = parseMxc(mxc);
-        if (!address) throw new Error("This file has no address.");
+        if (!address) throw new Error(t("This file has no address."));
         const path = `/_matrix/client/v1/media/${form}/${encodeURIComponent(address.server)}/${encodeURIComponent(address.id)}`;
         const answer = await this.fetch.call(undefined, `${this.origin}${path}${form === "thumbnail" ? `?${size}` : ""}`, {
             headers: { Authorization: `Bearer ${this.token() ?? ""}` },
             credentials: "omit",
         });
-        if (!answer.ok) throw new Error(`The server answered ${answer.status}.`);
+        if (!answer.ok) throw new Error(t("The server answered {status}.", { status: answer.status }));
         const bytes = await answer.arrayBuffer();
         return URL.createObjectURL(new Blob([file ? await decryptFile(bytes, file) : bytes], { type }));
     }

@@ -3,6 +3,7 @@ import { EventType } from "matrix-js-sdk/lib/@types/event";
 import { NotificationCountType, type Room } from "matrix-js-sdk/lib/models/room";
 import type { MatrixClient } from "./client.ts";
 import { type People, previewOf, toEntry } from "./entries.ts";
+import { t } from "./i18n.ts";
 import { localpart } from "./ids.ts";
 
 export interface RoomSummary {
@@ -62,7 +63,7 @@ function summarize(client: MatrixClient, room: Room, kind: "invite" | "join", di
         name: inviterName !== undefined && !hasName(room) ? inviterName : room.name,
         kind,
         direct: isDirect,
-        preview: last ? previewOf(last, isDirect) : kind === "invite" ? `${inviterName ?? "Somebody"} invites you` : "",
+        preview: last ? previewOf(last, isDirect) : kind === "invite" ? t("{name} invites you", { name: inviterName ?? t("Somebody") }) : "",
         ts: last?.ts ?? own?.getTs() ?? 0,
         ...(kind === "join" ? countUnread(client, room, me) : { unread: 0, mentions: 0 }),
         inviter: inviterName,

@@ -9,6 +9,7 @@ import { RoomStateEvent } from "matrix-js-sdk/lib/models/room-state";
 import type { MatrixClient } from "./client.ts";
 import { type Entry, type Item, localDay, type Message, type Quote, type Reaction, toEntry, toItems } from "./entries.ts";
 import { write } from "./markdown.ts";
+import { t } from "./i18n.ts";
 import { localpart } from "./ids.ts";
 import { peopleOf } from "./rooms.ts";
 import { type PreparedFile, Uploads } from "./uploads.ts";
@@ -53,7 +54,7 @@ export class Timeline {
         readonly roomId: string,
     ) {
         const room = client.getRoom(roomId);
-        if (!room) throw new Error("This room is not known here.");
+        if (!room) throw new Error(t("This room is not known here."));
         this.room = room;
         this.uploads = new Uploads(client, room);
         this.readBefore = room.getEventReadUpTo(client.getSafeUserId());

@@ -1,28 +1,30 @@
-/** Light, dark, or as the system says. Kept in localStorage, which can be read before the first paint. */
+/** How the page looks and speaks. Kept in localStorage too, which can be read before the first paint. */
+import { pickLanguage, setLanguage } from "../domain/i18n.ts";
+import { DEFAULTS, type Preferences, readPreferences } from "../domain/preferences.ts";
 
-export type Theme = "system" | "light" | "dark";
-export const THEMES: readonly Theme[] = ["system", "light", "dark"];
+const KEY = "hubbub-look";
 
-const KEY = "hubbub-theme";
-
-export function loadTheme(): Theme {
+export function loadLook(): Preferences {
     try {
-        const stored = localStorage.getItem(KEY);
-        return THEMES.find((theme) => theme === stored) ?? "system";
+        return readPreferences(JSON.parse(localStorage.getItem(KEY) ?? "{}"));
     } catch {
-        return "system"; // storage is forbidden
+        return DEFAULTS; // storage is forbidden, or holds something else
     }
 }
 
-/** Applies the theme to the page and remembers it. The style sheet looks at the attribute. */
-export function applyTheme(theme: Theme): void {
-    const root = document.documentElement;
-    if (theme === "system") delete root.dataset.theme;
-    else root.dataset.theme = theme;
+/** Applies the preferences to the page and remembers them. The style sheet looks at the attributes. */
+export async function applyLook(look: Preferences): Promise<void> {
+    const { dataset } = document.documentElement;
+    if (look.theme === "system") delete dataset.theme;
+    else dataset.theme = look.theme;
+    if (look.density === "compact") dataset.density = look.density;
+    else delete dataset.density;
     try {
-        if (theme === "system") localStorage.removeItem(KEY);
-        else localStorage.setItem(KEY, theme);
+        localStorage.setItem(KEY, JSON.stringify(look));
     } catch {
         // It holds for this page then.
     }
+    const language = look.language === "system" ? pickLanguage(navigator.languages ?? []) : look.language;
+    await setLanguage(language).catch(() => undefined); // without the table the app speaks English
+    document.documentElement.lang = language;
 }

@@ -4,19 +4,22 @@ import { useState } from "preact/hooks";
 import type { App } from "../domain/app.ts";
 import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
+import type { TransportStatus } from "../protocol/transport.ts";
 import { localpart } from "../domain/ids.ts";
-import { applyTheme, loadTheme, type Theme } from "../platform/theme.ts";
+import { LANGUAGES } from "../domain/i18n.ts";
+import type { Preferences } from "../domain/preferences.ts";
+import { loadLook } from "../platform/theme.ts";
 import { KeepKey } from "./EncryptionNotes.tsx";
 import { ActionForm, Avatar, Choice, Dialog } from "./parts.tsx";
 import { go } from "./route.ts";
 
-const CONNECTIONS = {
-    socket: "Connected",
-    http: "Connected, without the quick way (a proxy may block WebSockets)",
-    connecting: "Connecting…",
-    offline: "Offline",
-    stopped: "Not connected",
-} as const;
+const CONNECTIONS = (): Record<TransportStatus["kind"], string> => ({
+    socket: t("Connected"),
+    http: t("Connected, without the quick way (a proxy may block WebSockets)"),
+    connecting: t("Connecting…"),
+    offline: t("Offline"),
+    stopped: t("Not connected"),
+});
 
 /** Whoever lost the recovery key makes another one; the old one opens nothing from then on. */
 function NewKey({ chat }: { chat: Chat }): JSX.Element {
@@ -39,39 +42,46 @@ function NewKey({ chat }: { chat: Chat }): JSX.Element {
 }
 
 export function Account({ app, chat, onClose }: { app: App; chat: Chat; onClose: () => void }): JSX.Element {
-    const [theme, setTheme] = useState<Theme>(loadTheme());
-    const change = (to: Theme): void => {
-        applyTheme(to);
-        setTheme(to);
-    };
+    const look = chat.preferences.current.value ?? loadLook();
+    const change = (change: Partial<Preferences>): void => chat.preferences.change({ ...look, ...change });
     const signOut = (): void => {
         onClose();
         go({ page: "signin" }, true);
         void app.signOut();
     };
     return (
-        <Dialog title="Account" onClose={onClose}>
+        <Dialog title={t("Account")} onClose={onClose}>
             <div class="account">
                 <Avatar id={chat.userId} name={localpart(chat.userId)} />
                 <div>
                     <strong>{localpart(chat.userId)}</strong>
                     <p class="hint">{chat.userId}</p>
-                    <p class="hint">{CONNECTIONS[app.connection.value.kind]}</p>
+                    <p class="hint">{CONNECTIONS()[app.connection.value.kind]}</p>
                 </div>
             </div>
             <Choice
-                label="Appearance"
-                value={theme}
-                onChange={change}
+                label={t("Appearance")}
+                value={look.theme}
+                onChange={(theme) => change({ theme })}
                 options={[
-                    ["system", "System"],
-                    ["light", "Light"],
-                    ["dark", "Dark"],
+                    ["system", t("System")],
+                    ["light", t("Light")],
+                    ["dark", t("Dark")],
                 ]}
             />
+            <Choice
+                label={t("Density")}
+                value={look.density}
+                onChange={(density) => change({ density })}
+                options={[
+                    ["comfortable", t("Comfortable")],
+                    ["compact", t("Compact")],
+                ]}
+            />
+            <Choice label={t("Language")} value={look.language} onChange={(language) => change({ language })} options={[["system", t("System")], ...LANGUAGES]} />
             {chat.encryption.state.value === "ready" && <NewKey chat={chat} />}
             <button type="button" class="button danger" onClick={signOut}>
-                Sign out
+                {t("Sign out")}
             </button>
         </Dialog>
     );

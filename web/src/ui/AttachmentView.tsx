@@ -90,7 +90,7 @@ function FileRow({ attachment, media, onOpen }: { attachment: Attachment; media:
         }
     };
     return (
-        <button type="button" class="file" onClick={() => void open()} aria-label={onOpen ? t("Play {name}", { name: attachment.name }) : t("Save {name}", { name: attachment.name })}>
+        <button type="button" class="file" onClick={() => void open()} title={onOpen ? t("Play {name}", { name: attachment.name }) : t("Save {name}", { name: attachment.name })}>
             {state === "loading" ? <Spinner label={t("Loading")} /> : <Icon name={onOpen ? "play" : "save"} />}
             <span class="file-text">
                 <span class="file-name">{attachment.name}</span>

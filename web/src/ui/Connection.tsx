@@ -1,6 +1,7 @@
 /** Says when the connection is not as it should be, and nothing while it is. */
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { t } from "../domain/i18n.ts";
 import type { App } from "../domain/app.ts";
 
 export function Connection({ app }: { app: App }): JSX.Element | null {
@@ -8,7 +9,7 @@ export function Connection({ app }: { app: App }): JSX.Element | null {
     if (status.kind === "connecting") {
         return (
             <p class="connection connecting" role="status">
-                Connecting…
+                {t("Connecting…")}
             </p>
         );
     }
@@ -16,10 +17,10 @@ export function Connection({ app }: { app: App }): JSX.Element | null {
     return (
         <div class="connection offline" role="status">
             <span>
-                You are offline. <Countdown until={status.retryAt} />
+                {t("You are offline.")} <Countdown until={status.retryAt} />
             </span>
             <button type="button" class="button small" onClick={() => app.wake()}>
-                Try now
+                {t("Try now")}
             </button>
         </div>
     );
@@ -33,5 +34,5 @@ function Countdown({ until }: { until: number | undefined }): JSX.Element | null
     }, []);
     if (until === undefined) return null;
     const seconds = Math.ceil((until - now) / 1000);
-    return <>{seconds > 0 ? `Next attempt in ${seconds}\u00a0s.` : "Trying…"}</>;
+    return <>{seconds > 0 ? t("Next attempt in {seconds}\u00a0s.", { seconds }) : t("Trying…")}</>;
 }

@@ -103,7 +103,7 @@ function Reactions({ message, timeline }: Pick<MessageProps, "message" | "timeli
                     type="button"
                     class="reaction"
                     aria-pressed={mine !== undefined}
-                    aria-label={t("{emoji} by {names}", { emoji: key, names: names.join(", ") })}
+                    aria-label={t("{emoji} {number} by {names}", { emoji: key, number: names.length, names: names.join(", ") })}
                     title={names.join(", ")}
                     onClick={() => timeline.react(message, key)}
                 >

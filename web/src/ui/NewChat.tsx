@@ -1,6 +1,7 @@
 /** The dialogs that bring people together: a conversation with one person, a room, an invitation. */
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
+import { t } from "../domain/i18n.ts";
 import type { Chat } from "../domain/chat.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
 import { ActionForm, Choice, Dialog, Field } from "./parts.tsx";
@@ -18,25 +19,25 @@ export function NewChat({ chat, onClose }: { chat: Chat; onClose: () => void }):
         onClose();
         go({ page: "room", roomId });
     };
-    const example = `bob, or @bob:${chat.serverName}`;
+    const example = t("bob, or {id}", { id: `@bob:${chat.serverName}` });
     return (
-        <Dialog title="New conversation" onClose={onClose}>
-            <ActionForm label={kind === "direct" ? "Start talking" : "Create room"} action={create}>
+        <Dialog title={t("New conversation")} onClose={onClose}>
+            <ActionForm label={kind === "direct" ? t("Start talking") : t("Create room")} action={create}>
                 <Choice
-                    label="With whom"
+                    label={t("With whom")}
                     value={kind}
                     onChange={setKind}
                     options={[
-                        ["direct", "One person"],
-                        ["room", "A group"],
+                        ["direct", t("One person")],
+                        ["room", t("A group")],
                     ]}
                 />
                 {kind === "direct" ? (
-                    <Field key="person" label="Person" value={person} onInput={setPerson} placeholder={example} autoFocus required />
+                    <Field key="person" label={t("Person")} value={person} onInput={setPerson} placeholder={example} autoFocus required />
                 ) : (
                     <>
-                        <Field key="name" label="Name of the room" value={name} onInput={setName} autoFocus required />
-                        <Field key="people" label="People to invite" value={people} onInput={setPeople} placeholder="bob, carol" hint="You can invite more later" />
+                        <Field key="name" label={t("Name of the room")} value={name} onInput={setName} autoFocus required />
+                        <Field key="people" label={t("People to invite")} value={people} onInput={setPeople} placeholder="bob, carol" hint={t("You can invite more later")} />
                     </>
                 )}
             </ActionForm>
@@ -51,9 +52,9 @@ export function InviteDialog({ chat, room, onClose }: { chat: Chat; room: RoomSu
         onClose();
     };
     return (
-        <Dialog title={`Invite to ${room.name}`} onClose={onClose}>
-            <ActionForm label="Invite" action={invite}>
-                <Field label="People" value={people} onInput={setPeople} placeholder="bob, carol" autoFocus required />
+        <Dialog title={t("Invite to {name}", { name: room.name })} onClose={onClose}>
+            <ActionForm label={t("Invite")} action={invite}>
+                <Field label={t("People")} value={people} onInput={setPeople} placeholder="bob, carol" autoFocus required />
             </ActionForm>
         </Dialog>
     );

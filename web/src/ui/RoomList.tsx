@@ -23,13 +23,13 @@ export function RoomList(props: { app: App; chat: Chat; current: string | undefi
     const invites = query === "" ? rooms.filter((room) => room.kind === "invite") : [];
     const joined = rooms.filter((room) => room.kind === "join" && !room.space && (!chosen || chosen.children.includes(room.id)) && (query.trim() === "" || holds(room.name, query.trim())));
     return (
-        <aside class="pane list-pane" aria-label="Conversations">
+        <aside class="pane list-pane" aria-label={t("Conversations")}>
             <header class="bar">
-                <button type="button" class="account-button" aria-label={`Account of ${chat.userId}`} title="Account" onClick={props.onAccount}>
+                <button type="button" class="account-button" aria-label={t("Account of {id}", { id: chat.userId })} title={t("Account")} onClick={props.onAccount}>
                     <Avatar id={chat.userId} name={localpart(chat.userId)} size="s" />
                 </button>
-                <h1 class="bar-title">Conversations</h1>
-                <IconButton icon="plus" label="New conversation" class="filled" onClick={props.onNew} />
+                <h1 class="bar-title">{t("Conversations")}</h1>
+                <IconButton icon="plus" label={t("New conversation")} class="filled" onClick={props.onNew} />
             </header>
             <Connection app={app} />
             <EncryptionNote chat={chat} />
@@ -52,11 +52,11 @@ export function RoomList(props: { app: App; chat: Chat; current: string | undefi
             <div class="list-scroll">
                 {!chat.ready.value && (
                     <div class="centered">
-                        <Spinner label="Loading your conversations" />
+                        <Spinner label={t("Loading your conversations")} />
                     </div>
                 )}
                 {invites.length > 0 && (
-                    <section aria-label="Invitations">
+                    <section aria-label={t("Invitations")}>
                         <ul class="rooms">
                             {invites.map((room) => (
                                 <Invitation key={room.id} chat={chat} room={room} />
@@ -66,9 +66,9 @@ export function RoomList(props: { app: App; chat: Chat; current: string | undefi
                 )}
                 {chat.ready.value && joined.length === 0 && invites.length === 0 && query === "" && (
                     <div class="list-empty">
-                        <p>No conversations yet.</p>
+                        <p>{t("No conversations yet.")}</p>
                         <button type="button" class="button" onClick={props.onNew}>
-                            <Icon name="plus" /> Start one
+                            <Icon name="plus" /> {t("Start one")}
                         </button>
                     </div>
                 )}
@@ -115,7 +115,7 @@ function RoomRow({ room, current }: { room: RoomSummary; current: boolean }): JS
                     <span class="room-line">
                         <span class="room-preview">{room.preview}</span>
                         {room.unread > 0 && (
-                            <span class={`badge ${room.mentions > 0 ? "badge-mention" : ""}`} aria-label={`${room.unread} unread${room.mentions > 0 ? ", you are mentioned" : ""}`}>
+                            <span class={`badge ${room.mentions > 0 ? "badge-mention" : ""}`} aria-label={room.mentions > 0 ? t("{unread} unread, you are mentioned", { unread: room.unread }) : t("{unread} unread", { unread: room.unread })}>
                                 {room.unread > 99 ? "99+" : room.unread}
                             </span>
                         )}
@@ -195,13 +195,13 @@ function Invitation({ chat, room }: { chat: Chat; room: RoomSummary }): JSX.Elem
             <Avatar id={room.id} name={room.name} />
             <div class="room-text">
                 <span class="room-name">{room.name}</span>
-                <span class="room-preview">{room.direct ? "Wants to talk to you" : room.preview}</span>
+                <span class="room-preview">{room.direct ? t("Wants to talk to you") : room.preview}</span>
                 <div class="invitation-actions">
                     <button type="button" class="button primary small" disabled={busy} onClick={() => void answer(true)}>
-                        Accept
+                        {t("Accept")}
                     </button>
                     <button type="button" class="button small" disabled={busy} onClick={() => void answer(false)}>
-                        Decline
+                        {t("Decline")}
                     </button>
                 </div>
                 {error && (

@@ -23,13 +23,13 @@ export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat
     return (
         <>
             <header class="bar">
-                <IconButton icon="back" label="All conversations" class="only-phone" onClick={() => go({ page: "rooms" })} />
+                <IconButton icon="back" label={t("All conversations")} class="only-phone" onClick={() => go({ page: "rooms" })} />
                 <Avatar id={room.id} name={room.name} size="s" />
                 <div class="bar-text">
                     <h2 class="bar-title">{room.name}</h2>
                     <p class="bar-sub">
                         {room.encrypted && <Icon name="lock" />}
-                        {room.direct ? "Direct conversation" : room.members === 1 ? "Only you" : `${room.members} people`}
+                        {room.direct ? t("Direct conversation") : room.members === 1 ? t("Only you") : t("{count} person|{count} people", { count: room.members })}
                     </p>
                 </div>
                 <IconButton icon="invite" label={t("Invite people")} onClick={onInvite} />
@@ -73,7 +73,7 @@ function TypingLine({ timeline }: { timeline: Timeline }): JSX.Element {
                         <i />
                         <i />
                     </span>
-                    {names.length === 1 ? `${names[0]} is typing` : names.length === 2 ? `${names[0]} and ${names[1]} are typing` : "Several people are typing"}
+                    {names.length === 1 ? t("{name} is typing", { name: names[0]! }) : names.length === 2 ? t("{name} and {other} are typing", { name: names[0]!, other: names[1]! }) : t("Several people are typing")}
                 </>
             )}
         </p>

@@ -1,5 +1,6 @@
 /** Chooses the screen. */
 import type { JSX } from "preact";
+import { language, t } from "../domain/i18n.ts";
 import type { App } from "../domain/app.ts";
 import { Empty, Spinner } from "./parts.tsx";
 import { Shell } from "./Shell.tsx";
@@ -8,18 +9,18 @@ import { Welcome } from "./Welcome.tsx";
 export function Root({ app }: { app: App }): JSX.Element {
     const view = app.view.value;
     return (
-        <div class="root" data-transport={app.connection.value.kind}>
+        <div class="root" key={language.value /* other words everywhere */} data-transport={app.connection.value.kind}>
             {view.kind === "starting" && (
                 <main class="centered">
-                    <Spinner label="Opening hubbub" />
+                    <Spinner label={t("Opening hubbub")} />
                 </main>
             )}
             {view.kind === "failed" && (
                 <main class="centered">
-                    <Empty title="hubbub could not start">
+                    <Empty title={t("hubbub could not start")}>
                         <p>{view.why}</p>
                         <button type="button" class="button primary" onClick={() => location.reload()}>
-                            Try again
+                            {t("Try again")}
                         </button>
                     </Empty>
                 </main>

@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import type { App } from "../domain/app.ts";
+import { t } from "../domain/i18n.ts";
 import type { Chat } from "../domain/chat.ts";
 import { Account } from "./Account.tsx";
 import { InviteDialog, NewChat } from "./NewChat.tsx";
@@ -37,25 +38,25 @@ function NoRoom({ asked, chat, onNew }: { asked: boolean; chat: Chat; onNew: () 
     if (!chat.ready.value) {
         return (
             <div class="centered">
-                <Spinner label="Loading your conversations" />
+                <Spinner label={t("Loading your conversations")} />
             </div>
         );
     }
     if (asked) {
         return (
-            <Empty title="You are not in this room">
-                <p>It may be one that you left, or an invitation you have not accepted.</p>
+            <Empty title={t("You are not in this room")}>
+                <p>{t("It may be one that you left, or an invitation you have not accepted.")}</p>
                 <button type="button" class="button" onClick={() => go({ page: "rooms" }, true)}>
-                    All conversations
+                    {t("All conversations")}
                 </button>
             </Empty>
         );
     }
     return (
-        <Empty title={chat.rooms.value.length > 0 ? "Pick a conversation" : "It is quiet here"}>
-            <p>{chat.rooms.value.length > 0 ? "Or begin a new one." : "Begin the first conversation."}</p>
+        <Empty title={chat.rooms.value.length > 0 ? t("Pick a conversation") : t("It is quiet here")}>
+            <p>{chat.rooms.value.length > 0 ? t("Or begin a new one.") : t("Begin the first conversation.")}</p>
             <button type="button" class="button primary" onClick={onNew}>
-                New conversation
+                {t("New conversation")}
             </button>
         </Empty>
     );

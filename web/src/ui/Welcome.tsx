@@ -1,6 +1,7 @@
 /** The first screen: sign in, or make an account. */
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { t } from "../domain/i18n.ts";
 import type { App } from "../domain/app.ts";
 import type { SignUpForm } from "../domain/auth.ts";
 import { describeError } from "../domain/errors.ts";
@@ -16,8 +17,7 @@ export function Welcome({ app, why }: { app: App; why: string | undefined }): JS
         <div class="welcome">
             {info?.testMode && (
                 <p class="test-banner" role="note">
-                    <strong>Test mode.</strong> Anyone can make an account here, weak passwords are let through, and nothing is kept safe. Do not use
-                    it for real conversations.
+                    <strong>{t("Test mode.")}</strong> {t("Anyone can make an account here, weak passwords are let through, and nothing is kept safe. Do not use it for real conversations.")}
                 </p>
             )}
             <main class="welcome-main">
@@ -28,15 +28,15 @@ export function Welcome({ app, why }: { app: App; why: string | undefined }): JS
                         <i />
                     </span>
                     <h1>hubbub</h1>
-                    <p>{info?.serverName ? `Conversations on ${info.serverName}` : "Conversations, calm and quick"}</p>
+                    <p>{info?.serverName ? t("Conversations on {server}", { server: info.serverName }) : t("Conversations, calm and quick")}</p>
                 </header>
-                <section class="card" aria-label={signUp ? "Create an account" : "Sign in"}>
-                    <nav class="tabs" aria-label="Way in">
+                <section class="card" aria-label={signUp ? t("Create an account") : t("Sign in")}>
+                    <nav class="tabs" aria-label={t("Way in")}>
                         <a href="#/signin" aria-current={signUp ? undefined : "page"}>
-                            Sign in
+                            {t("Sign in")}
                         </a>
                         <a href="#/signup" aria-current={signUp ? "page" : undefined}>
-                            Create account
+                            {t("Create account")}
                         </a>
                     </nav>
                     {why && !signUp && <p class="notice-box">{why}</p>}
@@ -55,9 +55,9 @@ function SignInFields({ app }: { app: App }): JSX.Element {
         if (route.value.page === "signin") go({ page: "rooms" }, true);
     };
     return (
-        <ActionForm label="Sign in" action={signIn}>
-            <Field label="Name" value={name} onInput={setName} autoComplete="username" autoFocus required />
-            <Field label="Password" type="password" value={password} onInput={setPassword} autoComplete="current-password" required />
+        <ActionForm label={t("Sign in")} action={signIn}>
+            <Field label={t("Name")} value={name} onInput={setName} autoComplete="username" autoFocus required />
+            <Field label={t("Password")} type="password" value={password} onInput={setPassword} autoComplete="current-password" required />
         </ActionForm>
     );
 }
@@ -82,13 +82,13 @@ function SignUpFields({ app, token: given }: { app: App; token: string }): JSX.E
                     {failed}
                 </p>
                 <button type="button" class="button" onClick={() => setAttempt(attempt + 1)}>
-                    Try again
+                    {t("Try again")}
                 </button>
             </div>
         );
     }
-    if (!form) return <Spinner label="Asking the server" />;
-    if (form.kind === "closed") return <p class="notice-box">{form.reason ?? "New accounts are not open on this server. Ask whoever runs it."}</p>;
+    if (!form) return <Spinner label={t("Asking the server")} />;
+    if (form.kind === "closed") return <p class="notice-box">{form.reason ?? t("New accounts are not open on this server. Ask whoever runs it.")}</p>;
 
     const signUp = async (): Promise<void> => {
         await app.signUp({ username: name, password, token });
@@ -96,23 +96,23 @@ function SignUpFields({ app, token: given }: { app: App; token: string }): JSX.E
     };
     const serverName = app.info.value?.serverName;
     return (
-        <ActionForm label="Create account" action={signUp}>
+        <ActionForm label={t("Create account")} action={signUp}>
             <Field
-                label="Name"
+                label={t("Name")}
                 value={name}
                 onInput={setName}
                 autoComplete="username"
-                hint={serverName ? `Others find you as @${name.trim().toLowerCase() || "name"}:${serverName}` : "Small letters and digits"}
+                hint={serverName ? t("Others find you as {id}", { id: `@${name.trim().toLowerCase() || t("name")}:${serverName}` }) : t("Small letters and digits")}
                 autoFocus
                 required
             />
-            <Field label="Password" type="password" value={password} onInput={setPassword} autoComplete="new-password" hint="Long is better than odd" required />
+            <Field label={t("Password")} type="password" value={password} onInput={setPassword} autoComplete="new-password" hint={t("Long is better than odd")} required />
             {(form.offersToken || given !== "") && (
                 <Field
-                    label={form.needsToken ? "Registration token" : "Registration token, if you have one"}
+                    label={form.needsToken ? t("Registration token") : t("Registration token, if you have one")}
                     value={token}
                     onInput={setToken}
-                    hint={form.needsToken ? "Whoever runs this server gives it to you" : ""}
+                    hint={form.needsToken ? t("Whoever runs this server gives it to you") : ""}
                     required={form.needsToken}
                 />
             )}

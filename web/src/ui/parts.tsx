@@ -1,5 +1,6 @@
 /** The small parts that several screens are made of. */
 import type { ComponentChildren, JSX } from "preact";
+import { t } from "../domain/i18n.ts";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 
 const COLOURS = 6;
@@ -99,7 +100,7 @@ export function Field(props: {
                 />
                 {secret && (
                     <button type="button" class="field-button" aria-pressed={shown} onClick={() => setShown(!shown)}>
-                        {shown ? "Hide" : "Show"}
+                        {shown ? t("Hide") : t("Show")}
                     </button>
                 )}
             </div>
@@ -134,7 +135,7 @@ export function ActionForm(props: { label: string; action: () => Promise<void>; 
             {props.children}
             <div role="alert">{error && <p class="error">{error}</p>}</div>
             <button type="submit" class="button primary" disabled={busy}>
-                {busy ? <Spinner label="Working" /> : props.label}
+                {busy ? <Spinner label={t("Working")} /> : props.label}
             </button>
         </form>
     );
@@ -156,7 +157,7 @@ export function Dialog(props: { title: string; onClose: () => void; children: Co
             <div class="dialog-body">
                 <header class="dialog-head">
                     <h2 id={title}>{props.title}</h2>
-                    <IconButton icon="close" label="Close" onClick={props.onClose} />
+                    <IconButton icon="close" label={t("Close")} onClick={props.onClose} />
                 </header>
                 {props.children}
             </div>

@@ -8,6 +8,7 @@ import assert from "node:assert/strict";
 import { DESKTOP, launch, PHONE } from "./browser.mjs";
 import { Person, startServer } from "./people.mjs";
 import { talkPrivately } from "./encryption.mjs";
+import { preferAndGoOffline } from "./preferences.mjs";
 import { keepHouse } from "./rooms.mjs";
 import { talkRichly } from "./timeline.mjs";
 
@@ -76,7 +77,7 @@ async function signOut({ page }) {
 const isFake = (error) => process.argv.includes("--fake") && /WebAssembly|wasm/.test(error);
 
 /** User-interactive authentication begins with a 401 (spec), which the browser itself reports. */
-const isExpected = (error) => error.includes("401") && error.includes("/register");
+const isExpected = (error) => (error.includes("401") && error.includes("/register")) || error.includes("ERR_INTERNET_DISCONNECTED");
 
 const server = await startServer();
 const browser = await launch();
@@ -91,6 +92,7 @@ try {
         await talkRichly(ada, bob);
         await talkPrivately(browser, ada, bob, server.origin, people);
         await keepHouse(ada, bob);
+        await preferAndGoOffline(ada, bob, people.at(-1));
     }
     await signOut(ada);
     const errors = people.flatMap((p) => p.errors).filter((e) => !isExpected(e) && !isFake(e));

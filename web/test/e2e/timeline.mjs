@@ -1,11 +1,14 @@
 /** What people expect of a conversation: answers, changes, reactions, markup, files, receipts, and what is new. */
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
+import { checkAccess } from "./access.mjs";
 
 const shots = process.env.SHOTS; // a folder for pictures, to look at
 if (shots) mkdirSync(shots, { recursive: true });
 
+/** Each screen that is worth a picture is looked at by axe, too. */
 export async function shoot(people, name) {
+    for (const person of people) await checkAccess(person, name);
     if (!shots) return;
     for (const { name: who, page } of people) {
         for (const colorScheme of ["light", "dark"]) {
@@ -53,11 +56,11 @@ async function answersAndChanges(ada, bob) {
     await touch.send("Input.dispatchTouchEvent", { type: "touchEnd", touchPoints: [] });
     await shoot([bob], "menu");
     await bob.page.getByRole("button", { name: "React with 🎉" }).click();
-    await ada.page.getByRole("button", { name: "🎉 by bob" }).waitFor();
-    await ada.page.getByRole("button", { name: "🎉 by bob" }).click();
-    await bob.page.getByRole("button", { name: /🎉 by .*ada/ }).waitFor();
-    await bob.page.getByRole("button", { name: /🎉 by/ }).click();
-    await ada.page.getByRole("button", { name: "🎉 by ada", exact: true }).waitFor();
+    await ada.page.getByRole("button", { name: "🎉 1 by bob" }).waitFor();
+    await ada.page.getByRole("button", { name: "🎉 1 by bob" }).click();
+    await bob.page.getByRole("button", { name: /🎉 2 by .*ada/ }).waitFor();
+    await bob.page.getByRole("button", { name: /🎉 2 by/ }).click();
+    await ada.page.getByRole("button", { name: "🎉 1 by ada", exact: true }).waitFor();
 
     await bob.act("Who brings", "Reply");
     await bob.say("I do, @ada");
@@ -97,7 +100,7 @@ async function files(ada, bob) {
     await shown.waitFor();
     assert.ok(await shown.evaluate((img) => img.decode().then(() => img.naturalWidth)), "the picture can be seen");
     assert.ok((await shown.getAttribute("src")).startsWith("blob:"), "it was fetched with the token");
-    const [saved] = await Promise.all([bob.page.waitForEvent("download"), bob.page.getByRole("button", { name: "Save notes.html" }).click()]);
+    const [saved] = await Promise.all([bob.page.waitForEvent("download"), bob.page.locator(".file", { hasText: "notes.html" }).click()]);
     assert.equal(saved.suggestedFilename(), "notes.html");
     await bob.page.getByRole("button", { name: "Open the picture garden.png" }).click();
     await bob.page.locator(".viewer img").waitFor();

@@ -9,7 +9,7 @@ import { extname, join, normalize } from "node:path";
 import { WebSocketServer } from "ws";
 
 const LIMIT = 30;
-const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".wasm": "application/wasm" };
 
 export class FakeServer {
     users = new Map();

@@ -1,0 +1,23 @@
+/** What a person likes. The first screen needs this before there is an account; preferencestore.ts keeps it in the account. */
+import { LANGUAGES, type Language } from "./i18n.ts";
+
+export interface Preferences {
+    theme: "system" | "light" | "dark";
+    density: "comfortable" | "compact";
+    /** As the browser asks for, or always the same. */
+    language: "system" | Language;
+}
+
+export const DEFAULTS: Preferences = { theme: "system", density: "comfortable", language: "system" };
+export const PREFERENCES_TYPE = "chat.hubbub.preferences";
+
+/** Preferences in account data that may hold anything; what is not understood is as if it were not said. */
+export function readPreferences(content: unknown): Preferences {
+    const given = (typeof content === "object" && content !== null ? content : {}) as Record<string, unknown>;
+    const pick = <T extends string>(value: unknown, allowed: readonly T[], otherwise: T): T => allowed.find((each) => each === value) ?? otherwise;
+    return {
+        theme: pick(given.theme, ["system", "light", "dark"], DEFAULTS.theme),
+        density: pick(given.density, ["comfortable", "compact"], DEFAULTS.density),
+        language: pick(given.language, ["system", ...LANGUAGES.map(([id]) => id)], DEFAULTS.language),
+    };
+}
