@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json"
+
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -183,4 +185,33 @@ func BenchmarkInitialSync(b *testing.B) {
 			})
 		}
 	})
+}
+
+// BenchmarkSlide is a request of a client that looks at the first 20 of 1000 rooms, in
+// one of which something was said.
+func BenchmarkSlide(b *testing.B) {
+	w := newWorld(b, nil)
+	defer w.close()
+	w.follow(w.bus)
+	var rooms []ids.RoomID
+	for range 1000 {
+		rooms = append(rooms, w.create(alice, "shared"))
+	}
+	req := &SlidingRequest{User: alice, Device: "D", Lists: []SlidingList{{
+		Name: "l", RoomConfig: RoomConfig{Limit: 1, State: RequiredState{Include: []StatePattern{{}}, Lazy: true}}, Ranges: [][2]int{{0, 19}},
+	}}}
+	for i := 0; b.Loop(); i++ {
+		b.StopTimer()
+		w.say(rooms[i%20], alice, "x")
+		b.StartTimer()
+		body, err := w.hub.Slide(ctx, req)
+		a := &slidingAnswer{}
+		if err == nil {
+			err = json.Unmarshal(body, a)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		req.Pos = a.Pos
+	}
 }

@@ -36,6 +36,9 @@ const (
 	MaxStatePatterns = 500
 	// MaxConnID bounds the name of a connection in bytes.
 	MaxConnID = 255
+	// noMessages is the Inbox of positions here, before all messages: should a client
+	// go on from one with /sync, it has acknowledged nothing by that.
+	noMessages ids.Seq = 1
 	// maxThreadChanges bounds the subscriptions to threads in a response.
 	maxThreadChanges = 100
 )
@@ -255,6 +258,7 @@ func (b *slide) build(ctx context.Context) error {
 	}
 	b.closeWindows()
 	b.step.at, b.step.moved = b.next, true
+	b.step.at.Inbox = noMessages
 	return nil
 }
 

@@ -66,6 +66,12 @@ func TestToDevice(t *testing.T) {
 	go func() { woken <- numbers(c.wait(20_000)) }()
 	send()
 	same(t, "woken", <-woken, "[6]")
+
+	// A position is good for /sync too, and does not say that messages arrived.
+	send()
+	c.ask()
+	next := alice.Sync(t, c.pos)["to_device"].(object)["events"].([]any)
+	same(t, "by /sync", next[len(next)-1].(object)["content"].(object)["n"], any(7))
 }
 
 // Whose devices changed, and the device's own keys.
