@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -15,31 +16,53 @@ import (
 // reindexPage is how many users or rooms are listed at a time.
 const reindexPage = 500
 
-// indexDirectories fills the directories from what a version without them has
-// stored, in the background, partition by partition. One that was interrupted
-// begins anew at the next start.
-func (s *Server) indexDirectories(ctx context.Context) {
-	for p := range s.store.partitions {
-		if err := s.indexPartition(ctx, ids.Partition(p)); err != nil {
-			if ctx.Err() == nil {
-				s.log.Warn("fill directories", "partition", p, "error", err)
-			}
+// Empty partitions are looked at again after reindexAgain, then after twice as long
+// each time, but for reindexAtMost: what a new server gets into them is to be marked
+// while it is little, not read through at its second start.
+const (
+	reindexAgain  = 5 * time.Second
+	reindexAtMost = time.Hour
+)
+
+// keepDirectories calls indexDirectories until no partition is empty.
+func (s *Server) keepDirectories(ctx context.Context) {
+	for wait := reindexAgain; s.indexDirectories(ctx); wait = min(2*wait, reindexAtMost) {
+		select {
+		case <-ctx.Done():
 			return
+		case <-time.After(wait):
 		}
 	}
 }
 
-func (s *Server) indexPartition(ctx context.Context, p ids.Partition) error {
+// indexDirectories fills the directories from what a version without them has
+// stored, in the background, partition by partition. One that was interrupted
+// begins anew at the next start. It reports whether some partitions were empty.
+func (s *Server) indexDirectories(ctx context.Context) (empty bool) {
+	for p := range s.store.partitions {
+		none, err := s.indexPartition(ctx, ids.Partition(p))
+		if err != nil {
+			if ctx.Err() == nil {
+				s.log.Warn("fill directories", "partition", p, "error", err)
+			}
+			return false
+		}
+		empty = empty || none
+	}
+	return empty
+}
+
+func (s *Server) indexPartition(ctx context.Context, p ids.Partition) (empty bool, err error) {
 	rows, err := s.store.Get(ctx, room.IndexedKey(p))
 	if err != nil || rows[0] != nil || !s.node.Owns(p) {
-		return wrapReindex("read mark", err)
+		return false, wrapReindex("read mark", err)
 	}
 	users, err := s.eachOf(ctx, p, tables.Users, func(name string) error {
 		_, err := s.node.Do(ctx, account.NewIndexNames(ids.UserID(name)))
 		return wrapReindex("index user", err)
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	rooms, err := s.eachOf(ctx, p, tables.Rooms, func(name string) error {
 		for after := ""; ; {
@@ -51,10 +74,10 @@ func (s *Server) indexPartition(ctx context.Context, p ids.Partition) error {
 		}
 	})
 	if err != nil || users+rooms == 0 {
-		return err // an empty partition is not marked: a new server begins without writing
+		return err == nil, err // an empty partition is not marked: a new server begins without writing
 	}
 	_, err = s.node.Do(ctx, &room.MarkIndexed{P: p})
-	return wrapReindex("mark partition", err)
+	return false, wrapReindex("mark partition", err)
 }
 
 // eachOf calls fn with the names in a list of a partition, and counts them.
