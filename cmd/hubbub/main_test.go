@@ -151,7 +151,7 @@ func TestEveryFieldHasItsFlag(t *testing.T) {
 			// A key that takes any text shows the text; every other names itself.
 			cfg, err := flags.load(process{})
 			shown := fmt.Sprintf("%+v", cfg) + cfg.Registration.SharedSecret.Reveal() + cfg.SMTP.Password.Reveal() + cfg.JWT.Secret.Reveal() +
-				cfg.Media.StoreAccessKey.Reveal() + cfg.Media.StoreSecretKey.Reveal()
+				cfg.Media.StoreAccessKey.Reveal() + cfg.Media.StoreSecretKey.Reveal() + cfg.Cluster.Secret.Reveal()
 			if err != nil {
 				shown = err.Error()
 			}

@@ -79,6 +79,7 @@ func (s *Server) people(limiter *ratelimit.Limiter) (*people, error) {
 				s.gateway.CloseDevice(user, d, closeTokenRevoked)
 			}
 			s.api.EndPolls(user, devices)
+			s.tellEnded(user, devices)
 		},
 	})
 	return &people{sessions, contacts, signOn}, nil
@@ -93,6 +94,7 @@ func (s *Server) accountRoutes(p *people) []api.Route {
 			s.tokens.Forget(user)
 			s.gateway.RecheckUser(user)
 			s.api.EndPolls(user, nil)
+			s.tellEnded(user, nil)
 		},
 	}).Routes()
 	return append(own, apisso.New(apisso.Deps{

@@ -35,6 +35,7 @@ func (s *Server) adminRoutes(sessions *session.Module, calls admin.Caller) []api
 		Changed: func(user ids.UserID) {
 			s.tokens.Forget(user)
 			s.gateway.RecheckUser(user)
+			s.tellEnded(user, nil)
 		},
 	}).Routes()
 }

@@ -8,6 +8,7 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -22,8 +23,6 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/api/session"
 	"github.com/hubbub-chat/hubbub/internal/blob"
-	"github.com/hubbub-chat/hubbub/internal/bus"
-	"github.com/hubbub-chat/hubbub/internal/bus/membus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/cluster"
 	"github.com/hubbub-chat/hubbub/internal/config"
@@ -31,6 +30,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway"
+	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/mailer"
 	"github.com/hubbub-chat/hubbub/internal/media"
 	"github.com/hubbub-chat/hubbub/internal/obs"
@@ -48,7 +48,7 @@ type Server struct {
 	registry *obs.Registry
 	metrics  *obs.Server
 	store    *openedStore
-	bus      bus.Bus
+	bus      nodeBus
 	node     *cluster.Node
 	// consumers follow the logs of the partitions that the node owns.
 	consumers *consumer.Set
@@ -90,7 +90,10 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, e
 		return s, err
 	}
 	s.store.serveBackups(ctx, cfg, log)
-	s.bus = membus.New()
+	s.bus.id = ids.NodeID(rand.Text())
+	if err = s.openBus(ctx); err != nil {
+		return s, err
+	}
 	if err = s.openCore(ctx); err != nil {
 		return s, err
 	}
@@ -116,6 +119,9 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, e
 	if err = s.openEdge(); err != nil {
 		return s, err
 	}
+	if err = s.hearEnded(); err != nil {
+		return s, err
+	}
 	if cfg.Server.MetricsListen != "" {
 		s.metrics, err = obs.Listen(ctx, obs.ServerOptions{
 			Addr: cfg.Server.MetricsListen, Registry: s.registry, Pprof: cfg.Server.Pprof, Log: log, Checks: s.checks(),
@@ -129,7 +135,7 @@ func (s *Server) checks() []obs.Check {
 		{Name: "store", Ready: s.store.ready},
 		{Name: "serving", Ready: func(context.Context) error { return s.requests.Err() }},
 		{Name: "partitions", Ready: func(context.Context) error {
-			if n := s.node.Owned(); n < s.store.partitions {
+			if n := s.node.Served(); n < s.store.partitions {
 				return fmt.Errorf("%d of %d partitions are served", n, s.store.partitions)
 			}
 			return nil
@@ -225,7 +231,7 @@ func (s *Server) Close() error {
 	if s.node != nil {
 		s.node.Close()
 	}
-	if s.bus != nil {
+	if s.bus.Bus != nil {
 		errs = append(errs, s.bus.Close())
 	}
 	if s.store != nil {

@@ -25,7 +25,7 @@ func (s *Server) openMedia(ctx context.Context) (err error) {
 		return err
 	}
 	s.media, err = media.New(media.Options{
-		Server: s.cfg.Server.Name, Router: s.node, Store: s.store, Partitions: s.store.partitions, Bus: s.bus,
+		Server: s.cfg.Server.Name, Router: s.node, Store: s.store, Partitions: s.store.partitions, Bus: s.bus.Bus,
 		Blobs: s.blobs, Spool: filepath.Join(s.cfg.Server.DataDir, spoolDir),
 		Clock: s.clock(), Log: s.log, Metrics: s.registry,
 		MaxUpload: s.cfg.Media.MaxUploadBytes, PreviewAllow: s.cfg.Limits.PreviewAllow,

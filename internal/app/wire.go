@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"maps"
 	"net"
@@ -24,7 +23,6 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/farewell"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway"
-	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/media"
 	"github.com/hubbub-chat/hubbub/internal/obs"
 	"github.com/hubbub-chat/hubbub/internal/partition"
@@ -55,19 +53,17 @@ func merge[M ~map[K]V, K comparable, V any](parts ...M) M {
 
 // openCore starts the partitions and the feed.
 func (s *Server) openCore(ctx context.Context) (err error) {
-	id := ids.NodeID(rand.Text())
 	wire, err := newWire()
 	if err != nil {
 		return fmt.Errorf("commands: %w", err)
 	}
-	s.node, err = cluster.Start(ctx, cluster.Options{
-		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Clock: s.clock(), Log: s.log,
+	s.node, err = cluster.Start(ctx, s.clusterOptions(cluster.Options{
+		Node: s.bus.id, Count: s.store.partitions, Store: s.store, Bus: s.bus.Bus, Clock: s.clock(), Log: s.log,
 		Tables:     merge(room.Tables(), account.Tables(), partition.Tables(), delayed.Tables(), purge.Tables(), report.Tables(), media.Tables()),
 		Effects:    merge(room.Effects(), account.Effects(), media.Effects()),
 		CacheBytes: rowCacheBytes,
 		Metrics:    partition.NewMetrics(s.registry),
-		Wire:       wire,
-	})
+	}, wire))
 	if err != nil {
 		return fmt.Errorf("partitions: %w", err)
 	}
@@ -89,7 +85,7 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	}
 	s.node.Watch(s.consumers)
 	s.hub, err = feed.NewHub(ctx, feed.Options{
-		Node: id, Count: s.store.partitions, Store: s.store, Bus: s.bus, Heads: s.node,
+		Node: s.bus.id, Count: s.store.partitions, Store: s.store, Bus: s.bus.Bus, Heads: s.node,
 		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(pushRules()), Router: s.node,
 		Presence: s.cfg.Presence.Enabled, Retention: s.retention(),
 		Typing: s.services.typing, Present: s.services.present,

@@ -58,6 +58,11 @@ type Options struct {
 	// Encode is for tests: commands to partitions of this node go through their
 	// encoding too.
 	Encode bool
+	// Balance: there are other nodes, and they share the partitions evenly. Otherwise
+	// a node takes what it can get.
+	Balance bool
+	// EdgeOnly: this node runs no partitions.
+	EdgeOnly bool
 	// Search is how long Do looks for the owner of a partition that changes hands.
 	Search time.Duration
 }
@@ -67,8 +72,13 @@ type Node struct {
 	opts   Options
 	ctx    context.Context
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	slots  []slot // by partition
+	// closing lets one Close do it, and others wait.
+	closing sync.Once
+	wg      sync.WaitGroup
+	slots   []slot // by partition
+	// handler takes the commands of other nodes.
+	handler bus.Subscription
+	members members
 	// watcher is told what the node runs, nil if nobody is.
 	watcher atomic.Pointer[Watcher]
 
@@ -89,9 +99,8 @@ type slot struct {
 }
 
 type owned struct {
-	owner   *partition.Owner
-	lease   storage.Lease
-	handler bus.Subscription
+	owner *partition.Owner
+	lease storage.Lease
 }
 
 var _ partition.Router = (*Node)(nil)
@@ -104,19 +113,45 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	n := &Node{opts: opts, slots: make([]slot, opts.Count)}
 	n.mu.owned = make(map[ids.Partition]*owned, opts.Count)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	for p := range opts.Count {
-		if err := n.begin(ctx, ids.Partition(p)); err != nil && !errors.Is(err, storage.ErrHeld) {
-			n.Close()
-			return nil, fmt.Errorf("take partition %d: %w", p, err)
-		}
+	if err := n.start(ctx); err != nil {
+		n.Close()
+		return nil, err
 	}
 	n.wg.Go(n.renewLoop)
+	if opts.Balance {
+		n.wg.Go(n.balanceLoop)
+	}
 	return n, nil
+}
+
+func (n *Node) start(ctx context.Context) (err error) {
+	if n.handler, err = n.opts.Bus.Handle(commandSubject(n.opts.Node), n.serve); err != nil {
+		return fmt.Errorf("handle commands: %w", err)
+	}
+	if n.opts.Balance {
+		if err := n.join(ctx); err != nil {
+			return fmt.Errorf("join the other nodes: %w", err)
+		}
+	}
+	for i := range n.opts.Count {
+		p := ids.Partition(i)
+		if !n.wants(p) {
+			continue
+		}
+		if err := n.begin(ctx, p); err != nil && !errors.Is(err, storage.ErrHeld) {
+			return fmt.Errorf("take partition %d: %w", p, err)
+		}
+	}
+	n.announce(false)
+	return nil
 }
 
 func (n *Node) begin(ctx context.Context, p ids.Partition) error {
 	n.slots[p].Lock()
 	defer n.slots[p].Unlock()
+	if n.ctx.Err() != nil || n.owned(p) != nil {
+		return nil
+	}
 	return n.takeLocked(ctx, p)
 }
 
@@ -143,15 +178,11 @@ func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
 		Lost: func(error) { n.replace(p, lease.Epoch) },
 	})
 	if err != nil {
-		return err
-	}
-	handler, err := n.opts.Bus.Handle(commandSubject(p), n.serve(owner))
-	if err != nil {
-		owner.Close()
-		return fmt.Errorf("handle commands: %w", err)
+		// Nobody commits under it: somebody else may run the partition at once.
+		return errors.Join(err, n.opts.Store.Release(context.WithoutCancel(ctx), lease))
 	}
 	n.mu.Lock()
-	n.mu.owned[p] = &owned{owner: owner, lease: lease, handler: handler}
+	n.mu.owned[p] = &owned{owner: owner, lease: lease}
 	n.mu.Unlock()
 	n.opts.Log.Debug("partition taken", "partition", p, "epoch", lease.Epoch)
 	if w := n.watcher.Load(); w != nil {
@@ -164,6 +195,9 @@ func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
 // has ended by itself.
 func (n *Node) acquireLocked(ctx context.Context, p ids.Partition) (storage.Lease, error) {
 	lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
+	if errors.Is(err, storage.ErrHeld) {
+		n.note(p, place{lease.Node, lease.Epoch})
+	}
 	if err != nil || lease.Epoch != n.slots[p].spent {
 		return lease, err
 	}
@@ -173,8 +207,9 @@ func (n *Node) acquireLocked(ctx context.Context, p ids.Partition) (storage.Leas
 	return n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
 }
 
-// dropLocked ends a partition's owner, if there is one, and returns what it was.
-func (n *Node) dropLocked(p ids.Partition) *owned {
+// dropLocked ends a partition's owner by end, if there is one, and returns what it
+// was.
+func (n *Node) dropLocked(p ids.Partition, end func(*partition.Owner)) *owned {
 	n.mu.Lock()
 	o := n.mu.owned[p]
 	delete(n.mu.owned, p)
@@ -185,8 +220,7 @@ func (n *Node) dropLocked(p ids.Partition) *owned {
 	if w := n.watcher.Load(); w != nil {
 		(*w).Dropped(p)
 	}
-	o.owner.Close()
-	o.handler.Close()
+	end(o.owner)
 	return o
 }
 
@@ -208,7 +242,7 @@ func (n *Node) replace(p ids.Partition, epoch ids.Epoch) {
 	if o := n.owned(p); o == nil || o.lease.Epoch != epoch {
 		return
 	}
-	n.dropLocked(p)
+	n.dropLocked(p, (*partition.Owner).Close)
 	n.slots[p].spent = epoch
 	n.retakeLocked(n.ctx, p)
 }
@@ -251,14 +285,17 @@ func (n *Node) renew(ctx context.Context, p ids.Partition) {
 	}
 	o := n.owned(p)
 	if o == nil {
-		n.retakeLocked(ctx, p)
+		if n.wants(p) {
+			n.retakeLocked(ctx, p)
+		}
 		return
 	}
 	lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
 	switch {
 	case errors.Is(err, storage.ErrHeld):
+		n.note(p, place{lease.Node, lease.Epoch})
 		n.opts.Log.Warn("partition taken by another node", "partition", p, "node", lease.Node)
-		n.dropLocked(p)
+		n.dropLocked(p, (*partition.Owner).Close)
 	case err != nil:
 		if ctx.Err() == nil {
 			n.opts.Log.Warn("renew lease", "partition", p, "error", err)
@@ -266,7 +303,7 @@ func (n *Node) renew(ctx context.Context, p ids.Partition) {
 	case lease.Epoch != o.lease.Epoch:
 		// It had expired: the store gave a new epoch, and the running owner can
 		// no longer commit.
-		n.dropLocked(p)
+		n.dropLocked(p, (*partition.Owner).Close)
 		n.retakeLocked(ctx, p)
 	}
 }
@@ -304,21 +341,32 @@ func (n *Node) Owned() int {
 
 // Close finishes what is queued, gives the leases up and waits.
 func (n *Node) Close() {
+	n.closing.Do(n.close)
+}
+
+func (n *Node) close() {
+	if n.opts.Balance && n.members.sub != nil {
+		n.leave()
+	}
 	n.mu.Lock()
 	n.cancel()
 	n.mu.Unlock()
 	n.wg.Wait()
+	n.members.part()
 	var wg sync.WaitGroup
 	for p := range n.opts.Count {
 		wg.Go(func() { n.giveUp(ids.Partition(p)) })
 	}
 	wg.Wait()
+	if n.handler != nil {
+		n.handler.Close()
+	}
 }
 
 func (n *Node) giveUp(p ids.Partition) {
 	n.slots[p].Lock()
 	defer n.slots[p].Unlock()
-	o := n.dropLocked(p)
+	o := n.dropLocked(p, (*partition.Owner).Close)
 	if o == nil {
 		return
 	}
@@ -327,5 +375,3 @@ func (n *Node) giveUp(p ids.Partition) {
 		n.opts.Log.Warn("release partition", "partition", p, "error", err)
 	}
 }
-
-func commandSubject(p ids.Partition) string { return fmt.Sprintf("cmd.%d", p) }

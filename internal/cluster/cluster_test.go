@@ -439,51 +439,6 @@ func TestOwnerIsReplaced(t *testing.T) {
 	}
 }
 
-// earlyBus lets a command in as soon as a partition's handler stands, before the
-// node has noted that it runs the partition.
-type earlyBus struct {
-	bus.Bus
-	early func()
-}
-
-func (b *earlyBus) Handle(s string, fn func(context.Context, bus.Payload) (bus.Payload, error)) (bus.Subscription, error) {
-	sub, err := b.Bus.Handle(s, fn)
-	if b.early != nil {
-		b.early()
-	}
-	return sub, err
-}
-
-// An owner that ends before its node has noted it is replaced too.
-func TestOwnerEndsAtOnce(t *testing.T) {
-	w := newWorld(t, 1)
-	st := newNodeStore(w.store)
-	inner := w.bus
-	a := w.start(w.options("a", st))
-	other := w.start(w.options("b", w.store))
-	a.Close()
-	st = newNodeStore(w.store)
-	o := w.options("c", st)
-	fail := func() error { return errDown }
-	eb := &earlyBus{Bus: inner}
-	eb.early = func() {
-		eb.early = nil
-		st.before.Store(&fail)
-		if _, err := other.Do(context.Background(), ticket{0, "early"}); !errors.Is(err, partition.ErrLost) {
-			t.Errorf("early caller got %v", err)
-		}
-		st.before.Store(nil)
-	}
-	o.Bus = eb
-	c := w.start(o)
-	until(func() bool {
-		c.Renew(context.Background())
-		_, err := c.Do(context.Background(), ticket{0, "c"})
-		return err == nil
-	})
-	st.check(t)
-}
-
 // Whatever the length of a lease, and however often owners change or fail, no
 // ticket is given out twice, and none is lost that was answered.
 func TestOwnersComeAndGo(t *testing.T) {

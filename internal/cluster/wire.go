@@ -49,25 +49,37 @@ func (e envelope) MarshalBinary() ([]byte, error) {
 // answered within the process.
 func (result) MarshalBinary() ([]byte, error) { return nil, errLocalOnly }
 
-// serve is the handler of the commands to an owner.
-func (n *Node) serve(owner *partition.Owner) func(context.Context, bus.Payload) (bus.Payload, error) {
-	return func(ctx context.Context, in bus.Payload) (bus.Payload, error) {
-		switch in := in.(type) {
-		case envelope:
-			v, err := owner.Do(ctx, in.Command)
-			return result{v}, err
-		case bus.Raw:
-			if n.opts.Wire == nil {
-				return nil, errLocalOnly
-			}
-			cmd, err := n.opts.Wire.Decode(in)
-			if err != nil {
-				return bus.Raw(n.opts.Wire.EncodeAnswer(nil, err)), nil
-			}
-			return bus.Raw(n.opts.Wire.EncodeAnswer(owner.Do(ctx, cmd))), nil
-		default:
-			return nil, fmt.Errorf("payload %T is no command", in)
+// serve answers the commands of other nodes. Which owner runs them is decided when
+// they come: bus.ErrNoResponder says that none here does, so that the command was not
+// applied.
+func (n *Node) serve(ctx context.Context, in bus.Payload) (bus.Payload, error) {
+	switch in := in.(type) {
+	case envelope:
+		o := n.local(in.Partition(n.opts.Count))
+		if o == nil {
+			return nil, bus.ErrNoResponder
 		}
+		v, err := o.Do(ctx, in.Command)
+		return result{v}, err
+	case bus.Raw:
+		if n.opts.Wire == nil {
+			return nil, errLocalOnly
+		}
+		cmd, err := n.opts.Wire.Decode(in)
+		if err != nil {
+			return bus.Raw(n.opts.Wire.EncodeAnswer(nil, err)), nil
+		}
+		p := cmd.Partition(n.opts.Count)
+		if int(p) >= n.opts.Count {
+			return nil, errLocalOnly
+		}
+		o := n.local(p)
+		if o == nil {
+			return nil, bus.ErrNoResponder
+		}
+		return bus.Raw(n.opts.Wire.EncodeAnswer(o.Do(ctx, cmd))), nil
+	default:
+		return nil, fmt.Errorf("payload %T is no command", in)
 	}
 }
 
@@ -117,10 +129,14 @@ func (n *Node) attempt(ctx context.Context, p ids.Partition, cmd partition.Comma
 		}
 		payload = bus.Raw(b)
 	}
-	v, err := n.opts.Bus.Request(ctx, commandSubject(p), payload)
-	if errors.Is(err, bus.ErrNoResponder) {
-		return nil, merr.UnavailableErr(moved, "This part of the server is moving, try again").Because(err)
+	to := n.placeOf(p)
+	if encode && n.Owns(p) {
+		to = n.opts.Node
 	}
+	if to == "" {
+		return nil, nobody(bus.ErrNoResponder)
+	}
+	v, err := n.request(ctx, to, payload)
 	if err != nil {
 		return nil, err
 	}
@@ -134,3 +150,32 @@ func (n *Node) attempt(ctx context.Context, p ids.Partition, cmd partition.Comma
 	}
 	return nil, errLocalOnly
 }
+
+// request sends a command to a node. An answer takes as long as the store, not as
+// long as a lease: who does not answer by then is dead or cut off.
+func (n *Node) request(ctx context.Context, to ids.NodeID, payload bus.Payload) (bus.Payload, error) {
+	if n.opts.Balance {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, n.opts.LeaseTTL)
+		defer cancel()
+	}
+	v, err := n.opts.Bus.Request(ctx, commandSubject(to), payload)
+	var own *merr.Error
+	switch {
+	case errors.Is(err, bus.ErrNoResponder):
+		return nil, nobody(err)
+	case err == nil || errors.As(err, &own):
+		return v, err
+	default:
+		if _, local := payload.(envelope); local && !n.opts.Balance {
+			return nil, err // of the command itself
+		}
+		return nil, unknown(err)
+	}
+}
+
+func nobody(err error) error {
+	return merr.UnavailableErr(moved, "This part of the server is moving, try again").Because(err)
+}
+
+func commandSubject(id ids.NodeID) string { return "cmd." + string(id) }

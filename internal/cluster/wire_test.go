@@ -82,7 +82,7 @@ func TestEncodedCommands(t *testing.T) {
 		t.Errorf("a result of another type: %v", err)
 	}
 	for _, b := range []string{"", "\x05query", "\x05other\x00", "\x05query\x01\x01"} {
-		if _, err := w.bus.Request(ctx, "cmd.0", bus.Raw(b)); err != nil {
+		if _, err := w.bus.Request(ctx, "cmd.a", bus.Raw(b)); err != nil {
 			t.Errorf("%q: %v; want an answer that says it", b, err)
 		}
 	}

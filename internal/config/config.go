@@ -29,6 +29,7 @@ import (
 // or of each element; arg is the placeholder in --help.
 type Config struct {
 	Server       Server       `toml:"server" help:"The process: addresses, data, its part in a deployment."`
+	Cluster      Cluster      `toml:"cluster" help:"How the nodes of a deployment talk to each other. They share the store (server.store), and any number of them may serve it."`
 	Registration Registration `toml:"registration" help:"Who may create an account, and how."`
 	Rooms        Rooms        `toml:"rooms" help:"What rooms are like, if who creates them says nothing else."`
 	SMTP         SMTP         `toml:"smtp" help:"Mail, to prove e-mail addresses: for sign-up, for new passwords, for signing in with one."`
@@ -54,8 +55,8 @@ type Server struct {
 	DataDir         string         `toml:"data_dir" flag:"data" arg:"DIR" help:"Directory of the embedded store and of the server's keys. It is created if need be; one process at a time may use it."`
 	Store           string         `toml:"store" flag:"store" arg:"URL" help:"Where data is kept: \"embedded\" is a database inside the process, in data_dir; postgres://user:password@host:5432/database is a PostgreSQL database, and several of them, with commas between, share the partitions. Their order is fixed when the deployment is created."`
 	Partitions      int            `toml:"partitions" arg:"N" help:"Units of ownership and order: a power of two. Fixed when the store is created; more than a deployment will ever have CPU cores is enough."`
-	Roles           []Role         `toml:"roles" flag:"roles" enum:"edge,core,worker" arg:"ROLE" help:"What this process does: edge answers clients, core owns partitions, worker runs what follows the log."`
-	Join            []string       `toml:"join" flag:"join" arg:"ADDR" help:"Addresses (host:port) of other nodes of the deployment. Needs a store that nodes can share."`
+	Roles           []Role         `toml:"roles" flag:"roles" enum:"edge,core,worker" arg:"ROLE" help:"What this process does: edge answers clients, core owns partitions, worker runs what follows the log, which is where the partitions are."`
+	Join            []string       `toml:"join" flag:"join" arg:"ADDR" help:"Addresses (host:port, those of cluster.listen) of nodes of the deployment; one that is up is enough, and this node may be among them. Needs a store that nodes can share."`
 	AppserviceFiles []string       `toml:"appservice_files" flag:"appservice" arg:"FILE" help:"Registration files of application services (bridges, bots), as the Matrix specification defines them."`
 	TrustedProxies  []netip.Prefix `toml:"trusted_proxies" arg:"CIDR" help:"Networks of proxies whose X-Forwarded-For is believed. From anyone else it is ignored."`
 	ShutdownGraceMS int            `toml:"shutdown_grace_ms" arg:"MS" help:"How long a stopping server waits for requests that are under way, in milliseconds."`
@@ -66,6 +67,20 @@ type Server struct {
 func (s *Server) ShutdownGrace() time.Duration {
 	return time.Duration(s.ShutdownGraceMS) * time.Millisecond
 }
+
+// Cluster is how the nodes of a deployment talk to each other.
+type Cluster struct {
+	Listen    string `toml:"listen" flag:"cluster-listen" arg:"ADDR" help:"Address (host:port) that answers the other nodes, in a network that only they reach. Setting it, or nats_url, makes this process one node of several. Empty: a single process."`
+	Advertise string `toml:"advertise" arg:"ADDR" help:"Address (host:port) at which the other nodes reach this one, if it is not listen. They tell it each other."`
+	Secret    Secret `toml:"secret" arg:"SECRET" help:"What the nodes prove to each other that they belong together with. Empty: a secret that the deployment keeps in its store."`
+	TLSCert   string `toml:"tls_cert" arg:"FILE" help:"Certificate (PEM) of this node, for TLS between the nodes. Needs tls_key and tls_ca."`
+	TLSKey    string `toml:"tls_key" arg:"FILE" help:"Private key (PEM) of tls_cert."`
+	TLSCA     string `toml:"tls_ca" arg:"FILE" help:"Certificates (PEM) of the authority that signed those of all nodes."`
+	NATSURL   string `toml:"nats_url" arg:"URL" help:"NATS servers to use instead of one in each node: nats://user:password@host:4222, several with commas between."`
+}
+
+// Clustered reports whether this process is one node of several.
+func (c *Config) Clustered() bool { return c.Cluster.Listen != "" || c.Cluster.NATSURL != "" }
 
 // PostgresURLs are the databases that Store names, nil if it is another store.
 func (s *Server) PostgresURLs() []string {

@@ -107,6 +107,8 @@ func sample(t *testing.T, f config.Field) (word, toml string) {
 		return "127.0.0.1:1,127.0.0.1:2", `["127.0.0.1:1", "127.0.0.1:2"]`
 	case "smtp.addr":
 		return "mail.example:587", `"mail.example:587"`
+	case "cluster.listen", "cluster.advertise":
+		return "127.0.0.1:4", `"127.0.0.1:4"`
 	case "server.metrics_listen":
 		return "127.0.0.1:3", `"127.0.0.1:3"`
 	case "server.public_base_url":
@@ -269,6 +271,9 @@ func TestMistakes(t *testing.T) {
 	}
 	file := func(text string) config.Input { return config.Input{File: write(t, text)} }
 	env := func(vars ...string) config.Input { return config.Input{Environ: vars} }
+	cluster := func(keys, sections string) config.Input {
+		return file("[cluster]\nlisten = \"127.0.0.1:1\"\n" + keys + sections)
+	}
 	tests := []struct {
 		name string
 		in   config.Input
@@ -319,7 +324,12 @@ func TestMistakes(t *testing.T) {
 		{"grace", flags("server.shutdown_grace_ms", "-1"), []string{"0 to 600000"}},
 		{"empty file name", file("[server]\nappservice_files = [\"\"]\n"), []string{"empty name"}},
 		{"store", flags("server.store", "mysql://u:pw@h/d"), []string{"server.store", `use "embedded"`}},
-		{"join", flags("server.join", "a:1"), []string{"server.join", "remove it"}},
+		{"join", flags("server.join", "a:1"), []string{"server.join", "cluster.listen"}},
+		{"cluster address", flags("cluster.listen", "nowhere"), []string{"cluster.listen"}},
+		{"cluster roles", cluster("", "[server]\nroles = [\"edge\", \"core\"]\n"), []string{"server.roles", "edge alone"}},
+		{"cluster join", cluster("", "[server]\njoin = [\"nowhere\"]\n"), []string{"server.join"}},
+		{"cluster TLS", cluster("tls_key = \"k\"\n", ""), []string{"tls_ca"}},
+		{"NATS twice", cluster("nats_url = \"nats://h\"\n", ""), []string{"cluster.nats_url"}},
 		{"role twice", flags("server.roles", "edge,core,worker,core"), []string{"twice"}},
 		{"role missing", flags("server.roles", "edge,worker"), []string{`lacks "core"`}},
 		{"network", flags("server.trusted_proxies", "10.0.0"), []string{"10.0.0.0/8"}},
@@ -416,7 +426,7 @@ func TestNamesAreUnique(t *testing.T) {
 func TestStableFlags(t *testing.T) {
 	want := map[string]string{
 		"listen": "server.listen", "data": "server.data_dir", "server-name": "server.name", "store": "server.store",
-		"join": "server.join", "roles": "server.roles", "appservice": "server.appservice_files", "registration": "registration.mode",
+		"cluster-listen": "cluster.listen", "join": "server.join", "roles": "server.roles", "appservice": "server.appservice_files", "registration": "registration.mode",
 		"allow-weak-passwords": "registration.allow_weak_passwords", "registration-shared-secret": "registration.shared_secret",
 		"no-rate-limits": "limits.no_rate_limits", "preview-allow": "limits.preview_allow", "push-allow": "push.allow", "test-mode": "server.test_mode",
 		"metrics-listen": "server.metrics_listen", "log-level": "log.level",

@@ -58,6 +58,7 @@ func (k *checker) add(key, format string, args ...any) {
 func (c *Config) problems() []Problem {
 	var k checker
 	c.Server.check(&k)
+	c.checkCluster(&k)
 	c.Registration.check(&k)
 	k.oneOf("rooms.default_version", c.Rooms.DefaultVersion)
 	c.SMTP.check(&k)
@@ -143,13 +144,43 @@ func (s *Server) checkDeployment(k *checker) {
 			k.add("server.roles", "holds %q twice; remove one", r)
 		}
 	}
-	for _, r := range []Role{RoleEdge, RoleCore, RoleWorker} {
-		if !s.HasRole(r) {
-			k.add("server.roles", "lacks %q: nobody else can play it, as one process serves a store; add it", r)
+}
+
+// checkCluster holds the rules between the nodes, the store and the roles.
+func (c *Config) checkCluster(k *checker) {
+	s := &c.Server
+	if !c.Clustered() {
+		for _, r := range []Role{RoleEdge, RoleCore, RoleWorker} {
+			if !s.HasRole(r) {
+				k.add("server.roles", "lacks %q: nobody else can play it, as this process is the only one; add it, or set cluster.listen", r)
+			}
+		}
+		if len(s.Join) > 0 {
+			k.add("server.join", "needs an address for the other nodes to reach this one; set cluster.listen")
+		}
+		return
+	}
+	if !s.HasRole(RoleEdge) || s.HasRole(RoleCore) != s.HasRole(RoleWorker) {
+		k.add("server.roles", "cannot be divided so: use edge,core,worker, or edge alone; what follows the log runs where the partitions are")
+	}
+	for _, a := range s.Join {
+		if err := checkAddress(a); err != nil {
+			k.add("server.join", "%s", err)
 		}
 	}
-	if len(s.Join) > 0 {
-		k.add("server.join", "needs a server of several nodes, and this version has one; remove it")
+	for key, a := range map[string]string{"cluster.listen": c.Cluster.Listen, "cluster.advertise": c.Cluster.Advertise} {
+		if a == "" {
+			continue
+		}
+		if err := checkAddress(a); err != nil {
+			k.add(key, "%s", err)
+		}
+	}
+	if n := c.Cluster; (n.TLSCert == "") != (n.TLSKey == "") || (n.TLSCert == "") != (n.TLSCA == "") {
+		k.add("cluster.tls_cert", "needs tls_key and tls_ca; set all three or none")
+	}
+	if c.Cluster.NATSURL != "" && (c.Cluster.Listen != "" || len(s.Join) > 0) {
+		k.add("cluster.nats_url", "names servers of its own; remove cluster.listen and server.join, or it")
 	}
 }
 

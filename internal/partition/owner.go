@@ -123,6 +123,15 @@ func (o *Owner) Close() {
 	o.relay.close()
 }
 
+// CloseSettled is Close that lets the effects that callers wait for arrive first, for
+// as long as ctx says: a partition that moves is no error to them.
+func (o *Owner) CloseSettled(ctx context.Context) {
+	o.stopOnce.Do(func() { close(o.stop) })
+	<-o.done
+	o.relay.settle(ctx)
+	o.relay.close()
+}
+
 // Do runs a command and waits until it is committed and the effects its caller
 // must see are applied. When ctx ends before, the command may still be applied.
 func (o *Owner) Do(ctx context.Context, cmd Command) (any, error) {

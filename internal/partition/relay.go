@@ -43,6 +43,8 @@ type relay struct {
 		// arrived are the removals of the outbox rows of effects that were applied
 		// and are still there.
 		arrived []removal
+		// moved is closed when effects arrive; nil while nobody waits for that.
+		moved chan struct{}
 	}
 }
 
@@ -139,6 +141,10 @@ func (r *relay) done(dest ids.Partition, items []outItem) {
 	}
 	r.mu.queues[dest] = rest
 	r.mu.arrived = append(r.mu.arrived, gone...)
+	if r.mu.moved != nil {
+		close(r.mu.moved)
+		r.mu.moved = nil
+	}
 	r.mu.Unlock()
 	for _, it := range items {
 		if it.task != nil && it.task.effects.Add(-1) == 0 {
@@ -189,6 +195,32 @@ func (r *relay) abandonLocked() {
 			}
 		}
 		delete(r.mu.queues, d)
+	}
+}
+
+// settle waits until nobody waits for effects any more.
+func (r *relay) settle(ctx context.Context) {
+	for {
+		r.mu.Lock()
+		awaited := false
+		for _, q := range r.mu.queues {
+			for i := range q {
+				awaited = awaited || q[i].task != nil
+			}
+		}
+		if r.mu.moved == nil {
+			r.mu.moved = make(chan struct{})
+		}
+		moved := r.mu.moved
+		r.mu.Unlock()
+		if !awaited {
+			return
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

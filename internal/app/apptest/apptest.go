@@ -37,8 +37,11 @@ type Server struct {
 	// Config is what it was started with.
 	Config config.Config
 
-	app  *app.Server
-	log  *slog.Logger
+	app *app.Server
+	log *slog.Logger
+	// ClusterAddr is where other nodes join it, "" if there can be none.
+	ClusterAddr string
+
 	stop func()
 	txn  atomic.Int64
 }
@@ -85,7 +88,7 @@ func (s *Server) start(t testing.TB) {
 		cancel()
 		t.Fatalf("start server: %v", err)
 	}
-	s.app, s.URL = srv, srv.URL()
+	s.app, s.URL, s.ClusterAddr = srv, srv.URL(), srv.ClusterAddr()
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Run(ctx) }()
 	s.stop = sync.OnceFunc(func() {

@@ -1,0 +1,407 @@
+package cluster
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/bus"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+)
+
+// Times of membership. It is a hint: leases decide who owns what.
+const (
+	// announceEvery is how often a node says that it is there, and balanceEvery how
+	// often it looks whether it should run other partitions than it does.
+	announceEvery = time.Second
+	balanceEvery  = 500 * time.Millisecond
+	// memberTTL is how long a node counts as there after it was last heard of.
+	memberTTL = 4 * announceEvery
+	// helloTimeout is how long a new node listens for the others before it takes
+	// partitions. One that hears nobody yet takes what is free, and gives it away
+	// later.
+	helloTimeout = 300 * time.Millisecond
+	// takeTimeout is how long a hand-over waits for the new owner, and settleTimeout
+	// for effects that callers wait for: together well below the 2 s that a client may
+	// notice.
+	takeTimeout   = time.Second
+	settleTimeout = 500 * time.Millisecond
+)
+
+const membersSubject = "members"
+
+// notice is what a node says of itself.
+type notice struct {
+	Node ids.NodeID `json:"node"`
+	// Core: it runs partitions.
+	Core bool `json:"core,omitempty"`
+	// Draining: it gives its partitions away and takes no others.
+	Draining bool `json:"draining,omitempty"`
+	// Hello asks the others to say who they are, Gone says that this is the last.
+	Hello bool `json:"hello,omitempty"`
+	Gone  bool `json:"gone,omitempty"`
+	// Runs are the partitions that it runs with their epochs.
+	Runs map[ids.Partition]ids.Epoch `json:"runs,omitempty"`
+}
+
+var _ bus.Payload = (*notice)(nil)
+
+// MarshalBinary implements bus.Payload.
+func (a *notice) MarshalBinary() ([]byte, error) { return json.Marshal(a) }
+
+// place is where a partition is run, as far as this node knows.
+type place struct {
+	node  ids.NodeID
+	epoch ids.Epoch
+}
+
+// members are the other nodes.
+type members struct {
+	sub  bus.Subscription
+	take bus.Subscription
+	// wake has room for one: something changed.
+	wake chan struct{}
+
+	mu struct {
+		sync.Mutex
+		draining bool
+		gone     bool
+		others   map[ids.NodeID]*member
+		places   map[ids.Partition]place
+	}
+}
+
+type member struct {
+	notice
+	seen time.Time
+}
+
+// join makes the node known and listens for the others.
+func (n *Node) join(ctx context.Context) error {
+	m := &n.members
+	m.wake = make(chan struct{}, 1)
+	m.mu.others = make(map[ids.NodeID]*member)
+	var err error
+	if m.take, err = n.opts.Bus.Handle("take."+string(n.opts.Node), n.asked); err != nil {
+		return err
+	}
+	if m.sub, err = n.opts.Bus.Subscribe(membersSubject, n.heard); err != nil {
+		m.take.Close()
+		return err
+	}
+	n.announce(true)
+	select {
+	case <-time.After(helloTimeout):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// part ends what join began.
+func (m *members) part() {
+	if m.sub != nil {
+		m.sub.Close()
+	}
+	if m.take != nil {
+		m.take.Close()
+	}
+}
+
+func (m *members) signal() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// announce says what this node is and runs.
+func (n *Node) announce(hello bool) {
+	if !n.opts.Balance {
+		return
+	}
+	a := &notice{Node: n.opts.Node, Core: !n.opts.EdgeOnly, Hello: hello, Runs: make(map[ids.Partition]ids.Epoch)}
+	n.members.mu.Lock()
+	a.Draining, a.Gone = n.members.mu.draining, n.members.mu.gone
+	n.members.mu.Unlock()
+	n.mu.RLock()
+	for p, o := range n.mu.owned {
+		a.Runs[p] = o.lease.Epoch
+	}
+	n.mu.RUnlock()
+	if err := n.opts.Bus.Publish(membersSubject, a); err != nil && n.ctx.Err() == nil {
+		n.opts.Log.Debug("announce", "error", err)
+	}
+}
+
+// heard takes the notice of a node.
+func (n *Node) heard(p bus.Payload) {
+	a, ok := p.(*notice)
+	if raw, isRaw := p.(bus.Raw); isRaw {
+		a = new(notice)
+		ok = json.Unmarshal(raw, a) == nil
+	}
+	if !ok || a.Node == n.opts.Node {
+		return
+	}
+	for p, epoch := range a.Runs {
+		n.note(p, place{a.Node, epoch})
+	}
+	m := &n.members
+	m.mu.Lock()
+	have := m.mu.others[a.Node]
+	changed := have == nil || a.Gone || have.Draining != a.Draining
+	if a.Gone {
+		delete(m.mu.others, a.Node)
+	} else {
+		m.mu.others[a.Node] = &member{*a, time.Now()}
+	}
+	m.mu.Unlock()
+	if have == nil && !a.Gone {
+		n.opts.Log.Info("node joins", "node", a.Node)
+	}
+	if a.Hello {
+		n.announce(false)
+	}
+	if changed {
+		m.signal()
+	}
+}
+
+// note remembers where a partition is, unless something newer is known.
+func (n *Node) note(p ids.Partition, at place) {
+	n.members.mu.Lock()
+	defer n.members.mu.Unlock()
+	if n.members.mu.places == nil {
+		n.members.mu.places = make(map[ids.Partition]place)
+	}
+	if at.epoch >= n.members.mu.places[p].epoch && int(p) < n.opts.Count {
+		n.members.mu.places[p] = at
+	}
+}
+
+// placeOf is where a partition is run, "" if that is not known.
+func (n *Node) placeOf(p ids.Partition) ids.NodeID {
+	n.members.mu.Lock()
+	defer n.members.mu.Unlock()
+	return n.members.mu.places[p].node
+}
+
+// Served is how many partitions this node can reach: it runs them, or knows a live
+// node that does.
+func (n *Node) Served() int {
+	served := 0
+	for p := range n.opts.Count {
+		if n.Owns(ids.Partition(p)) {
+			served++
+			continue
+		}
+		at := n.placeOf(ids.Partition(p))
+		n.members.mu.Lock()
+		if m := n.members.mu.others[at]; m != nil && time.Since(m.seen) < memberTTL {
+			served++
+		}
+		n.members.mu.Unlock()
+	}
+	return served
+}
+
+// candidates are the nodes among which partitions are spread.
+func (n *Node) candidates() []ids.NodeID {
+	m := &n.members
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []ids.NodeID
+	if !n.opts.EdgeOnly && !m.mu.draining {
+		list = append(list, n.opts.Node)
+	}
+	for id, o := range m.mu.others {
+		if time.Since(o.seen) > memberTTL {
+			delete(m.mu.others, id)
+			n.opts.Log.Warn("node is silent", "node", id)
+			continue
+		}
+		if o.Core && !o.Draining {
+			list = append(list, id)
+		}
+	}
+	return list
+}
+
+// rightful is the node that should run a partition: the one with the highest hash of
+// both names, so that few partitions move when a node comes or goes. "" if there is
+// none.
+func rightful(p ids.Partition, nodes []ids.NodeID) ids.NodeID {
+	var best ids.NodeID
+	var most uint64
+	for _, id := range nodes {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(id)) // a hash does not fail
+		_, _ = h.Write(binary.BigEndian.AppendUint16(nil, uint16(p)))
+		// The last bytes hardly reach the high bits of FNV.
+		score := h.Sum64() * 0x9e3779b97f4a7c15
+		score ^= score >> 29
+		score *= 0xbf58476d1ce4e5b9
+		if best == "" || score > most || score == most && id < best {
+			best, most = id, score
+		}
+	}
+	return best
+}
+
+// wants reports whether this node should try to run a partition that it does not.
+func (n *Node) wants(p ids.Partition) bool {
+	if n.opts.EdgeOnly {
+		return false
+	}
+	return !n.opts.Balance || rightful(p, n.candidates()) == n.opts.Node
+}
+
+func (n *Node) balanceLoop() {
+	announce, balance := time.NewTicker(announceEvery), time.NewTicker(balanceEvery)
+	defer announce.Stop()
+	defer balance.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-announce.C:
+			n.announce(false)
+			continue
+		case <-balance.C:
+		case <-n.members.wake:
+		}
+		n.balance(n.ctx)
+	}
+}
+
+// balance takes what this node should run and is free, and gives away what another
+// should run.
+func (n *Node) balance(ctx context.Context) {
+	nodes := n.candidates()
+	moved := false
+	for i := range n.opts.Count {
+		p := ids.Partition(i)
+		to := rightful(p, nodes)
+		switch owns := n.Owns(p); {
+		case ctx.Err() != nil:
+			return
+		case owns && to != n.opts.Node && to != "":
+			n.handOver(ctx, p, to)
+			moved = true
+		case !owns && to == n.opts.Node:
+			if err := n.begin(ctx, p); err == nil {
+				moved = true
+			} else if !errors.Is(err, storage.ErrHeld) && ctx.Err() == nil {
+				n.opts.Log.Warn("take partition", "partition", p, "error", err)
+			}
+		}
+	}
+	if moved {
+		n.announce(false)
+	}
+}
+
+// handOver finishes what is queued for a partition, releases it, and tells the node
+// that should run it. If that does not answer it finds the partition free by itself.
+func (n *Node) handOver(ctx context.Context, p ids.Partition, to ids.NodeID) {
+	if !n.release(p) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, takeTimeout)
+	defer cancel()
+	answer, err := n.opts.Bus.Request(ctx, "take."+string(to), bus.Raw(binary.BigEndian.AppendUint16(nil, uint16(p))))
+	if errors.Is(err, bus.ErrNoResponder) {
+		// It is gone, and the partition is somebody else's.
+		n.members.mu.Lock()
+		delete(n.members.mu.others, to)
+		n.members.mu.Unlock()
+		n.members.signal()
+	}
+	if err != nil {
+		n.opts.Log.Warn("hand partition over", "partition", p, "to", to, "error", err)
+		return
+	}
+	if raw, ok := answer.(bus.Raw); ok && len(raw) == 8 {
+		n.note(p, place{to, ids.Epoch(binary.BigEndian.Uint64(raw))})
+	}
+}
+
+// release ends the owner of a partition and gives its lease up.
+func (n *Node) release(p ids.Partition) bool {
+	n.slots[p].Lock()
+	defer n.slots[p].Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+	defer cancel()
+	o := n.dropLocked(p, func(o *partition.Owner) { o.CloseSettled(ctx) })
+	if o == nil {
+		return false
+	}
+	err := n.opts.Store.Release(context.Background(), o.lease)
+	if err != nil && !errors.Is(err, storage.ErrFenced) {
+		n.opts.Log.Warn("release partition", "partition", p, "error", err)
+		return false
+	}
+	return true
+}
+
+var errTake = errors.New("cluster: malformed request to take a partition")
+
+// asked takes a partition that another node has released for this one.
+func (n *Node) asked(ctx context.Context, in bus.Payload) (bus.Payload, error) {
+	raw, ok := in.(bus.Raw)
+	if !ok || len(raw) != 2 || int(binary.BigEndian.Uint16(raw)) >= n.opts.Count {
+		return nil, errTake
+	}
+	p := ids.Partition(binary.BigEndian.Uint16(raw))
+	n.members.mu.Lock()
+	draining := n.members.mu.draining
+	n.members.mu.Unlock()
+	if n.ctx.Err() != nil || n.opts.EdgeOnly || draining {
+		return nil, bus.ErrNoResponder
+	}
+	// Who asked may stop waiting; what was begun is done all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.opts.LeaseTTL)
+	defer cancel()
+	if err := n.begin(ctx, p); err != nil {
+		return nil, err
+	}
+	n.announce(false)
+	o := n.owned(p)
+	if o == nil {
+		return nil, bus.ErrNoResponder
+	}
+	return bus.Raw(binary.BigEndian.AppendUint64(nil, uint64(o.lease.Epoch))), nil
+}
+
+// leave gives all partitions to the others, one after another, so that effects
+// between them still find their way.
+func (n *Node) leave() {
+	m := &n.members
+	m.mu.Lock()
+	m.mu.draining = true
+	m.mu.Unlock()
+	n.announce(false)
+	nodes := n.candidates()
+	for p := range n.opts.Count {
+		if to := rightful(ids.Partition(p), nodes); to != "" && n.Owns(ids.Partition(p)) {
+			n.handOver(context.Background(), ids.Partition(p), to)
+		}
+	}
+	m.mu.Lock()
+	m.mu.gone = true
+	m.mu.Unlock()
+	n.announce(false)
+}
+
+// unknown is the error of a command of which it is not known whether it was applied.
+func unknown(err error) error {
+	return merr.UnavailableErr(moved, "The outcome is not known, try again").Because(errors.Join(partition.ErrLost, err))
+}
