@@ -247,7 +247,11 @@ func (s *Service) judgePage(ctx context.Context, w *work, r ids.RoomID, events [
 			vain.Users = append(vain.Users, room.Unwatched{User: u.User, Gen: page[i].Gen})
 			continue
 		}
-		if err := s.judgeFor(w, u, m, events, cases); err != nil {
+		since, err := s.joinedSince(ctx, m, events[0].Seq)
+		if err != nil {
+			return err
+		}
+		if err := s.judgeFor(w, u, m, since, events, cases); err != nil {
 			return err
 		}
 	}
@@ -257,14 +261,29 @@ func (s *Service) judgePage(ctx context.Context, w *work, r ids.RoomID, events [
 	return err
 }
 
-func (s *Service) judgeFor(w *work, u account.Watcher, m *room.Stored, events []*room.Stored, cases []*feed.Case) error {
+// joinedSince returns the position of a member's join if it is not before first, 0 if
+// it is: what came before is no news to who has just joined, nor theirs to see. m is
+// the last event of the membership, which may have changed the name since.
+func (s *Service) joinedSince(ctx context.Context, m *room.Stored, first ids.Seq) (at ids.Seq, err error) {
+	for m != nil && m.Seq >= first {
+		if membershipBefore(m) != event.Join {
+			return m.Seq, nil
+		}
+		if m.Replaces == 0 {
+			break
+		}
+		if m, err = s.rooms.At(ctx, m.RoomID, m.Replaces); err != nil {
+			return 0, err
+		}
+	}
+	return 0, nil
+}
+
+// judgeFor judges events behind a position for one member.
+func (s *Service) judgeFor(w *work, u account.Watcher, m *room.Stored, since ids.Seq, events []*room.Stored, cases []*feed.Case) error {
 	person, err := s.judge.Person(u.User, u.Rules, u.Ignored)
 	if err != nil {
 		return err
-	}
-	var since ids.Seq // what came before is no news to who has just joined
-	if membershipBefore(m) != event.Join {
-		since = m.Seq
 	}
 	name := m.Member().DisplayName
 	for i, e := range events {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -18,12 +19,16 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/bus/membus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/cluster"
+	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
 	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/roomstate"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/internal/storage/memstore"
 	"github.com/hubbub-chat/hubbub/internal/tables"
@@ -277,12 +282,72 @@ func TestNewsSinceTheJoin(t *testing.T) {
 	for prev, want := range map[string]int{"": 1, `{"membership":"leave"}`: 1, `{"membership":"invite"}`: 1, joined: 2, `{`: 1} {
 		w := &work{notified: make(map[ids.UserID]*account.Notified)}
 		member := eventAt(7, "m.room.member", "@bob:h", joined, prev)
-		if err := s.judgeFor(w, account.Watcher{User: "@bob:h"}, member, events, cases); err != nil {
+		since, err := s.joinedSince(t.Context(), member, events[0].Seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.judgeFor(w, account.Watcher{User: "@bob:h"}, member, since, events, cases); err != nil {
 			t.Fatal(err)
 		}
 		items := w.of("@bob:h").Items
 		if len(items) != want || items[len(items)-1].Seq != 9 {
 			t.Errorf("member before: %q: notified of %+v", prev, items)
+		}
+	}
+}
+
+// Who joined and changed their name before the consumer came to it, has joined all
+// the same.
+func TestNewsSinceTheJoinOfWhoIsRenamed(t *testing.T) {
+	s, _ := newTest(t)
+	b := membus.New()
+	specs, effects := room.Tables(), room.Effects()
+	maps.Copy(specs, account.Tables())
+	maps.Copy(effects, account.Effects())
+	node, err := cluster.Start(context.Background(), cluster.Options{
+		Node: "n", Count: 1, Store: s.opts.Store, Bus: b, Clock: s.opts.Clock, LeaseTTL: time.Hour,
+		Log: s.opts.Log, Tables: specs, Effects: effects, CacheBytes: 1 << 20,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		node.Close()
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	draft := func(sender ids.UserID, typ, key, content string) roomstate.Draft {
+		return roomstate.Draft{Type: typ, StateKey: &key, Sender: sender, Content: []byte(content), OriginServerTS: 1}
+	}
+	c := &room.Create{Version: event.DefaultVersion, Drafts: []roomstate.Draft{
+		draft("@alice:h", event.TypeCreate, "", `{"room_version":"12"}`), draft("@alice:h", event.TypeMember, "@alice:h", joined),
+		draft("@alice:h", event.TypeJoinRules, "", `{"join_rule":"public"}`),
+	}}
+	if err := c.Seal(""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := node.Do(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	var at []ids.Seq
+	for _, content := range []string{joined, `{"displayname":"B","membership":"join"}`, `{"displayname":"C","membership":"join"}`} {
+		if _, err := node.Do(t.Context(), &room.Send{Room: c.Room, Draft: draft("@bob:h", event.TypeMember, "@bob:h", content)}); err != nil {
+			t.Fatal(err)
+		}
+		m, err := s.rooms.StateEvent(t.Context(), c.Room, event.TypeMember, "@bob:h")
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = append(at, m.Seq)
+	}
+	m, err := s.rooms.StateEvent(t.Context(), c.Room, event.TypeMember, "@bob:h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for first, want := range map[ids.Seq]ids.Seq{1: at[0], at[0]: at[0], at[1]: 0, at[2] + 1: 0} {
+		if got, err := s.joinedSince(t.Context(), m, first); got != want || err != nil {
+			t.Errorf("joined since %d: %d, %v; want %d", first, got, err, want)
 		}
 	}
 }
