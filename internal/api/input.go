@@ -32,6 +32,16 @@ func (r *Request) RoomAlias(name string) (ids.RoomAlias, error) {
 	return parsed(name, r.Param(name), ids.ParseRoomAlias)
 }
 
+// LocalUser is UserID for a user of a server: 400 M_INVALID_PARAM for one of
+// another.
+func (r *Request) LocalUser(name, server string) (ids.UserID, error) {
+	user, err := r.UserID(name)
+	if err == nil && user.Server() != server {
+		return "", merr.InvalidParamErr("The user does not belong to this server")
+	}
+	return user, err
+}
+
 // Self returns a path parameter that has to be the caller's own user ID: 403
 // M_FORBIDDEN if it is another.
 func (r *Request) Self(name string) (ids.UserID, error) {

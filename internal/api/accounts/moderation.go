@@ -7,21 +7,9 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/merr"
 )
 
-// local reads the user of the path.
-func (m *Module) local(r *api.Request) (ids.UserID, error) {
-	user, err := r.UserID("userId")
-	if err != nil {
-		return "", err
-	}
-	if user.Server() != m.Server {
-		return "", merr.InvalidParamErr("The user does not belong to this server")
-	}
-	return user, nil
-}
-
 // moderated returns the account whose status is asked for.
 func (m *Module) moderated(r *api.Request) (*account.Account, error) {
-	user, err := m.local(r)
+	user, err := r.LocalUser("userId", m.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +67,7 @@ func (m *Module) lock(r *api.Request) (any, error) {
 }
 
 func (m *Module) setStatus(r *api.Request, locked, suspended *bool) error {
-	user, err := m.local(r)
+	user, err := r.LocalUser("userId", m.Server)
 	if err != nil {
 		return err
 	}

@@ -59,16 +59,21 @@ type mediaAnswer struct {
 	LastAccess  *int64   `json:"last_access_ts"`
 }
 
-func (m *Module) userMedia(r *api.Request) (any, error) {
-	user, _, err := m.existing(r)
-	if err != nil {
-		return nil, err
+// mediaPage reads a page of what the user of the path uploaded, the newest first.
+func (m *Module) mediaPage(r *api.Request) (user ids.UserID, list []*media.Media, next string, err error) {
+	if user, _, err = m.existing(r); err != nil {
+		return "", nil, "", err
 	}
 	limit, err := r.QueryInt("limit", defaultPage, 1, maxPage)
 	if err != nil {
-		return nil, err
+		return "", nil, "", err
 	}
-	list, next, err := m.Media.ListByUser(r.Context, user, r.Query.Get("from"), int(limit))
+	list, next, err = m.Media.ListByUser(r.Context, user, r.Query.Get("from"), int(limit))
+	return user, list, next, err
+}
+
+func (m *Module) userMedia(r *api.Request) (any, error) {
+	user, list, next, err := m.mediaPage(r)
 	if err != nil {
 		return nil, err
 	}
@@ -89,15 +94,7 @@ func (m *Module) userMedia(r *api.Request) (any, error) {
 
 // deleteUserMedia removes a page of what a user uploaded, the newest first.
 func (m *Module) deleteUserMedia(r *api.Request) (any, error) {
-	user, _, err := m.existing(r)
-	if err != nil {
-		return nil, err
-	}
-	limit, err := r.QueryInt("limit", defaultPage, 1, maxPage)
-	if err != nil {
-		return nil, err
-	}
-	list, _, err := m.Media.ListByUser(r.Context, user, r.Query.Get("from"), int(limit))
+	_, list, _, err := m.mediaPage(r)
 	if err != nil {
 		return nil, err
 	}

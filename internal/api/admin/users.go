@@ -45,16 +45,7 @@ func (m *Module) userRoutes() []api.Route {
 func parseUint(s string) (uint64, error) { return strconv.ParseUint(s, 10, 62) }
 
 // local reads the user of the path, who belongs to this server.
-func (m *Module) local(r *api.Request) (ids.UserID, error) {
-	user, err := r.UserID("userId")
-	if err != nil {
-		return "", err
-	}
-	if user.Server() != m.Server {
-		return "", merr.InvalidParamErr("The user does not belong to this server")
-	}
-	return user, nil
-}
+func (m *Module) local(r *api.Request) (ids.UserID, error) { return r.LocalUser("userId", m.Server) }
 
 // existing is local with the account: 404 M_NOT_FOUND if there is none.
 func (m *Module) existing(r *api.Request) (ids.UserID, *account.Account, error) {
