@@ -19,6 +19,8 @@ export interface EventView {
     getUnsigned(): { transaction_id?: string };
     isRedacted(): boolean;
     replacingEventId(): string | undefined;
+    /** The event that changed this one, if it came as an event of its own. */
+    replacingEvent?(): unknown;
     readonly status: string | null;
     /** Of an encrypted message: that nothing came of decrypting it. Absent where nothing is decrypted. */
     isDecryptionFailure?(): boolean;
@@ -134,7 +136,7 @@ function describeMessage(event: EventView, people: People): Shown | undefined {
     }
     if (type !== "m.room.message" && type !== "m.sticker") return undefined;
     if (event.isRedacted()) return { text: t("Message removed"), style: "removed" };
-    const content = event.getContent();
+    const content = contentOf(event);
     if (isReplacement(content)) return undefined; // shown in place of the event that it replaces
     const answered = repliedTo(content);
     const quote = answered === undefined ? {} : { quote: { eventId: answered, ...people.quoted?.(answered) } };
@@ -148,6 +150,18 @@ function describeMessage(event: EventView, people: People): Shown | undefined {
     if (body.trim() === "") return undefined;
     const rich = richOf(content);
     return { text: body, style: msgtype === "m.emote" ? "emote" : msgtype === "m.notice" ? "notice" : "text", ...(rich ? { rich } : {}), ...quote };
+}
+
+/**
+ * The content as it was last changed. A change that came with the event itself, and not as an event of its own, is
+ * for the client to put in its place, which the SDK leaves out. spec: client-server §Server-side aggregation of m.replace
+ */
+export function contentOf(event: EventView): Record<string, unknown> {
+    const content = event.getContent();
+    const { "m.relations": relations } = event.getUnsigned() as { "m.relations"?: { "m.replace"?: { content?: Record<string, unknown> } } };
+    const changed = relations?.["m.replace"]?.content?.["m.new_content"];
+    if (typeof changed !== "object" || changed === null || event.isRedacted() || event.replacingEvent?.()) return content;
+    return changed as Record<string, unknown>;
 }
 
 /** The text of a message. Older clients repeat in it what they answer. spec: §Fallbacks for rich replies */

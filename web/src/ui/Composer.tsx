@@ -33,7 +33,8 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
         area.style.height = "auto";
         area.style.height = `${area.scrollHeight}px`;
     }, [text]);
-    useEffect(() => {
+    // Before it is on the screen: what is typed from then on is not taken back.
+    useLayoutEffect(() => {
         if (!context) return;
         if (context.kind === "edit") setText(context.message.text);
         box.current?.focus();

@@ -126,6 +126,9 @@ interface Fake {
     redacted?: boolean;
     status?: string | null;
     replacedBy?: string;
+    /** What came with the event about the change, and whether the change came as an event too. */
+    bundled?: Record<string, unknown>;
+    replacing?: unknown;
 }
 let nextId = 0;
 function event(fake: Fake): EventView {
@@ -139,9 +142,10 @@ function event(fake: Fake): EventView {
         getTs: () => fake.ts ?? 0,
         getContent: () => fake.content ?? { msgtype: "m.text", body: "hello" },
         getPrevContent: () => fake.prev ?? {},
-        getUnsigned: () => ({}),
+        getUnsigned: () => (fake.bundled ? ({ "m.relations": { "m.replace": { content: fake.bundled } } } as object) : {}),
         isRedacted: () => fake.redacted ?? false,
         replacingEventId: () => fake.replacedBy,
+        replacingEvent: () => fake.replacing,
         status: fake.status ?? null,
     };
 }
@@ -158,6 +162,11 @@ describe("toEntry", () => {
         expect(entry({ type: "m.room.encrypted", content: {} })).toMatchObject({ style: "locked" });
         expect(entry({ redacted: true, content: {} })).toMatchObject({ style: "removed" });
         expect(entry({ replacedBy: "$2" })).toMatchObject({ edited: true });
+        const bundled = { "m.new_content": { msgtype: "m.text", body: "changed" } };
+        expect(entry({ replacedBy: "$2", bundled })).toMatchObject({ edited: true, text: "changed" });
+        expect(entry({ replacedBy: "$3", bundled, replacing: {} })).toMatchObject({ text: "hello" }); // a later change, which the SDK shows
+        expect(entry({ replacedBy: "$2", bundled, redacted: true })).toMatchObject({ style: "removed" });
+        expect(entry({ bundled: { "m.new_content": "odd" } })).toMatchObject({ text: "hello" });
     });
 
     it.each([
