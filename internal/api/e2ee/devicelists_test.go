@@ -160,7 +160,7 @@ func TestDeviceListsOfOwnDevicesAndSenders(t *testing.T) {
 	}})
 	// Her devices end at once, she leaves her rooms in the background.
 	for range 10 {
-		if _, left := watcher.lists(t); left == "alice" {
+		if users(apptest.At(watcher.sync(t), "device_lists", "left")) == "alice" {
 			return
 		}
 		q := url.Values{"since": {watcher.since}, "timeout": {"5000"}}
