@@ -18,9 +18,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"pgregory.net/rapid"
 
-	"github.com/hubbub-chat/hubbub/internal/bus/membus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
-	"github.com/hubbub-chat/hubbub/internal/cluster"
+	"github.com/hubbub-chat/hubbub/internal/cluster/clustertest"
 	"github.com/hubbub-chat/hubbub/internal/consumer"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -69,7 +68,7 @@ const testPartitions = 2
 // rig is a core with rooms.
 type rig struct {
 	t     testing.TB
-	node  *cluster.Node
+	node  *clustertest.Node
 	store *counting
 	rooms *room.Reader
 	clock *clock.Manual
@@ -80,22 +79,12 @@ func newRig(t testing.TB) *rig {
 	r := &rig{t: t, clock: clock.NewManual(time.Unix(1_700_000_000, 0))}
 	r.store = &counting{Store: memstore.New(r.clock)}
 	r.rooms = room.NewReader(r.store, testPartitions)
-	bus := membus.New()
-	var err error
-	r.node, err = cluster.Start(t.Context(), cluster.Options{
-		Node: "n", Count: testPartitions, Store: r.store.Store, Bus: bus, Clock: r.clock, LeaseTTL: time.Hour,
-		Log: slog.New(slog.DiscardHandler), Tables: room.Tables(), Effects: map[string]partition.EffectHandler{
+	r.node = clustertest.Start(t, clustertest.Options{
+		Count: testPartitions, Store: r.store.Store, Clock: r.clock,
+		Tables: []map[storage.Table]partition.TableSpec{room.Tables()},
+		Effects: []map[string]partition.EffectHandler{{
 			room.EffectMembership: ignore{}, room.EffectAlias: room.Effects()[room.EffectAlias],
-		}, CacheBytes: 1 << 20,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		r.node.Close()
-		if err := bus.Close(); err != nil {
-			t.Error(err)
-		}
+		}},
 	})
 	return r
 }

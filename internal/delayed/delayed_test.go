@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
-	"github.com/hubbub-chat/hubbub/internal/bus/membus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
-	"github.com/hubbub-chat/hubbub/internal/cluster"
+	"github.com/hubbub-chat/hubbub/internal/cluster/clustertest"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
@@ -53,27 +51,17 @@ func open(t *testing.T) (*Service, *clock.Manual) {
 	t.Helper()
 	ctx := context.Background()
 	c := clock.NewManual(time.Unix(1_700_000_000, 0))
-	st, b := memstore.New(c), membus.New()
-	specs := account.Tables()
-	maps.Copy(specs, Tables())
-	node, err := cluster.Start(ctx, cluster.Options{
-		Node: "n", Count: partitions, Store: st, Bus: b, Clock: c, LeaseTTL: time.Hour,
-		Log: slog.New(slog.DiscardHandler), Tables: specs, Effects: account.Effects(), CacheBytes: 1 << 20,
+	st := memstore.New(c)
+	node := clustertest.Start(t, clustertest.Options{
+		Count: partitions, Store: st, Clock: c,
+		Tables:  []map[storage.Table]partition.TableSpec{account.Tables(), Tables()},
+		Effects: []map[string]partition.EffectHandler{account.Effects()},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := New(Options{
-		Count: partitions, Store: st, Router: node, Bus: b, Owner: node, Clock: c, Log: slog.New(slog.DiscardHandler),
+		Count: partitions, Store: st, Router: node, Bus: node.Bus, Owner: node, Clock: c, Log: slog.New(slog.DiscardHandler),
 		Accounts: account.NewReader(st, partitions), Rooms: room.NewReader(st, partitions), MaxDelay: time.Hour, MaxScheduled: 10,
 	})
-	t.Cleanup(func() {
-		s.Close()
-		node.Close()
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(s.Close)
 	if _, err := node.Do(ctx, account.NewRegister(alice, account.Account{}, "", nil)); err != nil {
 		t.Fatal(err)
 	}

@@ -3,16 +3,14 @@ package farewell
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
-	"github.com/hubbub-chat/hubbub/internal/bus/membus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
-	"github.com/hubbub-chat/hubbub/internal/cluster"
+	"github.com/hubbub-chat/hubbub/internal/cluster/clustertest"
 	"github.com/hubbub-chat/hubbub/internal/consumer"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -33,7 +31,7 @@ const (
 
 type world struct {
 	t        *testing.T
-	node     *cluster.Node
+	node     *clustertest.Node
 	store    storage.Store
 	accounts *account.Reader
 	rooms    *room.Reader
@@ -44,27 +42,10 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	c := clock.NewManual(time.Unix(1_700_000_000, 0))
 	w := &world{t: t, store: memstore.New(c)}
-	tables, effects := room.Tables(), room.Effects()
-	for k, v := range account.Tables() {
-		tables[k] = v
-	}
-	for k, v := range account.Effects() {
-		effects[k] = v
-	}
-	bus := membus.New()
-	var err error
-	w.node, err = cluster.Start(t.Context(), cluster.Options{
-		Node: "n", Count: partitions, Store: w.store, Bus: bus, Clock: c, LeaseTTL: time.Hour,
-		Log: slog.New(slog.DiscardHandler), Tables: tables, Effects: effects, CacheBytes: 1 << 20,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		w.node.Close()
-		if err := bus.Close(); err != nil {
-			t.Error(err)
-		}
+	w.node = clustertest.Start(t, clustertest.Options{
+		Count: partitions, Store: w.store, Clock: c,
+		Tables:  []map[storage.Table]partition.TableSpec{room.Tables(), account.Tables()},
+		Effects: []map[string]partition.EffectHandler{room.Effects(), account.Effects()},
 	})
 	w.accounts, w.rooms = account.NewReader(w.store, partitions), room.NewReader(w.store, partitions)
 	for _, u := range []ids.UserID{alice, bob} {

@@ -17,9 +17,8 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/blob"
 	"github.com/hubbub-chat/hubbub/internal/blob/fileblob"
-	"github.com/hubbub-chat/hubbub/internal/bus/membus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
-	"github.com/hubbub-chat/hubbub/internal/cluster"
+	"github.com/hubbub-chat/hubbub/internal/cluster/clustertest"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/storage"
@@ -41,7 +40,7 @@ const (
 type world struct {
 	*Service
 	t     *testing.T
-	node  *cluster.Node
+	node  *clustertest.Node
 	ctx   context.Context
 	clock *clock.Manual
 	store storage.Store
@@ -90,22 +89,18 @@ func newWorld(t *testing.T, changes ...func(*Options)) *world {
 	t.Helper()
 	c := clock.NewManual(time.Unix(1_700_000_000, 0))
 	w := &world{t: t, ctx: context.Background(), clock: c, store: memstore.New(c), dir: t.TempDir()}
-	b := membus.New()
-	node, err := cluster.Start(w.ctx, cluster.Options{
-		Node: "n", Count: partitions, Store: w.store, Bus: b, Clock: c, LeaseTTL: time.Hour,
-		Log: slog.New(slog.DiscardHandler), Tables: Tables(), Effects: Effects(), CacheBytes: 1 << 20,
+	w.node = clustertest.Start(t, clustertest.Options{
+		Count: partitions, Store: w.store, Clock: c,
+		Tables:  []map[storage.Table]partition.TableSpec{Tables()},
+		Effects: []map[string]partition.EffectHandler{Effects()},
 	})
-	if err != nil {
-		t.Fatalf("start: %v", err)
-	}
-	w.node = node
 	files, err := fileblob.Open(filepath.Join(w.dir, "media"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.blobs = &faulty{Store: files}
 	o := Options{
-		Server: "h", Router: w, Store: w.store, Partitions: partitions, Bus: b, Blobs: w.blobs,
+		Server: "h", Router: w, Store: w.store, Partitions: partitions, Bus: w.node.Bus, Blobs: w.blobs,
 		Spool: filepath.Join(w.dir, "spool"), Clock: c, Log: slog.New(slog.DiscardHandler), MaxUpload: 64 << 20,
 	}
 	for _, change := range changes {
@@ -116,10 +111,6 @@ func newWorld(t *testing.T, changes ...func(*Options)) *world {
 	}
 	t.Cleanup(func() {
 		w.Close()
-		node.Close()
-		if err := b.Close(); err != nil {
-			t.Errorf("close bus: %v", err)
-		}
 		if err := files.Close(); err != nil {
 			t.Errorf("close blobs: %v", err)
 		}

@@ -13,9 +13,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
-	"github.com/hubbub-chat/hubbub/internal/bus/membus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
-	"github.com/hubbub-chat/hubbub/internal/cluster"
+	"github.com/hubbub-chat/hubbub/internal/cluster/clustertest"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
@@ -39,7 +38,7 @@ type world struct {
 	*Service
 	t     *testing.T
 	ctx   context.Context
-	node  *cluster.Node
+	node  *clustertest.Node
 	clock *clock.Manual
 	made  int
 
@@ -79,35 +78,17 @@ func (w *world) intercept(before func(partition.Command) error) {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, ctx: t.Context(), clock: clock.NewManual(time.Unix(1_700_000_000, 0))}
-	st, b, log := memstore.New(w.clock), membus.New(), slog.New(slog.DiscardHandler)
-	all, effects := room.Tables(), room.Effects()
-	for _, more := range []map[storage.Table]partition.TableSpec{account.Tables(), Tables()} {
-		for table, spec := range more {
-			all[table] = spec
-		}
-	}
-	for kind, handler := range account.Effects() {
-		effects[kind] = handler
-	}
-	var err error
-	w.node, err = cluster.Start(context.Background(), cluster.Options{
-		Node: "n", Count: partitions, Store: st, Bus: b, Clock: w.clock, LeaseTTL: time.Hour,
-		Log: log, Tables: all, Effects: effects, CacheBytes: 1 << 20,
+	st := memstore.New(w.clock)
+	w.node = clustertest.Start(t, clustertest.Options{
+		Count: partitions, Store: st, Clock: w.clock,
+		Tables:  []map[storage.Table]partition.TableSpec{room.Tables(), account.Tables(), Tables()},
+		Effects: []map[string]partition.EffectHandler{room.Effects(), account.Effects()},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	w.Service = Start(Options{
 		Count: partitions, Store: st, Router: w, Owner: w.node, Accounts: account.NewReader(st, partitions),
-		Rooms: room.NewReader(st, partitions), Clock: w.clock, Log: log, Index: noIndex{},
+		Rooms: room.NewReader(st, partitions), Clock: w.clock, Log: slog.New(slog.DiscardHandler), Index: noIndex{},
 	})
-	t.Cleanup(func() {
-		w.Close()
-		w.node.Close()
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(w.Close)
 	return w
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -19,9 +18,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
-	"github.com/hubbub-chat/hubbub/internal/bus/membus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
-	"github.com/hubbub-chat/hubbub/internal/cluster"
+	"github.com/hubbub-chat/hubbub/internal/cluster/clustertest"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -300,23 +298,11 @@ func TestNewsSinceTheJoin(t *testing.T) {
 // the same.
 func TestNewsSinceTheJoinOfWhoIsRenamed(t *testing.T) {
 	s, _ := newTest(t)
-	b := membus.New()
-	specs, effects := room.Tables(), room.Effects()
-	maps.Copy(specs, account.Tables())
-	maps.Copy(effects, account.Effects())
-	node, err := cluster.Start(context.Background(), cluster.Options{
-		Node: "n", Count: 1, Store: s.opts.Store, Bus: b, Clock: s.opts.Clock, LeaseTTL: time.Hour,
-		Log: s.opts.Log, Tables: specs, Effects: effects, CacheBytes: 1 << 20,
+	node := clustertest.Start(t, clustertest.Options{
+		Count: 1, Store: s.opts.Store, Clock: s.opts.Clock,
+		Tables:  []map[storage.Table]partition.TableSpec{room.Tables(), account.Tables()},
+		Effects: []map[string]partition.EffectHandler{room.Effects(), account.Effects()},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		node.Close()
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
 	draft := func(sender ids.UserID, typ, key, content string) roomstate.Draft {
 		return roomstate.Draft{Type: typ, StateKey: &key, Sender: sender, Content: []byte(content), OriginServerTS: 1}
 	}

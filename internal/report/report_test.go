@@ -2,18 +2,17 @@ package report
 
 import (
 	"context"
-	"log/slog"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
-	"github.com/hubbub-chat/hubbub/internal/bus/membus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
-	"github.com/hubbub-chat/hubbub/internal/cluster"
+	"github.com/hubbub-chat/hubbub/internal/cluster/clustertest"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/internal/storage/memstore"
 )
 
@@ -24,19 +23,9 @@ const partitions = 4
 func TestReports(t *testing.T) {
 	ctx := context.Background()
 	c := clock.NewManual(time.UnixMilli(1000))
-	store, b := memstore.New(c), membus.New()
-	node, err := cluster.Start(ctx, cluster.Options{
-		Node: "n", Count: partitions, Store: store, Bus: b, Clock: c, LeaseTTL: time.Hour,
-		Log: slog.New(slog.DiscardHandler), Tables: Tables(), CacheBytes: 1 << 20,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		node.Close()
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
+	store := memstore.New(c)
+	node := clustertest.Start(t, clustertest.Options{
+		Count: partitions, Store: store, Clock: c, Tables: []map[storage.Table]partition.TableSpec{Tables()},
 	})
 	r := NewReader(store, partitions)
 	score := -7

@@ -10,9 +10,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
-	"github.com/hubbub-chat/hubbub/internal/bus/membus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
-	"github.com/hubbub-chat/hubbub/internal/cluster"
+	"github.com/hubbub-chat/hubbub/internal/cluster/clustertest"
 	"github.com/hubbub-chat/hubbub/internal/consumer"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -34,7 +33,7 @@ type world struct {
 	t     testing.TB
 	ctx   context.Context
 	store storage.Store
-	node  *cluster.Node
+	node  *clustertest.Node
 	rooms *room.Reader
 	index *Index
 	set   *consumer.Set
@@ -56,34 +55,16 @@ func newWorld(t testing.TB, st storage.Store) *world {
 func newStill(t testing.TB, st storage.Store) *world {
 	t.Helper()
 	w := &world{t: t, ctx: context.Background(), store: st, rooms: room.NewReader(st, partitions)}
-	b, log := membus.New(), slog.New(slog.DiscardHandler)
-	all := room.Tables()
-	for table, spec := range account.Tables() {
-		all[table] = spec
-	}
-	effects := room.Effects()
-	for kind, handler := range account.Effects() {
-		effects[kind] = handler
-	}
-	var err error
-	w.node, err = cluster.Start(w.ctx, cluster.Options{
-		Node: "n", Count: partitions, Store: st, Bus: b, Clock: clock.Real{}, LeaseTTL: time.Hour,
-		Log: log, Tables: all, Effects: effects, CacheBytes: 64 << 20,
+	w.node = clustertest.Start(t, clustertest.Options{
+		Count: partitions, Store: st, Clock: clock.Real{}, CacheBytes: 64 << 20,
+		Tables:  []map[storage.Table]partition.TableSpec{room.Tables(), account.Tables()},
+		Effects: []map[string]partition.EffectHandler{room.Effects(), account.Effects()},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	set := consumer.NewSet(consumer.Options{Store: st, Router: w.node, Clock: clock.Real{}, Log: log})
+	set := consumer.NewSet(consumer.Options{Store: st, Router: w.node, Clock: clock.Real{}, Log: slog.New(slog.DiscardHandler)})
 	w.node.Watch(set)
 	w.index = New(st, w.node, w.rooms, set)
 	w.set = set
-	t.Cleanup(func() {
-		set.Close()
-		w.node.Close()
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(set.Close)
 	return w
 }
 

@@ -170,9 +170,6 @@ func (s *Server) Stop(t testing.TB, sig syscall.Signal) {
 	s.cmd = nil
 }
 
-// Process is the server's main process, for signals.
-func (s *Server) Process() *os.Process { return s.cmd.Process }
-
 // URL is where a database is.
 func (s *Server) URL(database string) string {
 	return fmt.Sprintf("postgres://hubbub@127.0.0.1:%d/%s", s.port, database)
