@@ -145,28 +145,3 @@ func (r *Reader) NamesOf(ctx context.Context, users []ids.UserID) ([]Names, erro
 // terms are the terms of a user's names; name is the display name as JSON, nil
 // for none.
 func terms(user ids.UserID, name []byte) []string { return room.NameTerms(user, text(name)) }
-
-// IndexNames puts a user who was there before the index into it.
-type IndexNames struct{ command }
-
-// NewIndexNames returns the command.
-func NewIndexNames(user ids.UserID) *IndexNames { return &IndexNames{command{user}} }
-
-var _ partition.Command = (*IndexNames)(nil)
-
-// Name implements partition.Command.
-func (c *IndexNames) Name() string { return "index_names" }
-
-// Prepare implements partition.Command.
-func (c *IndexNames) Prepare(ctx context.Context, p *partition.Prep) error {
-	return p.Pin(ctx, c.at(p).account(), c.at(p).profile(FieldDisplayName))
-}
-
-// Apply implements partition.Command.
-func (c *IndexNames) Apply(tx *partition.Tx) (any, error) {
-	p := c.in(tx)
-	if a := get[Account](tx, p.account()); a == nil || a.Deactivated {
-		return nil, nil
-	}
-	return nil, tellNames(tx, c.User, nil, terms(c.User, tx.Get(p.profile(FieldDisplayName)).Value))
-}

@@ -32,15 +32,10 @@ func TestNames(t *testing.T) {
 	}
 	w.must(NewSetProfile(bob, FieldDisplayName, nil))
 	find("mull", alice)
-	w.must(NewIndexNames(alice))
-	w.must(NewIndexNames("@none:h"))
-	find("mull", alice)
 	find("none")
 	end := NewEndAll(alice, "")
 	end.Deactivate = true
 	w.must(end)
-	find("mull")
-	w.must(NewIndexNames(alice))
 	find("mull")
 	back := NewModify(alice)
 	back.Reactivate = "hash"

@@ -27,7 +27,6 @@ func Commands() []partition.Command {
 		&ForgetRoom{},
 		&UploadKeys{},
 		&Modify{},
-		&IndexNames{},
 		&Notify{},
 		&Sent{},
 		&ListNotifications{},

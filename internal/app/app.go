@@ -162,7 +162,6 @@ func (s *Server) Run(ctx context.Context) error {
 		wg.Go(func() { served <- s.http.Serve(l) })
 	}
 	wg.Go(func() { trimMemory(s.requests) })
-	wg.Go(func() { s.keepDirectories(s.requests) })
 	s.log.Info("listening", "url", s.URL(), "server_name", s.cfg.Server.Name)
 	var err error
 	select {

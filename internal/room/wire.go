@@ -21,8 +21,6 @@ func Commands() []partition.Command {
 		&Drop{},
 		&SetReceipt{},
 		&Redact{},
-		&Reindex{},
-		&MarkIndexed{},
 		&AddWatch{},
 		&Unwatch{},
 	}

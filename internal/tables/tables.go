@@ -35,8 +35,6 @@ const (
 	// UserTerm finds users by their names: the entity is the first letter of a
 	// term, sort is term, NUL, user ID.
 	UserTerm storage.Table = 13
-	// IndexState holds the names of the indexes that a partition is in as a whole.
-	IndexState storage.Table = 14
 )
 
 // Tables of the partition's consumers; the entity is "".
