@@ -34,6 +34,10 @@ const (
 	UseLogin ShortTokenUse = "login"
 	// UseOpenID: to tell a third party who the user is. spec: client-server §OpenID.
 	UseOpenID ShortTokenUse = "openid"
+	// UseConfirm: the user has signed in elsewhere for a session of user-interactive
+	// authentication, whose ID the token is. spec: client-server §SSO during
+	// User-Interactive Authentication.
+	UseConfirm ShortTokenUse = "confirm"
 )
 
 func (p Place) shortToken(hash string) storage.Key { return p.key(tables.ShortToken, hash) }
@@ -112,6 +116,36 @@ func spend(tx *partition.Tx, p Place, hash string) error {
 	}
 	tx.Delete(k)
 	return nil
+}
+
+// Confirm uses up that a user has signed in elsewhere. The result is whether they
+// had.
+type Confirm struct {
+	command
+	Hash string
+}
+
+// NewConfirm returns the command.
+func NewConfirm(user ids.UserID, hash string) *Confirm { return &Confirm{command{user}, hash} }
+
+var _ partition.Command = (*Confirm)(nil)
+
+// Name implements partition.Command.
+func (c *Confirm) Name() string { return "confirm" }
+
+// Prepare implements partition.Command.
+func (c *Confirm) Prepare(ctx context.Context, p *partition.Prep) error {
+	return p.Pin(ctx, c.at(p).shortToken(c.Hash))
+}
+
+// Apply implements partition.Command.
+func (c *Confirm) Apply(tx *partition.Tx) (any, error) {
+	k := c.in(tx).shortToken(c.Hash)
+	if !get[ShortToken](tx, k).valid(UseConfirm, tx.Now) {
+		return false, nil
+	}
+	tx.Delete(k)
+	return true, nil
 }
 
 // OpenID reports whether an OpenID token of a user is good now, in ms since 1970.

@@ -43,6 +43,7 @@ func Commands() []partition.Command {
 		&EndDevices{},
 		&UpdateDevice{},
 		&IssueShortToken{},
+		&Confirm{},
 		&SetStatus{},
 		&SubscribeThread{},
 		&SendToDevice{},

@@ -16,6 +16,9 @@ type Page struct {
 	Form *Form
 	// Links lead on.
 	Links []Link
+	// AuthDone tells the client that opened the page that a stage of user-interactive
+	// authentication is completed.
+	AuthDone bool
 }
 
 // Form is a button that posts hidden fields.
@@ -35,9 +38,15 @@ type Link struct{ Text, URL string }
 
 const pageStyle = `body{font-family:sans-serif;line-height:1.5;max-width:32rem;margin:4rem auto;padding:0 1rem}button,.go{font:inherit;padding:.5rem 1rem}`
 
+// doneScript is what clients wait for. Nothing is told but that it is time to ask:
+// so any origin may hear it. spec: client-server §User-Interactive Authentication
+// API, fallback.
+const doneScript = `if(window.onAuthDone){window.onAuthDone()}else if(window.opener){window.opener.postMessage("authDone","*")}`
+
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"checked": func(s string) template.URL { return template.URL(s) },
 	"style":   func() template.CSS { return pageStyle },
+	"done":    func() template.JS { return doneScript },
 }).Parse(`<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">
 <title>{{.Title}}</title><style>{{style}}</style></head>
@@ -47,16 +56,20 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 {{range .Fields}}<input type="hidden" name="{{.Name}}" value="{{.Value}}">
 {{end}}<button type="submit">{{.Button}}</button></form>
 {{end}}{{range .Links}}<p><a class="go" rel="noreferrer" href="{{checked .URL}}">{{.Text}}</a></p>
+{{end}}{{if .AuthDone}}<script>{{done}}</script>
 {{end}}</body></html>
 `))
 
-// pagePolicy lets a page do nothing but show its text in its style and send its
-// form here.
-var pagePolicy = func() string {
-	sum := sha256.Sum256([]byte(pageStyle))
-	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
-		"'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-}()
+// pagePolicy lets a page do nothing but show its text in its style, run the one
+// script there is, and send its form here.
+var pagePolicy = "default-src 'none'; style-src " + hashSource(pageStyle) + "; script-src " + hashSource(doneScript) +
+	"; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// hashSource allows one text in a policy.
+func hashSource(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
 
 // Write answers with the page. The headers that all answers have keep it out of
 // frames and caches, and its address out of referrers.

@@ -98,7 +98,7 @@ func (s *Server) accountRoutes(p *people) []api.Route {
 		},
 	}).Routes()
 	return append(own, apisso.New(apisso.Deps{
-		Server: s.cfg.Server.Name, BaseURL: s.URL(), SSO: p.signOn, Router: s.node, Accounts: s.accounts(), Reserved: p.sessions.Reserved, Clock: s.clock(),
+		Server: s.cfg.Server.Name, BaseURL: s.URL(), SSO: p.signOn, Router: s.node, Accounts: s.accounts(), Reserved: p.sessions.Reserved, Pending: p.sessions.Pending, Clock: s.clock(),
 		Log: s.log, Redirects: append([]string{s.URL()}, s.cfg.SSO.Redirects...),
 	}).Routes()...)
 }

@@ -166,8 +166,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route
 		State: s.rooms(), Rooms: inRooms, Rules: pushrules.NewDefaults(pushRules()), RuleOptions: pushRules(),
 	})
 	encryption := e2ee.New(e2ee.Deps{
-		Server: s.cfg.Server.Name, Router: s.node, Accounts: s.accounts(), Feed: s.hub,
-		Secrets: s.store.secrets, Clock: s.clock(), Passwords: sessions,
+		Server: s.cfg.Server.Name, Router: s.node, Accounts: s.accounts(), Feed: s.hub, Prover: sessions,
 	})
 	about, err := discovery.New(discovery.Deps{
 		Server: s.cfg.Server.Name, Version: obs.ReadBuild().Version, BaseURL: s.URL(),

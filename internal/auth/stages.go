@@ -34,7 +34,16 @@ type EmailVerifier interface {
 	ValidatedEmail(ctx context.Context, operation, sid, secret string) (bool, error)
 }
 
+// SSOVerifier is what the stage of single sign-on stands on.
+type SSOVerifier interface {
+	// ConfirmedAway reports whether the user has signed in again for a session of
+	// user-interactive authentication, and uses that up.
+	ConfirmedAway(ctx context.Context, user ids.UserID, session string) (bool, error)
+}
+
 var (
+	_ AwayStage = ssoStage{}
+
 	_ Stage = emailStage{}
 	_ Stage = dummyStage{}
 	_ Stage = passwordStage{}
@@ -199,4 +208,26 @@ func (s emailStage) Verify(ctx context.Context, r StageRequest) (string, error) 
 		return "", StageFailed("The email address is not confirmed yet")
 	}
 	return in.Creds.SID, nil
+}
+
+type ssoStage struct{ verifier SSOVerifier }
+
+// NewSSOStage returns m.login.sso. Its proof is the user ID. spec: client-server
+// §SSO during User-Interactive Authentication.
+func NewSSOStage(v SSOVerifier) AwayStage { return ssoStage{verifier: v} }
+
+func (ssoStage) Away() {}
+
+func (s ssoStage) Verify(ctx context.Context, r StageRequest) (string, error) {
+	if r.Caller == "" {
+		return "", merr.ForbiddenErr("Nobody is signed in who could sign in again")
+	}
+	ok, err := s.verifier.ConfirmedAway(ctx, r.Caller, r.Session)
+	if err != nil {
+		return "", err
+	}
+	if !ok {
+		return "", StageFailed("You have not signed in again yet")
+	}
+	return string(r.Caller), nil
 }

@@ -2,8 +2,6 @@ package auth
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -27,6 +25,7 @@ const (
 	StagePassword          StageType = "m.login.password"
 	StageRegistrationToken StageType = "m.login.registration_token"
 	StageEmail             StageType = "m.login.email.identity"
+	StageSSO               StageType = "m.login.sso"
 )
 
 // Flow is a sequence of stages, which are completed in its order.
@@ -38,6 +37,14 @@ type Flow []StageType
 // client may try again, any other ends the request as it is.
 type Stage interface {
 	Verify(ctx context.Context, r StageRequest) (proof string, err error)
+}
+
+// AwayStage is a stage that is completed elsewhere than in a request to the
+// operation: one that brings the session alone asks whether it is. spec:
+// client-server §User-Interactive Authentication API, fallback.
+type AwayStage interface {
+	Stage
+	Away()
 }
 
 // StageRequest is what a stage sees of a request.
@@ -96,6 +103,9 @@ func (r UIAResult) Proof(stage StageType) (proof string, ok bool) {
 // would serve a client that keeps the first one, for a write per request that
 // anybody can cause.
 //
+// What is completed elsewhere (an AwayStage) is kept there, under the random ID of
+// the session, and used up by the request that asks for it.
+//
 // What a box cannot do is be used up: until it expires, a session may be presented
 // to more than one request of its operation and caller. For what needs a password
 // that is harmless, since it is the caller's own and the same operation. For
@@ -126,10 +136,11 @@ func NewUIA(s *Secrets, c clock.Clock, stages map[StageType]Stage) *UIA {
 
 // session is the content of the box.
 type session struct {
-	ID      string       `json:"i"`
-	Binding []byte       `json:"b"`
-	Created int64        `json:"t"` // milliseconds since 1970
-	Proofs  []stageProof `json:"p,omitempty"`
+	ID        string       `json:"i"`
+	Operation string       `json:"o"`
+	Caller    ids.UserID   `json:"u,omitempty"`
+	Created   int64        `json:"t"` // milliseconds since 1970
+	Proofs    []stageProof `json:"p,omitempty"`
 }
 
 type stageProof struct {
@@ -157,19 +168,25 @@ func (u *UIA) Check(ctx context.Context, r UIARequest) (UIAResult, error) {
 		failure := merr.New(http.StatusUnauthorized, merr.Unknown, "The session is unknown or has expired; start again")
 		return UIAResult{}, u.challenge(r, u.begin(r), failure)
 	}
+	quiet := stage == "" // without an attempt there is no failure to tell of
+	if quiet && sealed != "" {
+		stage = u.away(r.Flows, s)
+	}
 	if stage != "" && !s.has(stage) {
 		if !s.allows(r.Flows, stage) {
 			failure := merr.New(http.StatusUnauthorized, merr.Forbidden, "This is not the next stage of any flow")
 			return UIAResult{}, u.challenge(r, s, failure)
 		}
 		proof, err := u.verify(ctx, r, s, stage)
-		if err != nil {
-			if e := merr.From(err); e.Status == http.StatusUnauthorized {
-				return UIAResult{}, u.challenge(r, s, e)
-			}
+		e := merr.From(err)
+		switch {
+		case err == nil:
+			s.Proofs = append(s.Proofs, stageProof{Stage: stage, Proof: proof})
+		case e.Status != http.StatusUnauthorized:
 			return UIAResult{}, err
+		case !quiet:
+			return UIAResult{}, u.challenge(r, s, e)
 		}
-		s.Proofs = append(s.Proofs, stageProof{Stage: stage, Proof: proof})
 	}
 	if s.completes(r.Flows) {
 		return UIAResult{Session: s.ID, proofs: s.Proofs}, nil
@@ -202,35 +219,72 @@ func (u *UIA) open(r UIARequest, sealed string) (*session, error) {
 	if sealed == "" {
 		return u.begin(r), nil
 	}
+	s, err := u.unseal(sealed)
+	if err != nil || s == nil {
+		return nil, err // nil is not an error: the client gets a new session
+	}
+	if s.Operation != r.Operation || s.Caller != r.Caller {
+		return nil, merr.ForbiddenErr("The session was begun for another operation")
+	}
+	return s, nil
+}
+
+// unseal returns a session of this server that has not ended, or nil.
+func (u *UIA) unseal(sealed string) (*session, error) {
 	plain, err := u.sealer.Open(sealed)
 	if err != nil {
-		return nil, nil // not an error: the client gets a new session
+		return nil, nil
 	}
 	var s session
 	if err := json.Unmarshal(plain, &s); err != nil {
 		return nil, fmt.Errorf("decode own session: %w", err)
 	}
-	if age := u.clock.Now().Sub(time.UnixMilli(s.Created)); age > sessionLife || age < -maxSkew {
+	if age := u.clock.Now().Sub(time.UnixMilli(s.Created)); age > sessionLife || age < -maxSkew || s.Operation == "" {
 		return nil, nil
-	}
-	if subtle.ConstantTimeCompare(s.Binding, binding(r)) != 1 {
-		return nil, merr.ForbiddenErr("The session was begun for another operation")
 	}
 	return &s, nil
 }
 
+// Pending is a session under way, as the page sees it on which an AwayStage is
+// completed. Nothing in it proves that whoever shows the session is the caller.
+type Pending struct {
+	Session   string
+	Operation string
+	Caller    ids.UserID
+	// Ends is when the session ends.
+	Ends time.Time
+}
+
+// ConfirmHash is what is kept under of a stage that was completed elsewhere.
+func ConfirmHash(session string) string { return Hash("uia:" + session) }
+
+// Pending returns the session that a client carries; ok is false if it is none, or
+// has ended.
+func (u *UIA) Pending(sealed string) (p Pending, ok bool) {
+	s, err := u.unseal(sealed)
+	if err != nil || s == nil {
+		return Pending{}, false
+	}
+	return Pending{s.ID, s.Operation, s.Caller, time.UnixMilli(s.Created).Add(sessionLife)}, true
+}
+
 func (u *UIA) begin(r UIARequest) *session {
 	return &session{
-		ID:      base64.RawURLEncoding.EncodeToString(randomBytes(sessionIDBytes)),
-		Binding: binding(r),
+		ID:        base64.RawURLEncoding.EncodeToString(randomBytes(sessionIDBytes)),
+		Operation: r.Operation, Caller: r.Caller,
 		Created: u.clock.Now().UnixMilli(),
 	}
 }
 
-// binding identifies the operation and the caller in few bytes.
-func binding(r UIARequest) []byte {
-	sum := sha256.Sum256([]byte(string(r.Caller) + "\x00" + r.Operation))
-	return sum[:]
+// away returns the stage that comes next in a flow and is completed elsewhere, ""
+// if there is none.
+func (u *UIA) away(flows []Flow, s *session) StageType {
+	for name, stage := range u.stages {
+		if _, ok := stage.(AwayStage); ok && s.allows(flows, name) {
+			return name
+		}
+	}
+	return ""
 }
 
 func (u *UIA) verify(ctx context.Context, r UIARequest, s *session, stage StageType) (string, error) {

@@ -33,6 +33,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/auth"
 	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/ids"
 )
 
 const (
@@ -211,6 +212,18 @@ type flow struct {
 	Verifier string `json:"v"`
 	Cookie   string `json:"c"` // the hash of the browser's cookie
 	Created  int64  `json:"t"` // ms since 1970
+	// Confirm is set in a flow of someone who signs in again.
+	Confirm *Confirm `json:"u,omitempty"`
+}
+
+// Confirm says what somebody signs in again for.
+type Confirm struct {
+	// Session is that of user-interactive authentication, which ends at EndsTS, in
+	// ms since 1970.
+	Session string `json:"s"`
+	EndsTS  int64  `json:"e"`
+	// User is who it has to be.
+	User ids.UserID `json:"u"`
 }
 
 // Begun is a flow that was begun.
@@ -221,22 +234,29 @@ type Begun struct {
 
 // Begin begins a flow that ends at a redirect URL, which the caller has checked.
 func (s *Service) Begin(ctx context.Context, id, redirect string) (Begun, error) {
-	p := s.find(id)
-	switch {
-	case p == nil:
-		return Begun{}, ErrUnknown
-	case len(redirect) > maxRedirect:
+	if len(redirect) > maxRedirect {
 		return Begun{}, ErrRedirect
+	}
+	return s.begin(ctx, flow{Provider: id, Redirect: redirect})
+}
+
+// BeginConfirm begins a flow of someone who signs in again.
+func (s *Service) BeginConfirm(ctx context.Context, id string, c Confirm) (Begun, error) {
+	return s.begin(ctx, flow{Provider: id, Confirm: &c})
+}
+
+func (s *Service) begin(ctx context.Context, f flow) (Begun, error) {
+	p := s.find(f.Provider)
+	if p == nil {
+		return Begun{}, ErrUnknown
 	}
 	_, conf, err := s.config(ctx, p)
 	if err != nil {
 		return Begun{}, err
 	}
 	cookie := rand.Text()
-	f := flow{
-		Provider: id, Redirect: redirect, Nonce: rand.Text(), Verifier: oauth2.GenerateVerifier(),
-		Cookie: auth.Hash(cookie), Created: s.clock.Now().UnixMilli(),
-	}
+	f.Nonce, f.Verifier = rand.Text(), oauth2.GenerateVerifier()
+	f.Cookie, f.Created = auth.Hash(cookie), s.clock.Now().UnixMilli()
 	plain, err := json.Marshal(&f)
 	if err != nil {
 		return Begun{}, fmt.Errorf("sso: encode state: %w", err)
@@ -253,8 +273,9 @@ type Identity struct {
 	// UserName and DisplayName are what the person is called there, "" if it is not
 	// said.
 	UserName, DisplayName string
-	// Redirect is where the flow ends.
+	// Redirect is where the flow ends, "" where Confirm is set.
 	Redirect string
+	Confirm  *Confirm
 }
 
 // Callback is what a browser came back with.
@@ -299,7 +320,7 @@ func (s *Service) Finish(ctx context.Context, c Callback) (*Identity, error) {
 	if err := statement.Claims(&claims); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	id := &Identity{Provider: p.Provider, Subject: statement.Subject, Redirect: f.Redirect}
+	id := &Identity{Provider: p.Provider, Subject: statement.Subject, Redirect: f.Redirect, Confirm: f.Confirm}
 	id.UserName, _ = claims[p.UserClaim].(string)
 	id.DisplayName, _ = claims[p.NameClaim].(string)
 	return id, nil

@@ -7,14 +7,13 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
-	"github.com/hubbub-chat/hubbub/internal/auth"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 )
 
 // uploadCrossSigning: spec client-server §POST /keys/device_signing/upload. The first
-// keys, and the same keys again, need no password; to replace keys does, or whoever
+// keys, and the same keys again, need no proof; to replace keys does, or whoever
 // finds an unlocked device could pass for its owner for ever.
 func (m *Module) uploadCrossSigning(r *api.Request) (any, error) {
 	var req struct {
@@ -48,14 +47,8 @@ func (m *Module) uploadCrossSigning(r *api.Request) (any, error) {
 	if !errors.Is(err, account.ErrProof) {
 		return api.Empty, err
 	}
-	if r.Caller.AppService == "" { // its users have no passwords
-		_, err = m.uia.Check(r.Context, auth.UIARequest{
-			Operation: "POST /keys/device_signing/upload", Caller: r.Caller.User, Auth: req.Auth,
-			Flows: []auth.Flow{{auth.StagePassword}},
-		})
-		if err != nil {
-			return nil, err
-		}
+	if err := m.Prover.Prove(r, "POST /keys/device_signing/upload", req.Auth); err != nil {
+		return nil, err
 	}
 	_, err = m.Router.Do(r.Context, account.NewSetCrossSigning(r.Caller.User, keys, true))
 	return api.Empty, err

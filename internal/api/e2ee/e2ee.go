@@ -22,8 +22,6 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
-	"github.com/hubbub-chat/hubbub/internal/auth"
-	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
@@ -51,24 +49,24 @@ type Deps struct {
 	Router   partition.Router
 	Accounts *account.Reader
 	Feed     DeviceLists
-	// Secrets, Clock and Passwords ask for the caller's password again.
-	Secrets   *auth.Secrets
-	Clock     clock.Clock
-	Passwords auth.PasswordVerifier
+	// Prover asks for proof that the caller is the owner of the account.
+	Prover Prover
+}
+
+// Prover asks who calls for proof that they are the owner of the account.
+type Prover interface {
+	// Prove returns nil if the request is authenticated for an operation, else
+	// what to answer. a is the member "auth" of the body.
+	Prove(r *api.Request, operation string, a jsontext.Value) error
 }
 
 // Module holds the handlers.
 type Module struct {
 	Deps
-	uia *auth.UIA
 }
 
 // New returns the module.
-func New(d Deps) *Module {
-	return &Module{Deps: d, uia: auth.NewUIA(d.Secrets, d.Clock, map[auth.StageType]auth.Stage{
-		auth.StagePassword: auth.NewPasswordStage(d.Server, d.Passwords),
-	})}
-}
+func New(d Deps) *Module { return &Module{d} }
 
 const (
 	v3       = "/_matrix/client/v3"

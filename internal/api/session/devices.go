@@ -5,7 +5,6 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
-	"github.com/hubbub-chat/hubbub/internal/auth"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 )
@@ -68,18 +67,6 @@ func (m *Module) updateDevice(r *api.Request) (any, error) {
 		return m.makeDevice(r, id, name)
 	}
 	return api.Empty, err
-}
-
-// Prove asks for the caller's password. operation is what it is good for. The
-// users of an application service have none, and are its own to look after.
-func (m *Module) Prove(r *api.Request, operation string, a jsontext.Value) error {
-	if r.Caller.AppService != "" {
-		return nil
-	}
-	_, err := m.uia.Check(r.Context, auth.UIARequest{
-		Operation: operation, Caller: r.Caller.User, Auth: a, Flows: []auth.Flow{{auth.StagePassword}},
-	})
-	return err
 }
 
 type authOnly struct {

@@ -66,11 +66,18 @@ func (m *Module) changePassword(r *api.Request) (any, error) {
 	if err := api.DecodeBody(r, &req); err != nil {
 		return nil, err
 	}
+	user := r.Caller.User
+	if user != "" && req.NewPassword != nil {
+		// Before the proof, which may be good for one request: a password that is
+		// refused does not cost it.
+		if err := m.Policy.Check(*req.NewPassword, user.Localpart()); err != nil {
+			return nil, err
+		}
+	}
 	sid, err := m.passwordProof(r, req.authOnly)
 	if err != nil {
 		return nil, err
 	}
-	user := r.Caller.User
 	if sid != "" {
 		if user, err = m.resetOf(r.Context, sid); err != nil {
 			return nil, err
@@ -101,9 +108,9 @@ func (m *Module) changePassword(r *api.Request) (any, error) {
 }
 
 // passwordProof authenticates a change of password. sid is the validation that was
-// shown, "" if the caller gave the old password.
+// shown, "" if the caller gave the old password, or signed in again elsewhere: so who
+// came without a password can give the account one.
 func (m *Module) passwordProof(r *api.Request, a authOnly) (sid string, err error) {
-	flow := auth.StagePassword
 	switch {
 	case r.Caller.AppService != "":
 		// spec: application-service §Identity assertion: all but account management.
@@ -112,11 +119,12 @@ func (m *Module) passwordProof(r *api.Request, a authOnly) (sid string, err erro
 		return "", merr.New(http.StatusForbidden, merr.GuestAccessForbidden, "Guests have no password")
 	case r.Caller.User == "" && !m.Contacts.Enabled():
 		return "", merr.New(http.StatusUnauthorized, merr.MissingToken, "Missing access token")
-	case r.Caller.User == "":
-		flow = auth.StageEmail
+	case r.Caller.User != "":
+		_, err = m.prove(r, opPassword, a.Auth)
+		return "", err
 	}
 	done, err := m.uia.Check(r.Context, auth.UIARequest{
-		Operation: opPassword, Caller: r.Caller.User, Auth: a.Auth, Flows: []auth.Flow{{flow}},
+		Operation: opPassword, Auth: a.Auth, Flows: []auth.Flow{{auth.StageEmail}},
 	})
 	if err != nil {
 		return "", err

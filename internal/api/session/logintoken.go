@@ -14,7 +14,7 @@ import (
 // §POST /login/get_token recommends it.
 const loginTokenLife = 2 * time.Minute
 
-// loginToken: spec client-server §POST /login/get_token. The password is asked for
+// loginToken: spec client-server §POST /login/get_token. Proof is asked for
 // each time, as sessions of user-interactive authentication end with their
 // operation.
 func (m *Module) loginToken(r *api.Request) (any, error) {

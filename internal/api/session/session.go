@@ -90,6 +90,7 @@ func New(d Deps) *Module {
 		auth.StagePassword:          auth.NewPasswordStage(d.Server, m),
 		auth.StageRegistrationToken: auth.NewRegistrationTokenStage(m),
 		auth.StageEmail:             auth.NewEmailStage(m),
+		auth.StageSSO:               auth.NewSSOStage(m),
 	})
 	return m
 }

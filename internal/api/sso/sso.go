@@ -1,6 +1,7 @@
 // Package sso serves signing in with an account elsewhere: the way to the provider,
-// the way back, and the hand-over of a login token to the client. spec:
-// client-server §SSO client login/authentication.
+// the way back, and the hand-over of a login token to the client; and signing in again
+// for what needs proof (confirm.go). spec: client-server §SSO client
+// login/authentication.
 //
 // A person at a provider is the user whose contacts have the provider's name for
 // them. A user name is a wish: where it is taken, another is found, and nobody is
@@ -47,8 +48,10 @@ type Deps struct {
 	// Reserved reports whether nobody may have a name: it is an application
 	// service's, or the server's own.
 	Reserved func(ids.UserID) bool
-	Clock    clock.Clock
-	Log      *slog.Logger
+	// Pending returns a session of user-interactive authentication that is under way.
+	Pending func(sealed string) (auth.Pending, bool)
+	Clock   clock.Clock
+	Log     *slog.Logger
 	// Redirects are URLs to which people are led without being asked, with all that is
 	// below them.
 	Redirects []string
@@ -69,6 +72,7 @@ func (m *Module) Routes() []api.Route {
 		{Method: http.MethodGet, Path: redirect, Op: "redirectToSSO", Auth: api.AuthNone, Rate: api.RateLogin, Stream: m.redirect},
 		{Method: http.MethodGet, Path: redirect + "/{idpId}", Op: "redirectToIdP", Auth: api.AuthNone, Rate: api.RateLogin, Stream: m.redirect},
 		{Method: http.MethodGet, Path: sso.CallbackPath + "{idpId}", Auth: api.AuthNone, Rate: api.RateLogin, Stream: m.callback},
+		{Method: http.MethodGet, Path: "/_matrix/client/v3/auth/{authType}/fallback/web", Auth: api.AuthNone, Rate: api.RateLogin, Stream: m.confirmPage},
 	}
 }
 
@@ -169,6 +173,10 @@ func (m *Module) callback(r *api.Request, w http.ResponseWriter, hr *http.Reques
 	})
 	if err != nil {
 		m.fail(w, "finish single sign-on", err)
+		return
+	}
+	if id.Confirm != nil {
+		m.confirm(r, w, id)
 		return
 	}
 	user, err := m.user(r.Context, id)
