@@ -131,7 +131,7 @@ type besideRule struct {
 // backends, and only tests and each other may import them.
 func testSupport(pkg string) bool {
 	for _, dir := range []string{
-		"internal/storage/storagetest", "internal/storage/pgstore/pgtest", "internal/cluster/clustertest", "internal/storage/faultstore", "internal/bus/bustest", "internal/bus/faultbus",
+		"internal/storage/storagetest", "internal/storage/pgstore/pgtest", "internal/cluster/clustertest", "internal/storage/faultstore", "internal/bus/bustest", "internal/bus/faultbus", "internal/bus/faultnet",
 		"internal/blob/blobtest", "internal/lint/skip",
 	} {
 		if inside(pkg, dir) {

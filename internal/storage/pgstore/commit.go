@@ -21,7 +21,7 @@ func (s *Store) Commit(ctx context.Context, p ids.Partition, epoch ids.Epoch, b 
 	}
 	w := gather(b)
 	var ok bool
-	err := s.with(ctx, s.shard(p), func(c *pgxpool.Conn) error {
+	err := s.with(ctx, s.shard(p), func(ctx context.Context, c *pgxpool.Conn) error {
 		return c.QueryRow(ctx, "SELECT hubbub_commit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
 			int32(p), int64(epoch),
 			w.ranges.tables, w.ranges.entities, w.ranges.sorts, w.ends,

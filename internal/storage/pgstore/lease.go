@@ -32,7 +32,7 @@ func (s *Store) Acquire(ctx context.Context, p ids.Partition, node ids.NodeID, t
 	var ok bool
 	var holder []byte
 	lease := storage.Lease{Partition: p}
-	err := s.with(ctx, s.shard(p), func(c *pgxpool.Conn) error {
+	err := s.again(ctx, s.shard(p), func(ctx context.Context, c *pgxpool.Conn) error {
 		return c.QueryRow(ctx, "SELECT ok, node, epoch, expires FROM hubbub_acquire($1, $2, $3, $4)",
 			int32(p), []byte(node), ttl, s.now()).Scan(&ok, &holder, &lease.Epoch, &lease.Expires)
 	})
@@ -53,7 +53,7 @@ func (s *Store) Release(ctx context.Context, l storage.Lease) error {
 	}
 	defer s.mu.RUnlock()
 	var ok bool
-	err := s.with(ctx, s.shard(l.Partition), func(c *pgxpool.Conn) error {
+	err := s.with(ctx, s.shard(l.Partition), func(ctx context.Context, c *pgxpool.Conn) error {
 		return c.QueryRow(ctx, "SELECT hubbub_release($1, $2, $3)", int32(l.Partition), []byte(l.Node), int64(l.Epoch)).Scan(&ok)
 	})
 	if err != nil {

@@ -12,6 +12,9 @@
 // one follows from the partition's number and the number of databases; the
 // deployment's settings are in the first.
 //
+// A database that does not answer is away (see database): calls to it fail at once
+// until it is back, and nobody hangs on a connection that leads nowhere.
+//
 // A connection that breaks in a commit leaves its outcome unknown, as the
 // interface allows: the owner of the partition ends and a new one, with a new
 // epoch, reads what is there.
@@ -35,7 +38,6 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/ids"
-	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 )
 
@@ -76,7 +78,7 @@ type Options struct {
 // Store is a storage.Store.
 type Store struct {
 	clock  clock.Clock
-	shards []*pgxpool.Pool
+	shards []*database
 
 	// mu is held shared by each running call, and by Close to wait for them.
 	mu struct {
@@ -99,11 +101,11 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	for i, url := range opts.URLs {
-		pool, err := connect(ctx, url, opts)
+		d, err := connect(ctx, url, opts)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("pgstore: database %d of %d: %w", i+1, len(opts.URLs), err), s.Close())
 		}
-		s.shards = append(s.shards, pool)
+		s.shards = append(s.shards, d)
 	}
 	if err := s.checkPlaces(ctx, opts.URLs); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -111,7 +113,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	return s, nil
 }
 
-func connect(ctx context.Context, url string, opts Options) (*pgxpool.Pool, error) {
+func connect(ctx context.Context, url string, opts Options) (*database, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("the URL is not one of a PostgreSQL database, such as postgres://user:password@host:5432/hubbub")
@@ -134,7 +136,7 @@ func connect(ctx context.Context, url string, opts Options) (*pgxpool.Pool, erro
 		pool.Close()
 		return nil, err
 	}
-	return pool, nil
+	return watch(pool, cfg, opts.Log), nil
 }
 
 // prepare looks at what kind of database this is and migrates it.
@@ -173,21 +175,6 @@ func (s *Store) begin(ctx context.Context) error {
 	return nil
 }
 
-// with runs a call on a connection to a database.
-func (s *Store) with(ctx context.Context, shard int, run func(*pgxpool.Conn) error) error {
-	waiting, cancel := context.WithTimeout(ctx, waitTimeout)
-	conn, err := s.shards[shard].Acquire(waiting)
-	cancel()
-	if err != nil {
-		if ctx.Err() == nil {
-			err = merr.UnavailableErr(busyRetry, "The database is busy, try again").Because(errors.Join(ErrBusy, err))
-		}
-		return err
-	}
-	defer conn.Release()
-	return run(conn)
-}
-
 // op names an operation in its error.
 func op(name string, err error) error {
 	if err == nil {
@@ -209,8 +196,8 @@ type Stats struct {
 // Stats returns the numbers of the connections.
 func (s *Store) Stats() Stats {
 	var st Stats
-	for _, pool := range s.shards {
-		p := pool.Stat()
+	for _, d := range s.shards {
+		p := d.stat()
 		st.Connections += int(p.TotalConns())
 		st.InUse += int(p.AcquiredConns())
 		st.Max += int(p.MaxConns())
@@ -227,7 +214,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	}
 	defer s.mu.RUnlock()
 	for i := range s.shards {
-		if err := s.with(ctx, i, func(c *pgxpool.Conn) error { return c.Ping(ctx) }); err != nil {
+		if err := s.again(ctx, i, func(ctx context.Context, c *pgxpool.Conn) error { return c.Ping(ctx) }); err != nil {
 			return op(fmt.Sprintf("database %d", i+1), err)
 		}
 	}
@@ -242,8 +229,8 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.mu.closed = true
-	for _, pool := range s.shards {
-		pool.Close()
+	for _, d := range s.shards {
+		d.close()
 	}
 	return nil
 }

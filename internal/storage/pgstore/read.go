@@ -39,7 +39,7 @@ func (s *Store) Get(ctx context.Context, keys ...storage.Key) ([][]byte, error) 
 	}
 	out := make([][]byte, len(keys))
 	for shard, l := range by {
-		if err := s.with(ctx, shard, func(c *pgxpool.Conn) error { return l.read(ctx, c, out) }); err != nil {
+		if err := s.again(ctx, shard, func(ctx context.Context, c *pgxpool.Conn) error { return l.read(ctx, c, out) }); err != nil {
 			return nil, op("get", err)
 		}
 	}
@@ -89,7 +89,7 @@ func (s *Store) Scan(ctx context.Context, r storage.Range) ([]storage.Entry, err
 		to = []byte(r.To)
 	}
 	var out []storage.Entry
-	err := s.with(ctx, s.shard(r.Partition), func(c *pgxpool.Conn) error {
+	err := s.again(ctx, s.shard(r.Partition), func(ctx context.Context, c *pgxpool.Conn) error {
 		rows, err := c.Query(ctx, statement, int32(r.Partition), int16(r.Table), []byte(r.Entity), []byte(r.From), to, r.Limit)
 		if err != nil {
 			return err
@@ -115,7 +115,7 @@ func (s *Store) ScanPartition(ctx context.Context, after storage.Key, limit int)
 		return nil, op("scan partition", err)
 	}
 	var out []storage.Row
-	err := s.with(ctx, s.shard(after.Partition), func(c *pgxpool.Conn) error {
+	err := s.again(ctx, s.shard(after.Partition), func(ctx context.Context, c *pgxpool.Conn) error {
 		var err error
 		out, err = scanPartition(ctx, c, after, limit)
 		return err

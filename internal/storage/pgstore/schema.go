@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/database"
+	goosedb "github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
 
 	"github.com/hubbub-chat/hubbub/internal/storage"
@@ -34,7 +34,7 @@ func migrate(ctx context.Context, cfg *pgx.ConnConfig) error {
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}
-	table, err := database.NewStore(goose.DialectPostgres, migrationTable)
+	table, err := goosedb.NewStore(goose.DialectPostgres, migrationTable)
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}
@@ -135,7 +135,7 @@ func (s *Store) Meta(ctx context.Context, name string) (have []byte, err error) 
 	if err := storage.CheckMeta(name, nil); err != nil {
 		return nil, op("setting", err)
 	}
-	err = s.with(ctx, 0, func(c *pgxpool.Conn) error {
+	err = s.again(ctx, 0, func(ctx context.Context, c *pgxpool.Conn) error {
 		err := c.QueryRow(ctx, "SELECT value FROM hubbub_meta WHERE name = $1", []byte(name)).Scan(&have)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
@@ -151,7 +151,7 @@ func (s *Store) initMeta(ctx context.Context, shard int, name string, value []by
 	if value == nil {
 		value = []byte{}
 	}
-	err = s.with(ctx, shard, func(c *pgxpool.Conn) error {
+	err = s.again(ctx, shard, func(ctx context.Context, c *pgxpool.Conn) error {
 		var b pgx.Batch
 		b.Queue("INSERT INTO hubbub_meta (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING", []byte(name), value)
 		b.Queue("SELECT value FROM hubbub_meta WHERE name = $1", []byte(name))
