@@ -83,10 +83,17 @@ func (c *Attach) Name() string { return "media_attach" }
 // Partition implements partition.Command.
 func (c *Attach) Partition(count int) ids.Partition { return ids.PartitionOf(c.Media.Hash, count) }
 
+// media is the row as it will be written, without its time.
+func (c *Attach) media() Media {
+	m := c.Media
+	m.Ref = m.Claim
+	return m
+}
+
 // Prepare implements partition.Command.
 func (c *Attach) Prepare(ctx context.Context, p *partition.Prep) error {
 	k := keys(p.Count())
-	return p.Pin(ctx, k.content(c.Media.Hash), k.ref(c.Media.Hash, c.ID), wide(p.Partition(), tables.MediaUse, ""))
+	return p.Pin(ctx, k.content(c.Media.Hash), k.ref(c.ID, c.media()), wide(p.Partition(), tables.MediaUse, ""))
 }
 
 // Apply implements partition.Command.
@@ -107,12 +114,12 @@ func (c *Attach) Apply(tx *partition.Tx) (any, error) {
 	}
 	next.Refs++
 	put(tx, k.content(c.Media.Hash), &next)
-	tx.Put(k.ref(c.Media.Hash, c.ID), []byte{}, nil)
-	m := c.Media
+	m := c.media()
 	m.CreatedTS = tx.Now
+	tx.Put(k.ref(c.ID, m), []byte{}, nil)
 	change := Change{ID: c.ID, Media: m}
 	tx.Effect(string(c.ID), EffectPut, encode(&change))
-	if m.User != "" {
+	if m.User != "" && m.Claim == "" { // else it follows if the claim still holds
 		tx.Effect(string(m.User), EffectUse, encode(&change))
 	}
 	return Attached{Shared: old != nil && c.Key != "", CreatedTS: tx.Now}, nil

@@ -71,10 +71,10 @@ func (putEffects) Apply(tx *partition.Tx, e partition.Effect) error {
 		if old == nil || old.Hash != "" || old.Claim != c.Media.Claim {
 			c.Gone = true
 			tx.Effect(c.Media.Hash, EffectDrop, encode(c))
-			tx.Effect(string(c.Media.User), EffectUse, encode(c))
 			return nil
 		}
 		tx.Delete(dueKey(tx.Partition(), old.DueTS, dueMedia, string(c.ID)))
+		tx.Effect(string(c.Media.User), EffectUse, encode(c))
 	}
 	m := c.Media
 	m.Claim = ""
@@ -132,7 +132,7 @@ func (dropEffects) Prepare(ctx context.Context, p *partition.Prep, e partition.E
 		return nil // Apply says so, and the effects behind it go on
 	}
 	k := keys(p.Count())
-	return p.Pin(ctx, k.content(c.Media.Hash), k.ref(c.Media.Hash, c.ID), wide(p.Partition(), tables.MediaUse, ""))
+	return p.Pin(ctx, k.content(c.Media.Hash), k.ref(c.ID, c.Media), wide(p.Partition(), tables.MediaUse, ""))
 }
 
 // Apply implements partition.EffectHandler. Bytes that nothing refers to are due
@@ -143,7 +143,7 @@ func (dropEffects) Apply(tx *partition.Tx, e partition.Effect) error {
 		return err
 	}
 	k := keys(tx.Count())
-	ref, key := k.ref(c.Media.Hash, c.ID), k.content(c.Media.Hash)
+	ref, key := k.ref(c.ID, c.Media), k.content(c.Media.Hash)
 	old := get[Content](tx, key)
 	if old == nil || tx.Get(ref).Value == nil {
 		return fmt.Errorf("media %s does not refer to %s", c.ID, c.Media.Hash)

@@ -282,6 +282,7 @@ func TestClaims(t *testing.T) {
 	if err := w.Delete(w.ctx, id); err != nil {
 		t.Fatal(err)
 	}
+	w.refs(0)
 	w.sweepAll()
 	if n := w.stored() + w.rows(tables.Content) + w.rows(tables.Media); n != 0 {
 		t.Errorf("%d traces are left", n)
@@ -309,6 +310,46 @@ func TestClaimOfAnother(t *testing.T) {
 	wantErr(t, "without its claim", err, merr.CannotOverwriteMedia)
 	_, err = w.read(id)
 	wantErr(t, "the other is not done", err, merr.NotYetUploaded)
+}
+
+// TestSameContentUnderTwoClaims: two uploads of the same content to one reserved ID,
+// the first of which lost its claim, leave one reference, and nothing when it goes.
+func TestSameContentUnderTwoClaims(t *testing.T) {
+	w := newWorld(t)
+	id, _, err := w.Create(w.ctx, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := func(fn func()) error {
+		_, err := w.Upload(w.ctx, Upload{User: alice, ID: id, Body: &slow{strings.NewReader("same"), fn}})
+		return err
+	}
+	err = up(func() {
+		w.clock.Advance(claimTTL + time.Second)
+		if err := up(nil); err != nil {
+			t.Errorf("after the claim: %v", err)
+		}
+	})
+	if err != nil {
+		t.Errorf("what was uploaded is there: %v", err)
+	}
+	w.wantContent(id, "same")
+	w.refs(1)
+	for range 10_000 { // the list of the user follows by an effect of an effect too
+		if w.rows(tables.UserMedia) == 1 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if u, err := w.UserUse(w.ctx, alice); err != nil || u.Media != 1 || u.Bytes != 4 || len(u.Pending) != 0 || w.rows(tables.UserMedia) != 1 {
+		t.Errorf("use: %+v %v", u, err)
+	}
+	if err := w.Delete(w.ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	w.refs(0)
+	w.sweepAll()
+	w.wantNothing()
 }
 
 // TestClaimOutlivesReservation: who began in time may end after it.

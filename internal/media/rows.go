@@ -33,6 +33,9 @@ type Media struct {
 	// Claim names the upload that is filling a reserved ID, until ClaimTS.
 	Claim   string `json:"claim,omitempty"`
 	ClaimTS int64  `json:"claim_ts,omitzero"`
+	// Ref tells the uploads to one reserved ID apart in the references to a content:
+	// it is the claim of the upload that filled it, "" for an ID of its own.
+	Ref string `json:"ref,omitempty"`
 
 	// Quarantined says that nobody is shown its content. It stands with the content.
 	Quarantined *Quarantine `json:"-"`
@@ -89,10 +92,20 @@ func (n keys) row(t storage.Table, entity, sort string) storage.Key {
 	return storage.Key{Partition: ids.PartitionOf(entity, int(n)), Table: t, Entity: entity, Sort: sort}
 }
 
-func (n keys) media(id ID) storage.Key            { return n.row(tables.Media, string(id), "") }
-func (n keys) content(hash string) storage.Key    { return n.row(tables.Content, hash, "") }
-func (n keys) ref(hash string, id ID) storage.Key { return n.row(tables.ContentRef, hash, string(id)) }
-func (n keys) use(u ids.UserID) storage.Key       { return n.row(tables.MediaUse, string(u), "") }
+func (n keys) media(id ID) storage.Key         { return n.row(tables.Media, string(id), "") }
+func (n keys) content(hash string) storage.Key { return n.row(tables.Content, hash, "") }
+
+// ref is the reference of one upload: two to the same ID may both be under way when the
+// claim of the first has ended, and one of them is taken back.
+func (n keys) ref(id ID, m Media) storage.Key {
+	sort := string(id)
+	if m.Ref != "" {
+		sort += "\x00" + m.Ref
+	}
+	return n.row(tables.ContentRef, m.Hash, sort)
+}
+
+func (n keys) use(u ids.UserID) storage.Key { return n.row(tables.MediaUse, string(u), "") }
 
 func (n keys) userMedia(u ids.UserID, created int64, id ID) storage.Key {
 	return n.row(tables.UserMedia, string(u), timeSort(created)+string(id))

@@ -183,6 +183,19 @@ func (w *world) rows(table storage.Table) int {
 	return n
 }
 
+// refs waits until so many references are left: the effects of effects are on their
+// way after the answer.
+func (w *world) refs(n int) {
+	w.t.Helper()
+	for range 10_000 {
+		if w.rows(tables.ContentRef) == n {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	w.t.Fatalf("%d references, want %d", w.rows(tables.ContentRef), n)
+}
+
 // wantNothing checks that no trace of any media is left.
 func (w *world) wantNothing() {
 	w.t.Helper()

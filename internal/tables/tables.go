@@ -222,7 +222,7 @@ const (
 	// Content holds one row for each content that is stored; the entity is its hash.
 	Content storage.Table = 101
 	// ContentRef lists the media that show a content: the entity is its hash, sort
-	// the media ID.
+	// the media ID; for one that was reserved NUL and the upload's claim follow.
 	ContentRef storage.Table = 102
 	// MediaTime lists the partition's media in order of their creation; the entity
 	// is "".
