@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/consumer"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
@@ -41,6 +42,10 @@ type SenderOptions struct {
 	Owns    func(ids.Partition) bool
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
+	// Retention is how long events are shown, by Clock: a service that was away is not
+	// sent what has expired.
+	Retention room.Retention
+	Clock     clock.Clock
 }
 
 // Sender sends services what they are interested in.
@@ -92,7 +97,7 @@ func newSenderMetrics(reg prometheus.Registerer) *senderMetrics {
 // sets it to work.
 func NewSender(o SenderOptions) *Sender {
 	s := &Sender{
-		opts: o, rooms: room.NewReader(o.Store, o.Count), accounts: account.NewReader(o.Store, o.Count),
+		opts: o, rooms: room.NewReader(o.Store, o.Count).WithRetention(o.Retention, o.Clock), accounts: account.NewReader(o.Store, o.Count),
 		metrics: newSenderMetrics(o.Metrics), firstRetry: firstRetry,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -39,7 +39,7 @@ func (j *Judge) Person(user ids.UserID, rules, ignored *account.Data) (*Person, 
 	if err != nil {
 		return nil, err
 	}
-	return &Person{user: user, program: program, ignored: parseIgnored(ignored)}, nil
+	return &Person{user: user, program: program, ignored: Ignored(ignored)}, nil
 }
 
 // ReadPerson is Person for a user whose account data has to be read.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/event"
@@ -165,7 +166,7 @@ func (v *view) loadData(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	set := parseIgnored(ignored)
+	set := Ignored(ignored)
 	program, err := v.compile(rules)
 	if err != nil {
 		return err
@@ -186,19 +187,23 @@ func (v *view) compile(rules *account.Data) (*pushrules.Program, error) {
 // TypeIgnored is the account data that lists whom the user ignores.
 const TypeIgnored = "m.ignored_user_list"
 
-// parseIgnored reads m.ignored_user_list. spec: client-server §Ignoring Users.
-func parseIgnored(d *account.Data) map[ids.UserID]struct{} {
+// Ignored reads an m.ignored_user_list, nil for none. A client may have written
+// anything there; then nobody is ignored. spec: client-server §Ignoring Users.
+func Ignored(d *account.Data) map[ids.UserID]struct{} {
 	if d == nil {
 		return nil
 	}
 	var list struct {
-		Users map[ids.UserID]struct{} `json:"ignored_users"`
+		Users map[ids.UserID]jsontext.Value `json:"ignored_users"`
 	}
-	// A client may have written anything there; then nobody is ignored.
-	if err := json.Unmarshal(d.Content, &list); err != nil {
+	if json.Unmarshal(d.Content, &list) != nil {
 		return nil
 	}
-	return list.Users
+	out := make(map[ids.UserID]struct{}, len(list.Users))
+	for user := range list.Users {
+		out[user] = struct{}{}
+	}
+	return out
 }
 
 // setRoom notes a membership and takes or gives up the seat that goes with it.

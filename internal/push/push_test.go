@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -414,5 +415,44 @@ func TestWakeForNothing(t *testing.T) {
 	defer r.mu.Unlock()
 	if len(r.cmds) != 0 {
 		t.Errorf("%d commands for nothing", len(r.cmds))
+	}
+}
+
+// Who is locked out is not told, and what waited is dropped.
+func TestLockedUsersAreNotPushed(t *testing.T) {
+	s, r := newTest(t)
+	asked := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		_, _ = w.Write([]byte(`{}`))
+	}))
+	defer srv.Close()
+	lease, err := s.opts.Store.Acquire(t.Context(), 0, "n", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pusher := account.Pusher{AppID: "app", PushKey: "key", Kind: KindHTTP, Data: []byte(`{"url":"` + srv.URL + `"}`)}
+	row, err := json.Marshal(account.PushState{Pushers: []account.Pusher{pusher}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := account.Waiting{User: "@bob:h", Pusher: pusher.ID()}
+	for state, want := range map[string]int{`{"locked":true}`: 0, `{"deactivated":true}`: 0, `{}`: 1} {
+		var b storage.Batch
+		b.Put(storage.Key{Table: tables.Push, Entity: "@bob:h"}, row)
+		b.Put(storage.Key{Table: tables.PushQueue, Sort: "@bob:h\x00" + string(who.Pusher) + "\xff"}, []byte{}) // the badge
+		b.Put(storage.Key{Table: tables.Account, Entity: "@bob:h"}, []byte(state))
+		if err := s.opts.Store.Commit(t.Context(), 0, lease.Epoch, &b); err != nil {
+			t.Fatal(err)
+		}
+		asked, r.cmds = 0, nil
+		s.sender.serve(t.Context(), &line{who: who})
+		if asked != want {
+			t.Errorf("account %s: %d requests", state, asked)
+		}
+		sent, _ := r.cmds[0].(*account.Sent)
+		if len(r.cmds) != 1 || sent == nil || len(sent.Sorts) != 1 {
+			t.Errorf("account %s: commands %+v", state, r.cmds)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/room"
 )
@@ -54,6 +55,19 @@ func (d *sender) serve(ctx context.Context, l *line) result {
 	if len(queue) == 0 {
 		return result{}
 	}
+	acc, err := s.accounts.Account(ctx, l.who.User)
+	if err != nil {
+		return d.troubled(ctx, l, err)
+	}
+	if acc == nil || acc.Locked || acc.Deactivated {
+		// Who may not look is not told. It is not kept for later: when the lock is opened
+		// it is no news, and the app asks for what it missed.
+		return d.settle(ctx, l, queue, -1, more(queue))
+	}
+	ignored, err := s.accounts.Data(ctx, l.who.User, "", feed.TypeIgnored)
+	if err != nil {
+		return d.troubled(ctx, l, err)
+	}
 	pu := st.Pusher(l.who.Pusher)
 	if pu == nil || pu.Kind != KindHTTP {
 		return d.settle(ctx, l, queue, -1, result{})
@@ -66,14 +80,14 @@ func (d *sender) serve(ctx context.Context, l *line) result {
 		return result{state: stateBusy, host: target.Host}
 	}
 	defer d.leave(target.Host)
-	return d.serveQueue(ctx, l, *pu, target, queue)
+	return d.serveQueue(ctx, l, *pu, target, queue, feed.Ignored(ignored))
 }
 
 // serveQueue sends the notifications of a queue, one after another.
-func (d *sender) serveQueue(ctx context.Context, l *line, pu account.Pusher, target *url.URL, queue []account.Queued) result {
+func (d *sender) serveQueue(ctx context.Context, l *line, pu account.Pusher, target *url.URL, queue []account.Queued, ignored map[ids.UserID]struct{}) result {
 	badge := -1
 	for i, q := range queue {
-		m, err := d.compose(ctx, l.who.User, &pu, q)
+		m, err := d.compose(ctx, l.who.User, &pu, q, ignored)
 		if err != nil {
 			d.troubled(ctx, l, err)
 			return d.settle(ctx, l, queue[:i], badge, result{state: stateFailed})
@@ -104,11 +118,15 @@ func (d *sender) serveQueue(ctx context.Context, l *line, pu account.Pusher, tar
 			pu.Badge, pu.Told = badge, true
 		}
 	}
-	res := result{}
+	return d.settle(ctx, l, queue, badge, more(queue))
+}
+
+// more is the result when all of a page of a queue is done with.
+func more(queue []account.Queued) (res result) {
 	if len(queue) == servePage {
 		res.state = stateMore
 	}
-	return d.settle(ctx, l, queue, badge, res)
+	return res
 }
 
 // settle removes what is done with, and gives res, or says that it has to be tried
@@ -136,12 +154,15 @@ func (d *sender) troubled(ctx context.Context, l *line, err error) result {
 }
 
 // compose makes what a pusher is sent, nil if there is nothing to say.
-func (d *sender) compose(ctx context.Context, user ids.UserID, pu *account.Pusher, q account.Queued) (*message, error) {
+func (d *sender) compose(ctx context.Context, user ids.UserID, pu *account.Pusher, q account.Queued, ignored map[ids.UserID]struct{}) (*message, error) {
 	var e *room.Stored
 	if !q.Badge {
 		var err error
 		if e, err = d.news(ctx, user, q.Notification); err != nil || e == nil {
 			return nil, err
+		}
+		if _, ok := ignored[e.Sender]; ok {
+			return nil, nil // since it was queued
 		}
 	}
 	unread, err := d.badges.count(ctx, user)

@@ -93,13 +93,18 @@ func (r *Reader) At(ctx context.Context, room ids.RoomID, s ids.Seq) (*Stored, e
 }
 
 // Record returns the event of a record of the log, nil if it is another kind of
-// record or the event was purged. A record that came from memory carries it.
+// record, or the event was purged or has expired. A record that came from memory carries it.
 func (r *Reader) Record(ctx context.Context, rec *partition.Record) (*Stored, error) {
 	if rec.Kind != partition.RecordEvent {
 		return nil, nil
 	}
 	if e, ok := rec.Obj.(*Stored); ok {
-		return e, nil
+		if r.expiry == nil || !r.expiry.aged(e) {
+			return e, nil
+		}
+		list := []*Stored{e} // it stood in memory for long: a consumer is behind
+		err := r.hide(ctx, e.RoomID, list)
+		return list[0], err
 	}
 	return r.At(ctx, ids.RoomID(rec.Entity), rec.Seq)
 }

@@ -2,6 +2,7 @@ package room
 
 import (
 	"context"
+	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/event"
@@ -89,6 +90,15 @@ func (e *expiry) oldest(h *Head) int64 {
 		return e.clock.Now().UnixMilli() - life
 	}
 	return 0
+}
+
+// freshRecord is the age up to which an event of the log that is in memory is not asked
+// about: the room's head would have to be read for each message that is sent.
+const freshRecord = time.Minute
+
+// aged reports whether an event may have expired since it was sent.
+func (e *expiry) aged(s *Stored) bool {
+	return s.StateKey == nil && e.clock.Now().UnixMilli()-s.OriginServerTS > freshRecord.Milliseconds()
 }
 
 func expired(s *Stored, oldest int64) bool {

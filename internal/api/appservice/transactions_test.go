@@ -84,6 +84,22 @@ func TestEventsOfSender(t *testing.T) {
 	}
 }
 
+// What has expired is not sent to a service either. The bridge says of an event that it
+// is old, as it does when it copies a history.
+func TestNoExpiredEvents(t *testing.T) {
+	b := newBridge(t, "irc")
+	b.server = apptest.Start(t, with(b.file()), func(c *config.Config) {
+		c.Retention.Enabled, c.Retention.DefaultMaxLifetimeMS = true, 24*60*60*1000
+	})
+	bot := b.bot()
+	room := bot.CreateRoom(t, nil)
+	old := bot.Must(t, "PUT", v3+"/rooms/"+url.PathEscape(room)+"/send/m.room.message/old?ts=1000", object{"msgtype": "m.text", "body": "old"})["event_id"]
+	last := bot.Send(t, room, "new")
+	if got := b.until(last); slices.Contains(ids(got), old.(string)) {
+		t.Errorf("an expired event was sent: %v", got)
+	}
+}
+
 func TestEventsOfRoomsAndAliases(t *testing.T) {
 	b := newBridge(t, "irc")
 	b.server = apptest.Start(t, with(b.file(

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/room"
@@ -54,7 +55,11 @@ func (m *Module) notifications(r *api.Request) (any, error) {
 	if err := m.Lister.List(r.Context, r.Caller.User); err != nil {
 		return nil, err
 	}
-	l := &lister{m: m, r: r, rooms: make(map[ids.RoomID]*room.Access)}
+	ignored, err := m.Accounts.Data(r.Context, r.Caller.User, "", feed.TypeIgnored)
+	if err != nil {
+		return nil, err
+	}
+	l := &lister{m: m, r: r, rooms: make(map[ids.RoomID]*room.Access), ignored: feed.Ignored(ignored)}
 	out := notificationsJSON{Notifications: []notificationJSON{}}
 	for before := string(from); ; {
 		page, err := m.Accounts.Notifications(r.Context, r.Caller.User, before, notificationsPage)
@@ -86,6 +91,9 @@ type lister struct {
 	m     *Module
 	r     *api.Request
 	rooms map[ids.RoomID]*room.Access
+	// ignored are those whom the user ignores now: what they said before is not shown
+	// either. spec: client-server §Ignoring Users.
+	ignored map[ids.UserID]struct{}
 	// last is the place of the last notification in the answer.
 	last string
 }
@@ -101,7 +109,8 @@ func (l *lister) access(ctx context.Context, id ids.RoomID) (*room.Access, error
 	return a, err
 }
 
-// add appends a notification, unless its event is gone or may not be seen.
+// add appends a notification, unless its event is gone, may not be seen, or is of
+// somebody who is ignored.
 func (l *lister) add(ctx context.Context, list []notificationJSON, n account.ListedNotification) ([]notificationJSON, error) {
 	access, err := l.access(ctx, n.Room)
 	if err != nil {
@@ -110,6 +119,9 @@ func (l *lister) add(ctx context.Context, list []notificationJSON, n account.Lis
 	e, err := l.m.Rooms.At(ctx, n.Room, n.Seq)
 	if err != nil || e == nil || access == nil || !access.MaySee(e) {
 		return list, err
+	}
+	if _, ok := l.ignored[e.Sender]; ok {
+		return list, nil
 	}
 	read, err := l.m.Rooms.HasRead(ctx, l.r.Caller.User, e)
 	if err != nil {

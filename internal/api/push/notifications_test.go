@@ -107,3 +107,20 @@ func TestNotificationsOfRedactedEvents(t *testing.T) {
 		t.Errorf("a redacted event is shown: %v", body)
 	}
 }
+
+// Whoever is ignored is not listed, also not with what they said before.
+func TestNotificationsOfIgnoredUsers(t *testing.T) {
+	s := apptest.Start(t, local)
+	alice, bob, carol := s.User(t, "alice"), s.User(t, "bob"), s.User(t, "carol")
+	id := room(t, alice, bob, carol)
+	of, by := alice.Send(t, id, "from alice"), carol.Send(t, id, "from carol")
+	got, _ := list(t, until(t, bob, "", 2))
+	wantList(t, got, by, of)
+	ignored := v3 + "/user/" + bob.UserID + "/account_data/m.ignored_user_list"
+	bob.Must(t, "PUT", ignored, object{"ignored_users": object{carol.UserID: object{}}})
+	got, _ = list(t, bob.Must(t, "GET", v3+"/notifications?limit=1", nil))
+	wantList(t, got, of)
+	bob.Must(t, "PUT", ignored, object{"ignored_users": object{}})
+	got, _ = list(t, bob.Must(t, "GET", v3+"/notifications", nil))
+	wantList(t, got, by, of)
+}

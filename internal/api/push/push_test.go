@@ -121,6 +121,27 @@ func TestIgnoredUsersAreNotPushed(t *testing.T) {
 	wantFields(t, g.event(t), object{"event_id": e, "counts": object{"unread": 1.0}})
 }
 
+// Nor are they with what waited for a gateway when they came to be ignored.
+func TestIgnoredWhileQueued(t *testing.T) {
+	s := apptest.Start(t, local)
+	alice, bob, carol := s.User(t, "alice"), s.User(t, "bob"), s.User(t, "carol")
+	g := newGateway(t)
+	id := room(t, alice, bob, carol)
+	set(t, bob, g.pusher("k", nil))
+	g.setDown(true)
+	e := carol.Send(t, id, "hello?")
+	wantFields(t, g.event(t), object{"event_id": e, "answered": http.StatusServiceUnavailable})
+	bob.Must(t, "PUT", v3+"/user/"+url.PathEscape(bob.UserID)+"/account_data/m.ignored_user_list",
+		object{"ignored_users": object{carol.UserID: object{}}})
+	g.setDown(false)
+	e = alice.Send(t, id, "hello")
+	n := g.event(t)
+	for n["answered"] == http.StatusServiceUnavailable {
+		n = g.event(t)
+	}
+	wantFields(t, n, object{"event_id": e})
+}
+
 func TestInviteIsPushed(t *testing.T) {
 	s := apptest.Start(t, local)
 	alice, bob := s.User(t, "alice"), s.User(t, "bob")

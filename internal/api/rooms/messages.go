@@ -3,10 +3,8 @@ package rooms
 import (
 	"context"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/feed"
@@ -254,25 +252,7 @@ func (m *Module) place(r *api.Request, w *walk) error {
 // ignored returns whom a user ignores. spec: client-server §Ignoring Users.
 func (m *Module) ignored(ctx context.Context, user ids.UserID) (map[ids.UserID]struct{}, error) {
 	d, err := m.Accounts.Data(ctx, user, "", feed.TypeIgnored)
-	if err != nil || d == nil {
-		return nil, err
-	}
-	return ignoredUsers(d), nil
-}
-
-// ignoredUsers reads an m.ignored_user_list. A malformed one ignores nobody.
-func ignoredUsers(d *account.Data) map[ids.UserID]struct{} {
-	var list struct {
-		Users map[ids.UserID]jsontext.Value `json:"ignored_users"`
-	}
-	if json.Unmarshal(d.Content, &list) != nil {
-		return nil
-	}
-	out := make(map[ids.UserID]struct{}, len(list.Users))
-	for user := range list.Users {
-		out[user] = struct{}{}
-	}
-	return out
+	return feed.Ignored(d), err
 }
 
 // senders returns the member events of those who sent the events, each as it was
