@@ -56,6 +56,7 @@ func openPostgres(ctx context.Context, urls []string, reg prometheus.Registerer,
 	export(gauge, "connections", "Open connections to the databases.", func(st pgstore.Stats) float64 { return float64(st.Connections) })
 	export(gauge, "connections_in_use", "Connections that carry a call.", func(st pgstore.Stats) float64 { return float64(st.InUse) })
 	export(gauge, "connections_max", "How many connections there may be.", func(st pgstore.Stats) float64 { return float64(st.Max) })
+	export(counter, "calls_total", "Round trips to the databases.", func(st pgstore.Stats) float64 { return float64(st.Calls) })
 	export(counter, "connection_waits_total", "Calls that found no connection free.", func(st pgstore.Stats) float64 { return float64(st.Waits) })
 	export(counter, "connection_wait_seconds_total", "How long these calls waited.", func(st pgstore.Stats) float64 { return st.Waited.Seconds() })
 	return &openedStore{Store: p, err: func() error { return nil }, ready: p.Ping, meta: p.Meta}, nil

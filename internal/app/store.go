@@ -51,6 +51,13 @@ type openedStore struct {
 	backups    *backups
 }
 
+var _ storage.LastReader = (*openedStore)(nil)
+
+// Last implements storage.LastReader, as the store itself does.
+func (s *openedStore) Last(ctx context.Context, t storage.Table, entity string, ps ...ids.Partition) ([]string, error) {
+	return storage.Last(ctx, s.Store, t, entity, ps...)
+}
+
 func openStore(ctx context.Context, cfg config.Config, reg prometheus.Registerer, log *slog.Logger) (*openedStore, error) {
 	s, err := openBackend(ctx, cfg, reg, log)
 	if err != nil {

@@ -32,6 +32,9 @@ const (
 	DefaultLeaseTTL = 10 * time.Second
 	// renewals is how many chances a node has to renew a lease before it ends.
 	renewals = 4
+	// trusted is the part of a lease, since it was renewed, in which a node does not
+	// doubt it: half, so that clocks may run a little faster or slower than others.
+	trusted = 2
 	// minRenewal keeps a very short lease from asking the store all the time.
 	minRenewal = time.Millisecond
 	// moved is what a caller is told to wait while a partition changes hands.
@@ -101,6 +104,9 @@ type slot struct {
 type owned struct {
 	owner *partition.Owner
 	lease storage.Lease
+	// renewed is when the lease was last asked for, and then granted. Guarded by
+	// Node.mu.
+	renewed time.Time
 }
 
 var _ partition.Router = (*Node)(nil)
@@ -157,6 +163,7 @@ func (n *Node) begin(ctx context.Context, p ids.Partition) error {
 
 // takeLocked acquires a partition that this node does not run, and runs it.
 func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
+	asked := time.Now()
 	lease, err := n.acquireLocked(ctx, p)
 	if err != nil {
 		return err
@@ -182,7 +189,7 @@ func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
 		return errors.Join(err, n.opts.Store.Release(context.WithoutCancel(ctx), lease))
 	}
 	n.mu.Lock()
-	n.mu.owned[p] = &owned{owner: owner, lease: lease}
+	n.mu.owned[p] = &owned{owner: owner, lease: lease, renewed: asked}
 	n.mu.Unlock()
 	n.opts.Log.Debug("partition taken", "partition", p, "epoch", lease.Epoch)
 	if w := n.watcher.Load(); w != nil {
@@ -290,8 +297,13 @@ func (n *Node) renew(ctx context.Context, p ids.Partition) {
 		}
 		return
 	}
+	asked := time.Now()
 	lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
 	switch {
+	case err == nil && lease.Epoch == o.lease.Epoch:
+		n.mu.Lock()
+		o.renewed = asked
+		n.mu.Unlock()
 	case errors.Is(err, storage.ErrHeld):
 		n.note(p, place{lease.Node, lease.Epoch})
 		n.opts.Log.Warn("partition taken by another node", "partition", p, "node", lease.Node)
@@ -300,7 +312,7 @@ func (n *Node) renew(ctx context.Context, p ids.Partition) {
 		if ctx.Err() == nil {
 			n.opts.Log.Warn("renew lease", "partition", p, "error", err)
 		}
-	case lease.Epoch != o.lease.Epoch:
+	default:
 		// It had expired: the store gave a new epoch, and the running owner can
 		// no longer commit.
 		n.dropLocked(p, (*partition.Owner).Close)
@@ -321,12 +333,54 @@ func (n *Node) local(p ids.Partition) *partition.Owner {
 	return nil
 }
 
-// Head returns the last committed position of a partition.
-func (n *Node) Head(ctx context.Context, p ids.Partition) (ids.Seq, error) {
-	if o := n.local(p); o != nil {
-		return o.Head(), nil
+// Heads returns the last committed positions of partitions: at least of all that was
+// answered anywhere before the call. A partition that runs here tells its own, those
+// elsewhere are read from the store together.
+func (n *Node) Heads(ctx context.Context, ps ...ids.Partition) ([]ids.Seq, error) {
+	heads := make([]ids.Seq, len(ps))
+	var rest []ids.Partition
+	var at []int
+	for i, p := range ps {
+		var sure bool
+		if heads[i], sure = n.ownHead(p); !sure {
+			rest, at = append(rest, p), append(at, i)
+		}
 	}
-	return partition.Head(ctx, n.opts.Store, p)
+	if len(rest) == 0 {
+		return heads, nil
+	}
+	read, err := partition.Heads(ctx, n.opts.Store, rest...)
+	if err != nil {
+		return nil, err
+	}
+	for i, h := range read {
+		heads[at[i]] = h
+	}
+	return heads, nil
+}
+
+// ownHead is the head of a partition that this node runs, and whether it is sure to
+// be the last: a node that was stopped for longer than its lease believes that it runs
+// partitions which have gone on elsewhere.
+func (n *Node) ownHead(p ids.Partition) (ids.Seq, bool) {
+	n.mu.RLock()
+	o := n.mu.owned[p]
+	var renewed time.Time
+	if o != nil {
+		renewed = o.renewed
+	}
+	n.mu.RUnlock()
+	if o == nil {
+		return 0, false
+	}
+	head := o.owner.Head()
+	return head, within(renewed, time.Now(), n.opts.LeaseTTL/trusted)
+}
+
+// within reports whether less than d has passed since a time, by the clock of the wall
+// too: the other one stands still while a machine sleeps.
+func within(since, now time.Time, d time.Duration) bool {
+	return now.Sub(since) < d && now.Round(0).Sub(since.Round(0)) < d
 }
 
 // Owns reports whether this node runs a partition.

@@ -67,7 +67,7 @@ func (c ticket) Apply(tx *partition.Tx) (any, error) {
 // under one epoch, and a commit under the epoch of one that failed.
 type nodeStore struct {
 	storage.Store
-	before, after, release atomic.Pointer[func() error]
+	before, after, release, acquire atomic.Pointer[func() error]
 
 	mu struct {
 		sync.Mutex
@@ -131,6 +131,13 @@ func (s *nodeStore) Release(ctx context.Context, l storage.Lease) error {
 	return s.Store.Release(ctx, l)
 }
 
+func (s *nodeStore) Acquire(ctx context.Context, p ids.Partition, id ids.NodeID, ttl time.Duration) (storage.Lease, error) {
+	if err := call(&s.acquire); err != nil {
+		return storage.Lease{}, err
+	}
+	return s.Store.Acquire(ctx, p, id, ttl)
+}
+
 func (s *nodeStore) check(t *testing.T) {
 	t.Helper()
 	s.mu.Lock()
@@ -182,12 +189,20 @@ func (w *world) start(o cluster.Options) *cluster.Node {
 // log is contiguous and the tickets are given out in order.
 func (w *world) records(p ids.Partition) []string {
 	w.t.Helper()
-	log, err := partition.ReadLog(context.Background(), w.store, p, 0, storage.MaxScan)
-	if err != nil {
-		w.t.Fatalf("read log: %v", err)
+	var log []*partition.Published
+	at := ids.Seq(0)
+	for {
+		more, err := partition.ReadLog(context.Background(), w.store, p, at, storage.MaxScan)
+		if err != nil {
+			w.t.Fatalf("read log: %v", err)
+		}
+		if len(more) == 0 {
+			break
+		}
+		log, at = append(log, more...), more[len(more)-1].Last
 	}
 	var by []string
-	at := ids.Seq(0)
+	at = 0
 	for _, b := range log {
 		if b.First != at+1 || int(b.Last-b.First)+1 != len(b.Records) {
 			w.t.Fatalf("batch %d to %d behind %d", b.First, b.Last, at)
@@ -272,11 +287,43 @@ func TestPausedOwnerCannotCommit(t *testing.T) {
 			if v, err := a.Do(ctx, ticket{0, "a"}); v != len(by) || err != nil {
 				t.Errorf("through the old owner's node: %v, %v", v, err)
 			}
-			if head, err := a.Head(ctx, 0); head != ids.Seq(len(by)+1) || err != nil {
+			if head, err := a.Heads(ctx, 0); err != nil || head[0] != ids.Seq(len(by)+1) {
 				t.Errorf("head %d, %v", head, err)
 			}
 			st.check(t)
 		})
+	}
+}
+
+// A node whose lease may have run out does not know by itself where its partitions
+// stand: they may have gone on elsewhere.
+func TestHeadsOfDoubtfulLeases(t *testing.T) {
+	w := newWorld(t, 2)
+	ctx := context.Background()
+	st := newNodeStore(w.store)
+	o := w.options("a", st)
+	o.LeaseTTL = 2 * time.Nanosecond // of which no time is left as soon as it has it; the manual clock lets it last
+	a := w.start(o)
+	b := w.start(w.options("b", w.store))
+	if _, err := a.Do(ctx, ticket{1, "a"}); err != nil {
+		t.Fatal(err)
+	}
+	_, release := held(&st.acquire) // it learns nothing
+	defer release()
+	w.clock.Advance(time.Second)
+	b.Renew(ctx)
+	for range 3 {
+		if _, err := b.Do(ctx, ticket{1, "b"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !a.Owns(1) {
+		t.Fatal("the first node knows that it has lost the partition")
+	}
+	for _, n := range []*cluster.Node{a, b} {
+		if heads, err := n.Heads(ctx, 1, 0, 1); err != nil || !slices.Equal(heads, []ids.Seq{4, 0, 4}) {
+			t.Errorf("heads %v, %v", heads, err)
+		}
 	}
 }
 

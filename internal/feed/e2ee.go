@@ -157,11 +157,11 @@ func (h *Hub) acknowledge(ctx context.Context, user ids.UserID, device ids.Devic
 	if err != nil || len(list) == 0 {
 		return err
 	}
-	head, err := h.opts.Heads.Head(ctx, home)
+	heads, err := h.opts.Heads.Heads(ctx, home)
 	if err != nil {
 		return fmt.Errorf("acknowledge messages: %w", err)
 	}
-	if upTo > head || p.At[home] > head {
+	if head := heads[0]; upTo > head || p.At[home] > head {
 		return nil
 	}
 	_, err = h.opts.Router.Do(ctx, account.NewAckInbox(user, device, upTo))

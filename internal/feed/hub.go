@@ -44,10 +44,10 @@ type pace struct {
 // A batch that the bus lost reaches those who wait for it within two polls.
 var defaultPace = pace{gap: 50 * time.Millisecond, poll: 500 * time.Millisecond}
 
-// Heads tells the last committed position of a partition, at least of all that
-// was answered before the call.
+// Heads tells the last committed positions of partitions, at least of all that
+// was answered before the call. Asking for many costs about what one does.
 type Heads interface {
-	Head(ctx context.Context, p ids.Partition) (ids.Seq, error)
+	Heads(ctx context.Context, ps ...ids.Partition) ([]ids.Seq, error)
 }
 
 // Options configure a Hub.
@@ -161,13 +161,9 @@ func newHub(ctx context.Context, opts Options, pc pace) (*Hub, error) {
 	h.typing.init(h)
 	h.presence.init(h)
 	h.sliding.init()
-	for p := range opts.Count {
-		s, err := h.openShard(ctx, ids.Partition(p))
-		if err != nil {
-			h.Close()
-			return nil, err
-		}
-		h.shards = append(h.shards, s)
+	if err := h.openShards(ctx); err != nil {
+		h.Close()
+		return nil, err
 	}
 	if err := h.typing.subscribe(); err != nil {
 		h.Close()
@@ -182,25 +178,32 @@ func newHub(ctx context.Context, opts Options, pc pace) (*Hub, error) {
 	return h, nil
 }
 
-func (h *Hub) openShard(ctx context.Context, p ids.Partition) (*shard, error) {
-	s := &shard{hub: h, p: p}
-	s.mu.advanced = make(chan struct{})
-	s.mu.rooms = make(map[ids.RoomID]*audience)
-	s.mu.users = make(map[ids.UserID]*view)
-	sub, err := h.opts.Bus.Subscribe(partition.Subject(p), s.receive)
-	if err != nil {
-		return nil, fmt.Errorf("follow partition %d: %w", p, err)
+// openShards subscribes to all partitions, and then lets each shard begin where its
+// partition stands.
+func (h *Hub) openShards(ctx context.Context) error {
+	all := make([]ids.Partition, h.opts.Count)
+	for i := range all {
+		all[i] = ids.Partition(i)
+		s := &shard{hub: h, p: all[i]}
+		s.mu.advanced = make(chan struct{})
+		s.mu.rooms = make(map[ids.RoomID]*audience)
+		s.mu.users = make(map[ids.UserID]*view)
+		var err error
+		if s.sub, err = h.opts.Bus.Subscribe(partition.Subject(s.p), s.receive); err != nil {
+			return fmt.Errorf("follow partition %d: %w", s.p, err)
+		}
+		h.shards = append(h.shards, s)
 	}
-	s.sub = sub
-	head, err := h.opts.Heads.Head(ctx, p)
+	heads, err := h.opts.Heads.Heads(ctx, all...)
 	if err != nil {
-		sub.Close()
-		return nil, fmt.Errorf("follow partition %d: %w", p, err)
+		return fmt.Errorf("follow partitions: %w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.processed = max(s.mu.processed, head)
-	return s, nil
+	for i, s := range h.shards {
+		s.mu.Lock()
+		s.mu.processed = max(s.mu.processed, heads[i])
+		s.mu.Unlock()
+	}
+	return nil
 }
 
 // Close ends all sessions and stops following.
@@ -500,30 +503,39 @@ func (h *Hub) pollLoop() {
 		case <-h.ctx.Done():
 			return
 		case <-tick.C:
-			for i, s := range h.shards {
-				before[i] = s.poll(h.ctx, before[i])
-			}
+			h.poll(h.ctx, before)
 		}
 	}
 }
 
-// poll reads the log if the shard is behind and has not moved since the poll
-// before, when it was at a position. It returns where it is.
-func (s *shard) poll(ctx context.Context, before ids.Seq) ids.Seq {
-	at := s.at()
-	if at != before || !s.used() {
-		return at
-	}
-	head, err := s.hub.opts.Heads.Head(ctx, s.p)
-	switch {
-	case err != nil:
-		if ctx.Err() == nil {
-			s.hub.opts.Log.Warn("read log head", "partition", s.p, "error", err)
+// poll reads the logs of the shards that are behind and have not moved since the poll
+// before. before is where they were then, and becomes where they are.
+func (h *Hub) poll(ctx context.Context, before []ids.Seq) {
+	var quiet []ids.Partition
+	for i, s := range h.shards {
+		if at := s.at(); at == before[i] && s.used() {
+			quiet = append(quiet, s.p)
+		} else {
+			before[i] = at
 		}
-	case head > at:
-		s.catchUp(ctx, head)
 	}
-	return s.at()
+	if len(quiet) == 0 {
+		return
+	}
+	heads, err := h.opts.Heads.Heads(ctx, quiet...)
+	if err != nil {
+		if ctx.Err() == nil {
+			h.opts.Log.Warn("read log heads", "error", err)
+		}
+		return
+	}
+	for i, p := range quiet {
+		s := h.shards[p]
+		if heads[i] > s.at() {
+			s.catchUp(ctx, heads[i])
+		}
+		before[p] = s.at()
+	}
 }
 
 // sweep forgets the views nobody has used for a while.

@@ -58,6 +58,9 @@ type SlidingRequest struct {
 	Extensions    SlidingExtensions
 	// Stable: members have the names of /v4/sync instead of the unstable ones.
 	Stable bool
+
+	// bound is what the response has to cover.
+	bound bound
 }
 
 // RoomConfig says what is sent of a room.
@@ -181,7 +184,7 @@ func (h *Hub) slideOnce(ctx context.Context, v *view, t *slidingTurn, req *Slidi
 		step = c.beginLocked(h.opts.Count)
 	}
 	b := &slide{
-		syncer: &syncer{h: h, v: v, lazy: slidingLazy{c}, req: &Request{User: req.User, Device: req.Device, Filter: &h.everything, StateAfter: "required_state"}},
+		syncer: &syncer{h: h, v: v, lazy: slidingLazy{c}, req: &Request{User: req.User, Device: req.Device, Filter: &h.everything, StateAfter: "required_state", bound: &req.bound}},
 		ask:    req, conn: c, step: step, first: !step.moved,
 	}
 	if err := b.build(ctx); err != nil {

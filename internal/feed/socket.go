@@ -297,7 +297,7 @@ func (s *session) hand(v *view, version uint64, r *result) {
 		}
 	}
 	next := r.next // a copy: a position must not keep its whole response in memory
-	s.req.Since, s.req.FullState = &next, false
+	s.req.Since, s.req.FullState, s.req.bound = &next, false, unbound
 	s.settle(v, version)
 }
 

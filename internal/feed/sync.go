@@ -43,6 +43,9 @@ type Request struct {
 	// Unacked is how many to-device messages the client was pushed and has not
 	// acknowledged.
 	Unacked int
+
+	// bound is what the response has to cover, nil until the first is built.
+	bound *bound
 }
 
 // Sync answers a sync request with the JSON of the response. It waits until
@@ -230,21 +233,77 @@ func (h *Hub) build(ctx context.Context, v *view, req *Request, lazy lazyMemory)
 	return &s.out, nil
 }
 
+// bound is what a request has to see: the positions that were committed when it came,
+// of the partitions that it was found to depend on so far. They are asked for once,
+// however often the response is built: what came later is told when it comes.
+type bound struct {
+	at    []ids.Seq
+	known []bool
+	// ended: nothing has to be seen but what the node knows. A socket's frames, after
+	// the first, come by themselves.
+	ended bool
+}
+
+// unbound is the bound of those who were told all that they had to be told.
+var unbound = &bound{ended: true}
+
+// raise adds the partitions that are not in the bound yet.
+func (b *bound) raise(ctx context.Context, h *Hub, ps []bool) error {
+	if b.ended {
+		return nil
+	}
+	if b.at == nil {
+		b.at, b.known = make([]ids.Seq, len(ps)), make([]bool, len(ps))
+	}
+	var unknown []ids.Partition
+	for p, asked := range ps {
+		if asked && !b.known[p] {
+			unknown = append(unknown, ids.Partition(p))
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	heads, err := h.opts.Heads.Heads(ctx, unknown...)
+	if err != nil {
+		return err
+	}
+	for i, p := range unknown {
+		b.at[p], b.known[p] = heads[i], true
+	}
+	return nil
+}
+
+// of is the position that has to be seen of a partition.
+func (b *bound) of(p int) ids.Seq {
+	if b.ended {
+		return 0
+	}
+	return b.at[p]
+}
+
 // cut decides the position the response ends at, and which rooms the user has
 // there.
 //
 // Positions are read before the rooms of the view, so that what the view says of
-// a room covers them. A membership that lies behind the position of its room's
-// partition (its effect came while we looked) means looking again.
+// a room covers them: those of the partitions that the view was found to be in. A
+// room in another one (it came while we looked), or a membership that lies behind the
+// position of its room's partition (its effect did), means looking again.
 func (s *syncer) cut(ctx context.Context) error {
+	if s.req.bound == nil {
+		s.req.bound = new(bound)
+	}
+	used := s.v.partitions()
 	for {
+		if err := s.req.bound.raise(ctx, s.h, used); err != nil {
+			return err
+		}
 		next := NewPosition(s.h.opts.Count)
 		for p, sh := range s.h.shards {
-			head, err := s.h.opts.Heads.Head(ctx, ids.Partition(p))
-			if err != nil {
-				return err
+			if !used[p] {
+				continue
 			}
-			if err := sh.await(ctx, head); err != nil {
+			if err := sh.await(ctx, s.req.bound.of(p)); err != nil {
 				return err
 			}
 			next.At[p] = sh.at()
@@ -255,11 +314,11 @@ func (s *syncer) cut(ctx context.Context) error {
 			return errStale
 		}
 		next.At[s.v.home] = max(next.At[s.v.home], homeSeq)
-		behind, err := s.behind(ctx, &next, rooms)
+		again, err := s.behind(ctx, &next, used, rooms)
 		if err != nil {
 			return err
 		}
-		if behind {
+		if again {
 			continue
 		}
 		next.Node, next.Typing = s.h.node, serial
@@ -268,22 +327,30 @@ func (s *syncer) cut(ctx context.Context) error {
 	}
 }
 
-// behind compares the positions of a cut with those of the rooms in it and with
-// what the client has seen. If one is ahead, because the log was not known to go
-// so far, it waits for that one and reports true. Partitions that none of the
-// user's rooms is in leave the cut.
-func (s *syncer) behind(ctx context.Context, next *Position, rooms []roomState) (bool, error) {
-	used := make([]bool, len(next.At))
-	used[s.v.home] = true
+// behind compares a cut of the partitions in used with the rooms in it and with what
+// the client has seen. It reports true if it has to be made again: with another
+// partition, which it adds, or because one is ahead, since the log was not known to go
+// so far, which it waits for. Partitions that none of the user's rooms is in leave the
+// cut.
+func (s *syncer) behind(ctx context.Context, next *Position, used []bool, rooms []roomState) (bool, error) {
+	grown, needed := false, make([]bool, len(used))
+	needed[s.v.home] = true
+	for i := range rooms {
+		p := rooms[i].p
+		grown = grown || !used[p]
+		used[p], needed[p] = true, true
+	}
+	if grown {
+		return true, nil
+	}
 	for i := range rooms {
 		r := &rooms[i]
-		used[r.p] = true
 		if r.roomSeq > next.At[r.p] {
 			return true, s.h.shards[r.p].await(ctx, r.roomSeq)
 		}
 	}
 	for p := range next.At {
-		if !used[p] {
+		if !needed[p] {
 			next.At[p] = 0
 			continue
 		}

@@ -549,3 +549,16 @@ func (c trim) Apply(tx *partition.Tx) (any, error) {
 	tx.DeleteRange(storage.Key{Partition: c.p, Table: tables.Log}, tables.SeqSort(c.upTo+1))
 	return nil, nil
 }
+
+// followed waits until the hub has seen all that was said in a room.
+func (w *world) followed(r ids.RoomID) {
+	w.t.Helper()
+	sh := w.hub.shardOf(string(r))
+	heads, err := w.node.Heads(ctx, sh.p)
+	if err == nil {
+		err = sh.await(ctx, heads[0])
+	}
+	if err != nil {
+		w.t.Fatalf("follow %s: %v", r, err)
+	}
+}

@@ -439,6 +439,18 @@ func (v *view) snapshot() (rooms []roomState, homeSeq ids.Seq, stale bool) {
 	return rooms, v.mu.homeSeq, v.mu.stale
 }
 
+// partitions are those that the user's home and rooms are in.
+func (v *view) partitions() []bool {
+	ps := make([]bool, v.hub.opts.Count)
+	ps[v.home] = true
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, r := range v.mu.rooms {
+		ps[r.p] = true
+	}
+	return ps
+}
+
 func (v *view) ignores(u ids.UserID) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()

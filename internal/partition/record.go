@@ -187,12 +187,24 @@ func ReadLog(ctx context.Context, st storage.Store, p ids.Partition, after ids.S
 
 // Head returns the last committed position of a partition, from the store.
 func Head(ctx context.Context, st storage.Store, p ids.Partition) (ids.Seq, error) {
-	rows, err := st.Scan(ctx, storage.Range{Partition: p, Table: tables.Log, Limit: 1, Reverse: true})
+	heads, err := Heads(ctx, st, p)
 	if err != nil {
-		return 0, fmt.Errorf("read log head: %w", err)
+		return 0, err
 	}
-	if len(rows) == 0 {
-		return 0, nil
+	return heads[0], nil
+}
+
+// Heads returns the last committed positions of partitions, from the store.
+func Heads(ctx context.Context, st storage.Store, ps ...ids.Partition) ([]ids.Seq, error) {
+	last, err := storage.Last(ctx, st, tables.Log, "", ps...)
+	if err != nil {
+		return nil, fmt.Errorf("read log heads: %w", err)
 	}
-	return tables.SortSeq(rows[0].Sort), nil
+	heads := make([]ids.Seq, len(ps))
+	for i, sort := range last {
+		if sort != "" {
+			heads[i] = tables.SortSeq(sort)
+		}
+	}
+	return heads, nil
 }

@@ -207,3 +207,31 @@ type Store interface {
 	// ErrClosed; closing again does nothing.
 	Close() error
 }
+
+// LastReader is implemented by stores that read the last rows of many partitions at
+// once.
+type LastReader interface {
+	// Last returns the sort key of the last row of an entity in each of the
+	// partitions, "" where there is none. It sees every commit that was answered
+	// before it began.
+	Last(ctx context.Context, t Table, entity string, ps ...ids.Partition) ([]string, error)
+}
+
+// Last is LastReader.Last of any store, one scan after another if it cannot do
+// better. A row with an empty sort key counts as none.
+func Last(ctx context.Context, st Store, t Table, entity string, ps ...ids.Partition) ([]string, error) {
+	if r, ok := st.(LastReader); ok {
+		return r.Last(ctx, t, entity, ps...)
+	}
+	out := make([]string, len(ps))
+	for i, p := range ps {
+		rows, err := st.Scan(ctx, Range{Partition: p, Table: t, Entity: entity, Limit: 1, Reverse: true})
+		if err != nil {
+			return nil, err
+		}
+		if len(rows) > 0 {
+			out[i] = rows[0].Sort
+		}
+	}
+	return out, nil
+}

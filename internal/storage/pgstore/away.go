@@ -47,6 +47,7 @@ type database struct {
 	// stop ends the watch, whose end done tells.
 	stop context.CancelFunc
 	done chan struct{}
+	last lastReads
 	// old are the pools from before the database was away; they close by themselves.
 	old sync.WaitGroup
 
@@ -211,6 +212,7 @@ func (s *Store) with(ctx context.Context, shard int, run func(context.Context, *
 		return away(errors.Join(ErrAway, err))
 	}
 	defer conn.Release()
+	s.calls.Add(1)
 	err = run(ctx, conn)
 	switch refusal := new(pgconn.PgError); {
 	case err == nil || caller.Err() != nil:

@@ -31,6 +31,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -79,6 +80,10 @@ type Options struct {
 type Store struct {
 	clock  clock.Clock
 	shards []*database
+	// background counts what runs for several callers.
+	background sync.WaitGroup
+	// calls counts the round trips.
+	calls atomic.Int64
 
 	// mu is held shared by each running call, and by Close to wait for them.
 	mu struct {
@@ -187,6 +192,8 @@ func op(name string, err error) error {
 type Stats struct {
 	// Connections are open, InUse of them carry a call, Max may be.
 	Connections, InUse, Max int
+	// Calls counts the calls: a round trip each.
+	Calls int64
 	// Waits counts the calls that found no connection free, Waited is how long
 	// they waited together.
 	Waits  int64
@@ -195,7 +202,7 @@ type Stats struct {
 
 // Stats returns the numbers of the connections.
 func (s *Store) Stats() Stats {
-	var st Stats
+	st := Stats{Calls: s.calls.Load()}
 	for _, d := range s.shards {
 		p := d.stat()
 		st.Connections += int(p.TotalConns())
@@ -229,6 +236,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.mu.closed = true
+	s.background.Wait() // whom it ran for may have gone
 	for _, d := range s.shards {
 		d.close()
 	}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -266,6 +268,68 @@ func testDeleteRange(t *testing.T, h *harness) {
 			t.Errorf("after delete from %q to %q: %q, want %q", test.from, test.to, got, test.want)
 		}
 	}
+}
+
+func testLast(t *testing.T, h *harness) {
+	last := func(ps ...ids.Partition) []string {
+		t.Helper()
+		got, err := storage.Last(ctx(), h.Store, 5, "e", ps...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	want := func(got []string, sorts ...string) {
+		t.Helper()
+		if !slices.Equal(got, sorts) {
+			t.Errorf("%q, want %q", got, sorts)
+		}
+	}
+	want(last(1, 2), "", "")
+	for _, k := range []storage.Key{
+		{Partition: 1, Table: 5, Entity: "e", Sort: "a"},
+		{Partition: 1, Table: 5, Entity: "e", Sort: "\xff\x00"},
+		{Partition: 1, Table: 5, Entity: "f", Sort: "z"},
+		{Partition: 1, Table: 6, Entity: "e", Sort: "z"},
+		{Partition: 2, Table: 5, Entity: "e", Sort: "b"},
+		{Partition: 7, Table: 5, Entity: "e", Sort: "c"},
+	} {
+		h.put(k, "v")
+	}
+	want(last(7, 1, 3, 2, 1), "c", "\xff\x00", "", "b", "\xff\x00")
+	want(last())
+	var b storage.Batch
+	b.Delete(storage.Key{Partition: 1, Table: 5, Entity: "e", Sort: "\xff\x00"})
+	h.commit(1, &b)
+	want(last(1), "a")
+	for _, p := range []ids.Partition{1, ids.MaxPartitions} {
+		if _, err := storage.Last(ctx(), h.Store, storage.Table(1-p&1), "e", p); !errors.Is(err, storage.ErrInvalid) {
+			t.Errorf("partition %d: %v", p, err)
+		}
+	}
+	// Who asks sees what was answered before, however many ask at once.
+	var wg sync.WaitGroup
+	for i := range 8 {
+		p := ids.Partition(10 + i)
+		h.put(storage.Key{Partition: p, Table: 5, Entity: "e", Sort: "000"}, "v")
+		epoch := h.epochs[p]
+		wg.Go(func() {
+			for n := range 50 {
+				sort := fmt.Sprintf("%03d", n+1)
+				var b storage.Batch
+				b.Put(storage.Key{Partition: p, Table: 5, Entity: "e", Sort: sort}, nil)
+				if err := h.Store.Commit(ctx(), p, epoch, &b); err != nil {
+					t.Error(err)
+					return
+				}
+				if got, err := storage.Last(ctx(), h.Store, 5, "e", 1, p); err != nil || got[0] != "a" || got[1] != sort {
+					t.Errorf("%q after %q, %v", got, sort, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func testInvalid(t *testing.T, h *harness) {
