@@ -41,6 +41,8 @@ type Account struct {
 	// Logins counts the sessions ever begun, so that a command that ends all
 	// devices notices one that it did not find.
 	Logins uint64 `json:"logins,omitzero"`
+	// Contacts counts the addresses ever added, for a command that ends them all.
+	Contacts uint64 `json:"contacts,omitzero"`
 	// ProfileBytes is what the profile takes, so that its bound is kept without
 	// reading all of it.
 	ProfileBytes int `json:"profile_bytes,omitzero"`

@@ -231,7 +231,9 @@ type AddContact struct {
 	command
 	Contact Contact
 
+	// have is how many addresses there were when the account had seen that many.
 	have int
+	seen uint64
 }
 
 // NewAddContact returns the command.
@@ -246,20 +248,36 @@ func (c *AddContact) Name() string { return "add_contact" }
 
 // Prepare implements partition.Command.
 func (c *AddContact) Prepare(ctx context.Context, p *partition.Prep) error {
-	list, err := NewReader(p.Store(), p.Count()).Contacts(ctx, c.User)
+	r := NewReader(p.Store(), p.Count())
+	a, err := r.Account(ctx, c.User) // before the list: what is added between the two is noticed
 	if err != nil {
 		return err
 	}
-	c.have = len(list)
+	list, err := r.Contacts(ctx, c.User)
+	if err != nil {
+		return err
+	}
+	c.have, c.seen = len(list), a.contacts()
 	return p.Pin(ctx, c.at(p).account(), c.at(p).contact(c.Contact.Medium, c.Contact.Address))
 }
 
-// Apply implements partition.Command. The bound is that of what Prepare saw: two
-// commands at once may pass it by one.
+// contacts counts the addresses ever added.
+func (a *Account) contacts() uint64 {
+	if a == nil {
+		return 0
+	}
+	return a.Contacts
+}
+
+// Apply implements partition.Command.
 func (c *AddContact) Apply(tx *partition.Tx) (any, error) {
 	p := c.in(tx)
-	if err := get[Account](tx, p.account()).mayLogIn(); err != nil {
+	a := get[Account](tx, p.account())
+	if err := a.mayLogIn(); err != nil {
 		return nil, err
+	}
+	if a.Contacts != c.seen {
+		return nil, partition.ErrRetry
 	}
 	k := p.contact(c.Contact.Medium, c.Contact.Address)
 	if get[Contact](tx, k) == nil && c.have >= maxContacts {
@@ -268,6 +286,9 @@ func (c *AddContact) Apply(tx *partition.Tx) (any, error) {
 	n := c.Contact
 	n.AddedTS = tx.Now
 	put(tx, k, &n)
+	changed := *a
+	changed.Contacts++
+	put(tx, p.account(), &changed)
 	return nil, nil
 }
 

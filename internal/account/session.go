@@ -80,7 +80,7 @@ func (c *Register) Apply(tx *partition.Tx) (any, error) {
 	a := c.Account
 	a.CreatedTS = tx.Now
 	if old != nil {
-		a.CreatedTS, a.ProfileBytes, a.Logins = old.CreatedTS, old.ProfileBytes, old.Logins+1
+		a.CreatedTS, a.ProfileBytes, a.Logins, a.Contacts = old.CreatedTS, old.ProfileBytes, old.Logins+1, old.Contacts+1
 	}
 	if c.DisplayName != "" && old == nil {
 		name := encode(c.DisplayName)
@@ -297,7 +297,9 @@ type EndDevices struct {
 	// those who come later. The rest is done by whoever follows the log.
 	Deactivate, Erase bool
 
+	// contacts are the addresses to end, listed when the account had seen that many.
 	contacts []Contact
+	added    uint64
 	// found are the devices to end, listed when the account had seen that many
 	// logins.
 	found  []ids.DeviceID
@@ -343,8 +345,13 @@ func (c *EndDevices) Prepare(ctx context.Context, p *partition.Prep) error {
 	keys := append(c.at(p).ending(c.found), c.at(p).account(), c.at(p).profile(FieldDisplayName))
 	if c.Deactivate {
 		keys = append(keys, c.at(p).push())
-		var err error
-		if c.contacts, err = NewReader(p.Store(), p.Count()).Contacts(ctx, c.User); err != nil {
+		r := NewReader(p.Store(), p.Count())
+		a, err := r.Account(ctx, c.User) // before the list, as above
+		if err != nil {
+			return err
+		}
+		c.added = a.contacts()
+		if c.contacts, err = r.Contacts(ctx, c.User); err != nil {
 			return err
 		}
 	}
@@ -358,7 +365,7 @@ func (c *EndDevices) Prepare(ctx context.Context, p *partition.Prep) error {
 func (c *EndDevices) Apply(tx *partition.Tx) (any, error) {
 	p := c.in(tx)
 	a := get[Account](tx, p.account())
-	if c.All && a.logins() != c.logins {
+	if c.All && a.logins() != c.logins || c.Deactivate && a.contacts() != c.added {
 		return nil, partition.ErrRetry
 	}
 	if c.All {

@@ -319,6 +319,55 @@ func TestEndAllMissesNobody(t *testing.T) {
 	}
 }
 
+// The end of an account ends the address that is added at the same time, for another to
+// have; and none is added to what has ended.
+func TestDeactivationMissesNoContact(t *testing.T) {
+	w := newWorld(t)
+	w.register(alice)
+	w.register(bob)
+	claim := func(u ids.UserID, address string) {
+		w.must(&ClaimContact{Medium: MediumEmail, Address: address, User: u})
+	}
+	add := func(u ids.UserID, address string) error {
+		_, err := w.do(NewAddContact(u, Contact{Medium: MediumEmail, Address: address}))
+		return err
+	}
+	claim(alice, "early@h")
+	claim(alice, "late@h")
+	end := NewEndAll(alice, "")
+	end.Deactivate = true
+	w.must(&racing{Command: end, between: func() {
+		if err := add(alice, "early@h"); err != nil {
+			t.Errorf("before the end: %v", err)
+		}
+	}})
+	if err := add(alice, "late@h"); !merr.Is(err, merr.UserDeactivated) {
+		t.Errorf("after the end: %v", err)
+	}
+	if list, err := w.r.Contacts(w.ctx, alice); err != nil || len(list) != 0 {
+		t.Errorf("left: %v, %v", list, err)
+	}
+	claim(bob, "early@h")
+}
+
+// Two addresses that are added at once do not pass the bound.
+func TestContactsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	w.register(alice)
+	add := func(i int) *AddContact {
+		address := fmt.Sprint(i, "@h")
+		w.must(&ClaimContact{Medium: MediumEmail, Address: address, User: alice})
+		return NewAddContact(alice, Contact{Medium: MediumEmail, Address: address})
+	}
+	for i := range maxContacts - 1 {
+		w.must(add(i))
+	}
+	last := &racing{Command: add(maxContacts), between: func() { w.must(add(maxContacts + 1)) }}
+	if _, err := w.do(last); !merr.Is(err, merr.InvalidParam) {
+		t.Errorf("one too many: %v", err)
+	}
+}
+
 func TestUpdateDevice(t *testing.T) {
 	w := newWorld(t)
 	w.register(alice)

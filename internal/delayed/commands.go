@@ -150,6 +150,9 @@ func (c *Update) Apply(tx *partition.Tx) (any, error) {
 		n.Status, n.Reason = Cancelled, ByAction
 	case Finish:
 		n.Status, n.Reason, n.EventID, n.Error = c.Status, c.Reason, c.EventID, c.Error
+		if n.Status == Sent {
+			n.Content = nil // it stands in the room, and may be redacted or expire there
+		}
 	default:
 		return nil, fmt.Errorf("delayed event: unknown action %d", c.Action)
 	}
@@ -198,11 +201,13 @@ func move(tx *partition.Tx, pl place, was, e *Event, due int64) error {
 	return put(tx, pl.event(e.ID), e)
 }
 
-// finalise takes an event out of the queue, and forgets those that were finalised
-// long ago.
+// finalise moves an event to the place in the queue where it is forgotten, and
+// forgets those that are too many.
 func finalise(tx *partition.Tx, pl place, was, e *Event) error {
-	tx.Delete(pl.due(was.Due, was.ID))
-	e.Due, e.Finalised = 0, tx.Now
+	e.Finalised = tx.Now
+	if err := move(tx, pl, was, e, tx.Now+keepFinishedFor.Milliseconds()); err != nil {
+		return err
+	}
 	list := owned{}
 	if have := get[owned](tx, pl.of(e.User)); have != nil {
 		list = *have
@@ -218,11 +223,12 @@ func finalise(tx *partition.Tx, pl place, was, e *Event) error {
 		tx.Delete(pl.event(finalised[0]))
 		finalised = finalised[1:]
 	}
-	return errors.Join(put(tx, pl.event(e.ID), e), put(tx, pl.of(e.User), &owned{scheduled, finalised}))
+	return put(tx, pl.of(e.User), &owned{scheduled, finalised})
 }
 
-// ClaimDue marks the events of a partition whose time has come. The result is
-// the []*Event to send, in order of their time.
+// ClaimDue marks the events of a partition whose time has come, and forgets those
+// that were finalised long ago. The result is the []*Event to send, in order of their
+// time.
 type ClaimDue struct {
 	In ids.Partition
 	// Now is the time in ms since 1970 up to which Prepare looks.
@@ -269,6 +275,9 @@ func (c *ClaimDue) Apply(tx *partition.Tx) (any, error) {
 			// It was moved meanwhile. What is still in its old place would be found
 			// again and again.
 			tx.Delete(pl.due(at, id))
+			if e != nil && e.Due == at {
+				tx.Delete(pl.event(id)) // the user's list may name what is not there
+			}
 			continue
 		}
 		n := *e

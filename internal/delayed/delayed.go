@@ -47,7 +47,8 @@ const (
 	// 64 KiB each, stay far below what one command may write.
 	claimLimit = 64
 	// KeepFinished is how many events that were sent or cancelled a user finds in
-	// the list, and keepFinishedFor for how long, as the MSC recommends.
+	// the list, and keepFinishedFor for how long, as the MSC recommends. Then nothing
+	// is left of them.
 	KeepFinished    = 100
 	keepFinishedFor = 7 * 24 * time.Hour
 	// idBytes of chance make an ID that nobody can guess; it is a key to the event.
@@ -82,14 +83,15 @@ const (
 
 // Event is an event to be sent later.
 type Event struct {
-	ID       string         `json:"id"`
-	User     ids.UserID     `json:"user"`
-	Device   ids.DeviceID   `json:"device,omitempty"`
-	Guest    bool           `json:"guest,omitzero"`
-	Room     ids.RoomID     `json:"room"`
-	Type     string         `json:"type"`
-	StateKey *string        `json:"state_key,omitzero"`
-	Content  jsontext.Value `json:"content"`
+	ID       string       `json:"id"`
+	User     ids.UserID   `json:"user"`
+	Device   ids.DeviceID `json:"device,omitempty"`
+	Guest    bool         `json:"guest,omitzero"`
+	Room     ids.RoomID   `json:"room"`
+	Type     string       `json:"type"`
+	StateKey *string      `json:"state_key,omitzero"`
+	// Content is nil in the row of an event that was sent: the room has it.
+	Content jsontext.Value `json:"content,omitzero"`
 	// Timestamp is the time that an application service gives the event, in ms
 	// since 1970, nil for none.
 	Timestamp *int64 `json:"ts,omitzero"`
@@ -99,7 +101,8 @@ type Event struct {
 	// After is the room's last position when the event was scheduled.
 	After  ids.Seq `json:"after"`
 	Status Status  `json:"status"`
-	// Due is where the event stands in the queue, in ms since 1970.
+	// Due is where the event stands in the queue, in ms since 1970: when it is sent, or,
+	// once finalised, forgotten.
 	Due int64 `json:"due,omitzero"`
 	// The rest is about finalised events.
 	EventID   ids.EventID    `json:"event_id,omitempty"`

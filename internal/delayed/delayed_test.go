@@ -196,3 +196,52 @@ func (s stray) Apply(tx *partition.Tx) (any, error) {
 	tx.Put(place(s.in).due(tx.Now, s.id), []byte{}, nil)
 	return nil, nil
 }
+
+// TestNothingIsLeft: the content of what was sent is the room's alone, and of what is
+// finalised nothing is kept for longer than it is shown.
+func TestNothingIsLeft(t *testing.T) {
+	s, c := open(t)
+	home := ids.PartitionOf(string(alice), partitions)
+	stored := func(id string) *Event {
+		t.Helper()
+		list, err := s.read(t.Context(), home, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 0 {
+			return nil
+		}
+		return list[0]
+	}
+	sent, cancelled := schedule(t, s), schedule(t, s)
+	if err := s.Do(t.Context(), &senders{}, sent.ID, "send"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Do(t.Context(), nil, cancelled.ID, "cancel"); err != nil {
+		t.Fatal(err)
+	}
+	if e := stored(sent.ID); e.Status != Sent || e.Content != nil {
+		t.Errorf("after it was sent: %+v", e)
+	}
+	if e := stored(cancelled.ID); e.Status != Cancelled || string(e.Content) != "{}" {
+		t.Errorf("after it was cancelled: %+v", e)
+	}
+	c.Advance(keepFinishedFor - time.Second)
+	s.pass(home, &senders{})
+	if stored(sent.ID) == nil || stored(cancelled.ID) == nil {
+		t.Error("forgotten too early")
+	}
+	c.Advance(time.Second)
+	to := &senders{}
+	s.pass(home, to)
+	if stored(sent.ID) != nil || stored(cancelled.ID) != nil || len(to.sent) != 0 {
+		t.Errorf("left: %+v %+v; sent %v", stored(sent.ID), stored(cancelled.ID), to.sent)
+	}
+	rows, err := s.opts.Store.Scan(t.Context(), storage.Range{Partition: home, Table: tables.DelayedDue, Limit: 1})
+	if err != nil || len(rows) != 0 {
+		t.Errorf("the queue holds %v, %v", rows, err)
+	}
+	if list, err := s.List(t.Context(), alice); err != nil || len(list) != 0 {
+		t.Errorf("listed %v, %v", list, err)
+	}
+}

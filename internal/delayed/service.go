@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/bus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
@@ -438,7 +440,7 @@ func (s *Service) List(ctx context.Context, u ids.UserID) ([]*Event, error) {
 		if !e.fresh(s.opts.Clock.Now()) {
 			continue
 		}
-		if e, err = s.settle(ctx, e); err != nil {
+		if e, err = s.shown(ctx, e); err != nil {
 			return nil, err
 		}
 		out = append(out, e)
@@ -455,7 +457,26 @@ func (s *Service) Get(ctx context.Context, u ids.UserID, id string) (*Event, err
 	if e.User != u {
 		return nil, errNotFound()
 	}
-	return s.settle(ctx, e)
+	return s.shown(ctx, e)
+}
+
+// shown is settle for whoever looks at an event: the content of one that was sent is
+// what the room has of it, {} if it expired there.
+func (s *Service) shown(ctx context.Context, e *Event) (*Event, error) {
+	e, err := s.settle(ctx, e)
+	if err != nil || e.Status != Sent {
+		return e, err
+	}
+	sent, err := s.opts.Rooms.Event(ctx, e.Room, e.EventID)
+	if err != nil {
+		return nil, err
+	}
+	n := *e
+	n.Content = []byte("{}")
+	if sent != nil {
+		n.Content = jsontext.Value(sent.Content)
+	}
+	return &n, nil
 }
 
 // settle ends an event that somebody overtook, and returns it as it stands: one
@@ -467,7 +488,7 @@ func (s *Service) settle(ctx context.Context, e *Event) (*Event, error) {
 			return e, err
 		}
 		sent := *e
-		sent.Status, sent.EventID = Sent, id
+		sent.Status, sent.EventID, sent.Content = Sent, id, nil
 		return &sent, nil
 	}
 	if e.Status != Scheduled || e.StateKey == nil {

@@ -26,6 +26,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -61,6 +62,13 @@ const (
 	maxKicked = 1000
 	// idLength is the length of a job's ID.
 	idLength = 16
+	// retryMin and retryMax are the pauses after a failure that is the server's own:
+	// each is twice the one before. maxTries of them, about a day, and the job fails.
+	retryMin = 10 * time.Second
+	retryMax = 10 * time.Minute
+	maxTries = 150
+	// maxReason is how much is told of why a job does not get on, in bytes.
+	maxReason = 300
 )
 
 // Kind is what a job does. The kinds are part of the on-disk format.
@@ -99,7 +107,11 @@ type Job struct {
 	NewRoom ids.RoomID `json:"new_room,omitempty"`
 
 	Status Status `json:"status"`
-	Error  string `json:"error,omitempty"`
+	// Error says why it failed; of an active job, why it does not get on.
+	Error string `json:"error,omitempty"`
+	// Tries counts the failures behind it; it is tried again at Retry, in ms since 1970.
+	Tries int   `json:"tries,omitzero"`
+	Retry int64 `json:"retry,omitzero"`
 	// Began and Ended are in ms since 1970.
 	Began int64 `json:"began"`
 	Ended int64 `json:"ended,omitzero"`
@@ -110,6 +122,9 @@ type Job struct {
 	Aliases []ids.RoomAlias `json:"aliases,omitempty"`
 	Removed int             `json:"removed,omitzero"`
 }
+
+// due reports whether a job is to be run now, in ms since 1970.
+func (j *Job) due(now int64) bool { return j.Status == Active && j.Retry <= now }
 
 // Tables are the rows that commands pin.
 func Tables() map[storage.Table]partition.TableSpec {
@@ -285,8 +300,9 @@ func (s *Service) look(p ids.Partition) {
 	now := s.opts.Clock.Now().UnixMilli()
 	for _, j := range list {
 		switch {
-		case j.Status == Active:
+		case j.due(now):
 			s.begin(*j)
+		case j.Status == Active:
 		case now-j.Ended > keepFor.Milliseconds():
 			if _, err := s.opts.Router.Do(s.ctx, &Put{Job: *j, Remove: true}); err != nil && s.ctx.Err() == nil {
 				s.opts.Log.Warn("forget a purge job", "error", err)
@@ -316,11 +332,19 @@ func (s *Service) begin(j Job) {
 		case <-s.ctx.Done():
 			return
 		}
-		s.run(&j)
+		// As it is by now: whoever began it may have read it before a run that has ended.
+		now, err := s.Get(s.ctx, j.ID)
+		switch {
+		case err != nil:
+			s.opts.Log.Warn("begin a purge job", "room", j.Room, "error", err)
+		case now != nil && now.due(s.opts.Clock.Now().UnixMilli()):
+			s.run(now)
+		}
 	})
 }
 
-// run does a job and notes what became of it. An interrupted one stays active.
+// run does a job and notes what became of it. An interrupted one stays active, as it
+// was.
 func (s *Service) run(j *Job) {
 	var err error
 	if j.Kind == DeleteRoom {
@@ -328,18 +352,42 @@ func (s *Service) run(j *Job) {
 	} else {
 		err = s.trim(s.ctx, j)
 	}
-	if s.ctx.Err() != nil || err != nil && merr.From(err).Status == http.StatusServiceUnavailable {
+	if s.ctx.Err() != nil {
 		return
 	}
-	j.Status, j.Ended = Complete, s.opts.Clock.Now().UnixMilli()
-	if err != nil {
-		s.opts.Log.Error("purge", "room", j.Room, "error", err)
-		j.Status, j.Error = Failed, merr.From(err).Msg
-	}
+	s.note(j, err)
 	if _, err := s.opts.Router.Do(s.ctx, &Put{Job: *j}); err != nil && s.ctx.Err() == nil {
 		s.opts.Log.Warn("note a purge job", "room", j.Room, "error", err)
 	}
 }
+
+// note notes in a job how a run of it ended. A refusal is final; what is the server's
+// own trouble (a store that does not answer, people who keep coming in, a bug) may be
+// over later.
+func (s *Service) note(j *Job, err error) {
+	now := s.opts.Clock.Now()
+	j.Error, j.Retry = "", 0
+	if err == nil {
+		j.Status, j.Ended = Complete, now.UnixMilli()
+		return
+	}
+	e := merr.From(err)
+	s.opts.Log.Error("purge", "room", j.Room, "tries", j.Tries+1, "error", err)
+	j.Error = e.Msg
+	if e.Status >= http.StatusInternalServerError {
+		j.Error = err.Error() // for administrators alone, who have to do something about it
+	}
+	j.Error = strings.ToValidUTF8(j.Error[:min(len(j.Error), maxReason)], "")
+	if e.Status < http.StatusInternalServerError || j.Tries >= maxTries {
+		j.Status, j.Ended = Failed, now.UnixMilli()
+		return
+	}
+	j.Retry = now.Add(backoff(j.Tries)).UnixMilli()
+	j.Tries++
+}
+
+// backoff is the pause after a number of failures.
+func backoff(tries int) time.Duration { return min(retryMin<<min(tries, 10), retryMax) }
 
 func (s *Service) trim(ctx context.Context, j *Job) error {
 	n, err := s.trimRoom(ctx, room.Trim{Room: j.Room, UpTo: j.UpTo, Before: j.Before})

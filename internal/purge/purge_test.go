@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/cluster/clustertest"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/room"
 	"github.com/hubbub-chat/hubbub/internal/roomstate"
@@ -190,5 +192,74 @@ func TestSweepGoesOn(t *testing.T) {
 		if err != nil || (h.Purged == 0) != slices.Contains(broken, r) {
 			t.Errorf("%s is purged up to %d, %v", r, h.Purged, err)
 		}
+	}
+}
+
+// A job that meets trouble of the server's own is tried again, less and less often, and
+// says why; a refusal ends it.
+func TestTroubleIsTriedAgain(t *testing.T) {
+	w := newWorld(t)
+	r := w.create()
+	var mu sync.Mutex
+	trouble, tries := errors.New("the disk is on fire"), 0
+	w.intercept(func(cmd partition.Command) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if _, ok := cmd.(*room.Trim); ok {
+			tries++
+			return trouble
+		}
+		return nil
+	})
+	id, err := w.Begin(w.ctx, Job{Kind: PurgeHistory, Room: r, UpTo: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func() *Job {
+		t.Helper()
+		w.look(ids.PartitionOf(string(r), partitions))
+		j, err := w.Wait(w.ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	j := run()
+	if j.Status != Active || !strings.Contains(j.Error, "the disk is on fire") || j.Tries != 1 || j.Ended != 0 {
+		t.Fatalf("after the first failure: %+v", j)
+	}
+	if run(); tries != 1 {
+		t.Errorf("tried %d times, at once", tries)
+	}
+	pauses := []time.Duration{}
+	for range 10 {
+		pause := time.Duration(j.Retry-w.clock.Now().UnixMilli()) * time.Millisecond
+		pauses = append(pauses, pause)
+		w.clock.Advance(pause)
+		j = run()
+	}
+	if pauses[0] != retryMin || pauses[1] != 2*retryMin || pauses[9] != retryMax || j.Status != Active || j.Tries != 11 {
+		t.Errorf("pauses %v, job %+v", pauses, j)
+	}
+	mu.Lock()
+	trouble = nil
+	mu.Unlock()
+	w.clock.Advance(retryMax)
+	if j = run(); j.Status != Complete || j.Error != "" || j.Ended == 0 {
+		t.Errorf("when the trouble is over: %+v", j)
+	}
+
+	mu.Lock()
+	trouble = merr.ForbiddenErr("no")
+	mu.Unlock()
+	if id, err = w.Begin(w.ctx, Job{Kind: PurgeHistory, Room: r, UpTo: 100}); err != nil {
+		t.Fatal(err)
+	}
+	if j = run(); j.Status != Failed || j.Error != "no" {
+		t.Errorf("a refusal: %+v", j)
+	}
+	j = &Job{Status: Active, Tries: maxTries}
+	if w.note(j, errors.New("still")); j.Status != Failed || !strings.Contains(j.Error, "still") {
+		t.Errorf("in the end: %+v", j)
 	}
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -98,8 +99,12 @@ func (m *Module) deleteRoomNow(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if j.Status == purge.Failed {
+	switch j.Status {
+	case purge.Failed:
 		return nil, merr.New(http.StatusBadRequest, merr.Unknown, "%s", j.Error)
+	case purge.Active:
+		wait := time.Duration(j.Retry-m.Clock.Now().UnixMilli()) * time.Millisecond
+		return nil, merr.UnavailableErr(max(wait, time.Second), "It goes on later: %s", j.Error)
 	}
 	return shutdownOf(j), nil
 }
@@ -291,5 +296,9 @@ func (m *Module) purgeStatus(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"status": j.Status, "removed": j.Removed}, nil
+	out := map[string]any{"status": j.Status, "removed": j.Removed}
+	if j.Error != "" {
+		out["error"] = j.Error
+	}
+	return out, nil
 }

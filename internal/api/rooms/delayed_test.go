@@ -76,6 +76,11 @@ func TestDelayedEventIsSent(t *testing.T) {
 
 	one := alice.Must(t, "GET", delayedV1+"/"+id, nil)
 	same(t, "event_id", one["event_id"], e["event_id"])
+	same(t, "content", one["content"], message)
+	// The content is that of the event, and goes with it.
+	alice.Must(t, "PUT", at(room, "redact", e["event_id"].(string), "r"), object{})
+	same(t, "redacted", alice.Must(t, "GET", delayedV1+"/"+id, nil)["content"], object{})
+	same(t, "redacted in the list", list(t, alice.Must(t, "GET", delayedV1, nil), "delayed_events")[0]["content"], object{})
 	bob.Fails(t, "GET", delayedV1+"/"+id, nil, 404, "M_NOT_FOUND")
 }
 
