@@ -115,15 +115,15 @@ func (w *world) tokens(u ids.UserID) string {
 // changes returns the stream of a user behind a position, and where it ends.
 func (w *world) changes(u ids.UserID, after ids.Seq) ([]*Change, ids.Seq) {
 	w.t.Helper()
-	head, err := w.node.Head(w.ctx, PlaceOf(u, partitions).Partition)
+	heads, err := w.node.Heads(w.ctx, PlaceOf(u, partitions).Partition)
 	if err != nil {
 		w.t.Fatalf("head: %v", err)
 	}
-	list, err := w.r.Changes(w.ctx, u, after, head)
+	list, err := w.r.Changes(w.ctx, u, after, heads[0])
 	if err != nil {
 		w.t.Fatalf("changes: %v", err)
 	}
-	return list, head
+	return list, heads[0]
 }
 
 // ended returns the devices that the stream says have ended behind a position.
