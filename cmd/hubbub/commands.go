@@ -40,6 +40,7 @@ func commands() []command {
 		serveCommand(),
 		fsckCommand(),
 		backupCommand(),
+		restoredCommand(),
 		migrateStoreCommand(),
 		tool("bench", "Measure a server under load.", bench.Main),
 		configCommand(),
@@ -100,6 +101,17 @@ func backupCommand() command {
 			return err
 		}
 		return app.Backup(ctx, cfg, flags.own("Dir"), p.stdout)
+	}}
+}
+
+func restoredCommand() command {
+	flags := newConfigFlags()
+	return command{name: "restored", help: "Say that the store of a stopped server was restored by other means than from a backup of ours.", args: flags.args, run: func(ctx context.Context, p process) error {
+		cfg, err := flags.load(p)
+		if err != nil {
+			return err
+		}
+		return app.Restored(ctx, cfg, p.stdout)
 	}}
 }
 

@@ -86,7 +86,7 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, e
 	if err = s.loadServices(); err != nil {
 		return s, err
 	}
-	if s.store, err = openStore(ctx, cfg, s.registry, log); err != nil {
+	if s.store, err = openServed(ctx, cfg, s.registry, log); err != nil {
 		return s, err
 	}
 	s.store.serveBackups(ctx, cfg, log)

@@ -45,7 +45,9 @@ const (
 //     directory with ".partial" behind its name. The store comes first, so that
 //     it names no media that were uploaded later. A file that is removed
 //     meanwhile was removed by somebody.
-//  3. The directory gets its name.
+//  3. A file says that it is a backup: the first server that runs on it begins a new
+//     generation of the store (generation.go).
+//  4. The directory gets its name.
 //
 // A server that runs is asked over a socket, since it alone may open the store;
 // of a stopped one the command opens the store itself.
@@ -171,6 +173,9 @@ func (b *backups) run(ctx context.Context, dir string) (a backupAnswer, err erro
 		if err := c.tree(filepath.Join(b.dataDir, mediaDir), filepath.Join(partial, mediaDir)); err != nil {
 			return a, err
 		}
+	}
+	if err := markRestored(partial); err != nil {
+		return a, err
 	}
 	if err := errors.Join(syncDir(partial), os.Rename(partial, dir), syncDir(filepath.Dir(dir))); err != nil {
 		return a, err

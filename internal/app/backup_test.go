@@ -2,11 +2,13 @@ package app_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -111,6 +113,96 @@ func TestBackupOnline(t *testing.T) {
 	again.Login(t).Send(t, room, "from the backup")
 }
 
+// past sends messages until a sync has gone on.
+func past(t *testing.T, c *apptest.Client, room string) (first string) {
+	t.Helper()
+	for i := range 8 {
+		if id := c.Send(t, room, fmt.Sprint("new ", i)); first == "" {
+			first = id
+		}
+	}
+	return first
+}
+
+// timeline is the timeline of a room in a sync, and its events' IDs.
+func timeline(out apptest.Object, room string) (limited bool, ids []string) {
+	limited, _ = apptest.At(out, "rooms", "join", room, "timeline", "limited").(bool)
+	events, _ := apptest.At(out, "rooms", "join", room, "timeline", "events").([]any)
+	for _, e := range events {
+		ids = append(ids, apptest.At(e, "event_id").(string))
+	}
+	return limited, ids
+}
+
+// What clients hold of the time after a backup means nothing to a server that was
+// restored from it, also when its log has become longer than theirs: they are told
+// everything anew, and no message to a device is taken for received.
+func TestTokensAfterARestore(t *testing.T) {
+	const slide = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync"
+	s := apptest.Start(t)
+	alice := s.User(t, "alice")
+	device := alice.Must(t, "GET", "/_matrix/client/v3/account/whoami", nil)["device_id"].(string)
+	room := alice.CreateRoom(t, nil)
+	toDevice := func(c *apptest.Client, txn string) {
+		t.Helper()
+		c.Must(t, "PUT", "/_matrix/client/v3/sendToDevice/m.x/"+txn, apptest.Object{"messages": apptest.Object{alice.UserID: apptest.Object{device: apptest.Object{"n": txn}}}})
+	}
+	inbox := apptest.Object{"extensions": apptest.Object{"to_device": apptest.Object{"enabled": true}}}
+	dir := filepath.Join(t.TempDir(), "backup")
+	if err := app.Backup(t.Context(), s.Config, dir, &bytes.Buffer{}); err != nil {
+		t.Fatal(err)
+	}
+	alice.Send(t, room, "lost")
+	toDevice(alice, "lost")
+	since := alice.Sync(t, "")["next_batch"].(string)
+	slid := alice.Must(t, "POST", slide, inbox)
+	had, _ := apptest.At(slid, "extensions", "to_device", "next_batch").(string)
+	if raw, err := base64.RawURLEncoding.DecodeString(since[1:]); err != nil || raw[0] != 2 || strings.Contains(had, ".") { // as they were before there were generations
+		t.Errorf("tokens of a store that was never restored: %s %s", since, had)
+	}
+	s.Stop()
+
+	restored := s.Config
+	restored.Server.DataDir = dir
+	fsck(t, restored) // looks at it, and begins nothing
+	r := apptest.Start(t, func(c *config.Config) { *c = restored })
+	again := r.Anonymous()
+	again.UserID, again.Token = alice.UserID, alice.Token
+	first := past(t, again, room)
+	for i := range 4 {
+		toDevice(again, fmt.Sprint(i))
+	}
+	out := again.Sync(t, since)
+	if limited, ids := timeline(out, room); !limited && !slices.Contains(ids, first) {
+		t.Errorf("a sync with the old token skips %s: %v", first, ids)
+	}
+	if apptest.At(out, "account_data", "events") == nil {
+		t.Error("a sync with the old token is not a whole one")
+	}
+	next := out["next_batch"].(string)
+	again.Fails(t, "POST", slide+"?pos="+url.QueryEscape(slid["pos"].(string)), inbox, 400, "M_UNKNOWN_POS")
+	inbox["extensions"].(apptest.Object)["to_device"].(apptest.Object)["since"] = had
+	if got := apptest.At(again.Must(t, "POST", slide, inbox), "extensions", "to_device", "events").([]any); len(got) != 4 {
+		t.Errorf("messages to the device: %v", got)
+	}
+	r.Restart(t) // that is no restore
+	last := again.Send(t, room, "last")
+	if limited, ids := timeline(again.Sync(t, next), room); limited || !slices.Equal(ids, []string{last}) {
+		t.Errorf("with a token of this generation: %v", ids)
+	}
+	r.Stop()
+	if err := app.Restored(t.Context(), restored, &bytes.Buffer{}); err != nil {
+		t.Fatal(err)
+	}
+	r.Restart(t)
+	if _, ids := timeline(again.Sync(t, next), room); len(ids) < 2 {
+		t.Errorf("after another restore: %v", ids)
+	}
+	if err := app.Restored(t.Context(), config.Config{Server: config.Server{DataDir: t.TempDir(), Store: config.StoreEmbedded}}, &bytes.Buffer{}); err == nil {
+		t.Error("there was nothing to restore")
+	}
+}
+
 // Of a stopped server the command makes the backup itself.
 func TestBackupStopped(t *testing.T) {
 	s := apptest.Start(t)
@@ -183,6 +275,9 @@ func TestBackupPostgres(t *testing.T) {
 	restored.Server.Store = to
 	if got := fsck(t, restored); got != want {
 		t.Errorf("fsck of the restored database says %q, of the original %q", got, want)
+	}
+	if err := app.Restored(t.Context(), restored, &bytes.Buffer{}); err != nil {
+		t.Error(err)
 	}
 	again := apptest.Start(t, func(c *config.Config) { *c = restored }).Anonymous()
 	again.UserID, again.Token = alice.UserID, alice.Token

@@ -332,7 +332,15 @@ func (m *migration) verify(ctx context.Context, p ids.Partition) (int, error) {
 
 // settings copies what the deployment fixed when it was created.
 func (m *migration) settings(ctx context.Context) error {
-	for _, name := range []string{metaPartitions, metaServerName, metaMaster, metaFirstAdmin} {
+	restored, _, err := m.from.generations(ctx)
+	if err != nil {
+		return err
+	}
+	names := []string{metaPartitions, metaServerName, metaMaster, metaFirstAdmin}
+	for n := range restored {
+		names = append(names, generationName(n+1))
+	}
+	for _, name := range names {
 		v, err := m.from.meta(ctx, name)
 		if err != nil {
 			return err
@@ -348,7 +356,7 @@ func (m *migration) settings(ctx context.Context) error {
 			return fmt.Errorf("the target has another %s already: name an empty one", name)
 		}
 	}
-	_, err := m.to.InitMeta(ctx, metaCopied, []byte("yes"))
+	_, err = m.to.InitMeta(ctx, metaCopied, []byte("yes"))
 	return err
 }
 

@@ -71,6 +71,9 @@ func TestMigrateStore(t *testing.T) {
 	_, err = app.New(t.Context(), onPG, obs.Discard())
 	refuses(t, "a half copied store", err, "unfinished copy")
 
+	if err := app.Restored(t.Context(), s.Config, &bytes.Buffer{}); err != nil { // its generation goes with it
+		t.Fatal(err)
+	}
 	s.Restart(t) // the source may go on meanwhile, also away from what was copied
 	for room := range rooms {
 		rooms[room] = alice.Send(t, room, "later")

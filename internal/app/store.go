@@ -43,6 +43,7 @@ type openedStore struct {
 	failed     <-chan struct{}
 	err        func() error
 	partitions int
+	generation uint32
 	secrets    *auth.Secrets
 	// meta returns a setting, nil if there is none. checkpoint copies the embedded
 	// store; nil for others.

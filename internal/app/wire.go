@@ -87,7 +87,7 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	s.hub, err = feed.NewHub(ctx, feed.Options{
 		Node: s.bus.id, Count: s.store.partitions, Store: s.store, Bus: s.bus.Bus, Heads: s.node,
 		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(pushRules()), Router: s.node,
-		Presence: s.cfg.Presence.Enabled, Retention: s.retention(),
+		Presence: s.cfg.Presence.Enabled, Retention: s.retention(), Generation: s.store.generation,
 		Typing: s.services.typing, Present: s.services.present,
 	})
 	if err != nil {

@@ -30,6 +30,8 @@ func FuzzParsePosition(f *testing.F) {
 	token := p.Token()
 	f.Add(token)
 	f.Add(token + "~5.zz~63.1")
+	p.Generation = 7
+	f.Add(p.Token())
 	f.Add(token + "~")
 	f.Add(token + "~64.1")
 	f.Add(token[:len(token)-2])
@@ -65,6 +67,7 @@ func TestPositionRoundTrip(t *testing.T) {
 			}
 		}
 		p.Node, p.Typing = rapid.Uint32().Draw(t, "node"), rapid.Uint64().Draw(t, "typing")
+		p.Generation = rapid.Uint32().Draw(t, "generation")
 		token := p.Token()
 		got, err := ParsePosition(token, count)
 		if err != nil || !reflect.DeepEqual(got, p) {

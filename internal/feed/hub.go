@@ -62,6 +62,8 @@ type Options struct {
 	Rules *pushrules.Defaults
 	// Retention is how long events are shown.
 	Retention room.Retention
+	// Generation is that of the store, 0 if it was never restored from a backup.
+	Generation uint32
 	// Presence: it is told who is there.
 	Presence bool
 	// Router takes acknowledgements to the users' partitions.

@@ -25,6 +25,9 @@ type Position struct {
 	// has had its to-device messages; 0 stands for what At says. It is a
 	// number of its own because messages can be held back while all else goes on.
 	Inbox ids.Seq
+	// Generation is that of the store, 0 for one that was never restored from a backup.
+	// The same numbers mean other events in another one.
+	Generation uint32
 }
 
 // inbox returns the position up to which a device of a user whose home partition
@@ -38,10 +41,12 @@ func (p *Position) inbox(home ids.Partition) ids.Seq {
 }
 
 const (
-	// positionFormat is what is written; formatNoInbox, without Inbox, is read too.
-	positionFormat = 2
-	formatNoInbox  = 1
-	tokenPrefix    = "s"
+	// positionFormat is what is written, formatGeneration where the store was restored;
+	// formatNoInbox, without Inbox, is read too.
+	positionFormat   = 2
+	formatNoInbox    = 1
+	formatGeneration = 3
+	tokenPrefix      = "s"
 	// slidingPrefix begins a position of sliding sync, which names a response and
 	// then, behind slidingSeparator, the Position that it came up to.
 	slidingPrefix    = "c"
@@ -111,7 +116,11 @@ func (c *sparse) position(count int) *Position {
 // next_batch.
 func (p Position) Token() string {
 	b := make([]byte, 0, 16+6*len(p.At))
-	b = append(b, positionFormat)
+	if p.Generation == 0 {
+		b = append(b, positionFormat)
+	} else {
+		b = binary.LittleEndian.AppendUint32(append(b, formatGeneration), p.Generation)
+	}
 	b = binary.LittleEndian.AppendUint32(b, p.Node)
 	b = binary.AppendUvarint(b, p.Typing)
 	b = binary.AppendUvarint(b, uint64(p.Inbox))
@@ -142,17 +151,30 @@ func ParsePosition(token string, count int) (Position, error) {
 	}
 	token, marks, _ := strings.Cut(token[len(tokenPrefix):], markSeparator)
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(b) < 8 || b[0] != positionFormat && b[0] != formatNoInbox {
+	if err != nil || len(b) < 8 {
 		return p, fmt.Errorf("malformed token: %w", ErrUnknownPosition)
 	}
 	sum := len(b) - 2
 	if binary.LittleEndian.Uint16(b[sum:]) != uint16(crc32.ChecksumIEEE(b[:sum])) {
 		return p, fmt.Errorf("token checksum: %w", ErrUnknownPosition)
 	}
-	p.Node = binary.LittleEndian.Uint32(b[1:])
-	r := reader{b: b[5:sum]}
+	format, b := b[0], b[1:sum]
+	switch format {
+	case positionFormat, formatNoInbox:
+	case formatGeneration:
+		p.Generation = binary.LittleEndian.Uint32(b)
+		b = b[4:]
+		if p.Generation != 0 && len(b) > 4 {
+			break
+		}
+		fallthrough
+	default:
+		return p, fmt.Errorf("malformed token: %w", ErrUnknownPosition)
+	}
+	p.Node = binary.LittleEndian.Uint32(b)
+	r := reader{b: b[4:]}
 	p.Typing = r.uvarint()
-	if b[0] != formatNoInbox {
+	if format != formatNoInbox {
 		p.Inbox = ids.Seq(r.uvarint())
 	}
 	at := uint64(0)
@@ -179,6 +201,23 @@ func ParsePosition(token string, count int) (Position, error) {
 		}
 	}
 	return p, nil
+}
+
+// position is the position before everything, as this store counts.
+func (h *Hub) position() Position {
+	p := NewPosition(h.opts.Count)
+	p.Generation = h.opts.Generation
+	return p
+}
+
+// parse is ParsePosition for a token of this store: ErrRestored for one from before it
+// was restored.
+func (h *Hub) parse(token string) (Position, error) {
+	p, err := ParsePosition(token, h.opts.Count)
+	if err == nil && p.Generation != h.opts.Generation {
+		err = fmt.Errorf("token of another generation: %w", ErrRestored)
+	}
+	return p, err
 }
 
 // AddMark moves the position to a mark that came after it. docs/websocket.md.

@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
 )
@@ -10,6 +11,10 @@ import (
 // ErrUnknownPosition: a since token or mark that cannot be resumed from. The
 // client starts again without one (socket close code 4409).
 var ErrUnknownPosition = errors.New("feed: unknown position")
+
+// ErrRestored is an ErrUnknownPosition: the position is one of the store as it was
+// before it was restored from a backup.
+var ErrRestored = fmt.Errorf("the store was restored: %w", ErrUnknownPosition)
 
 // Sink is the way from the feed to one socket. The gateway implements it.
 type Sink interface {

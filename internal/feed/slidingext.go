@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -158,17 +159,34 @@ func (b *slide) addExtensions(ctx context.Context, changes []*account.Change) er
 	return nil
 }
 
-// parseInbox reads the position of a device in its messages. spec: MSC3885.
-func parseInbox(since string) (ids.Seq, error) {
+// inboxToken writes the position of a device in its messages: a page token, and the
+// generation of a store that was restored.
+func (h *Hub) inboxToken(at ids.Seq) string {
+	token := PageToken(at)
+	if g := h.opts.Generation; g != 0 {
+		token += "." + strconv.FormatUint(uint64(g), markBase)
+	}
+	return token
+}
+
+// parseInbox reads the position of a device in its messages, 0 for one from before the
+// store was restored: nothing of what is there now was acknowledged by it. spec:
+// MSC3885.
+func (h *Hub) parseInbox(since string) (ids.Seq, error) {
 	if since == "" {
 		return 0, nil
 	}
-	if !strings.HasPrefix(since, pagePrefix) {
+	token, generation, restored := strings.Cut(since, ".")
+	g, err := strconv.ParseUint(generation, markBase, 32)
+	if !strings.HasPrefix(token, pagePrefix) || restored && err != nil {
 		return 0, merr.InvalidParamErr("Unknown since of to_device")
 	}
-	at, err := ParsePage(since, 0, 0)
+	at, err := ParsePage(token, 0, 0)
 	if err != nil {
 		return 0, merr.InvalidParamErr("Unknown since of to_device").Because(err)
+	}
+	if uint32(g) != h.opts.Generation {
+		return 0, nil
 	}
 	return at, nil
 }
@@ -178,11 +196,11 @@ func (h *Hub) ackSliding(ctx context.Context, req *SlidingRequest) error {
 	if !req.Extensions.ToDevice.Enabled {
 		return nil
 	}
-	at, err := parseInbox(req.Extensions.ToDevice.Since)
+	at, err := h.parseInbox(req.Extensions.ToDevice.Since)
 	if err != nil || at == 0 {
 		return err
 	}
-	p := NewPosition(h.opts.Count)
+	p := h.position()
 	p.At[h.homeOf(req.User)] = at
 	h.acknowledged(ctx, req.User, req.Device, &p)
 	return nil
@@ -192,7 +210,7 @@ func (h *Hub) ackSliding(ctx context.Context, req *SlidingRequest) error {
 // for the connection: it may ask for them on another one next.
 func (b *slide) addInbox(ctx context.Context) error {
 	x := &b.ask.Extensions.ToDevice
-	after, err := parseInbox(x.Since)
+	after, err := b.h.parseInbox(x.Since)
 	if err != nil {
 		return err
 	}
@@ -242,7 +260,7 @@ func (b *slide) appendExtensions(out []byte) []byte {
 	}
 	if x.ToDevice.Enabled {
 		name("to_device")
-		out = event.AppendString(append(out, `{"next_batch":`...), PageToken(b.parts.inbox))
+		out = event.AppendString(append(out, `{"next_batch":`...), b.h.inboxToken(b.parts.inbox))
 		out = append(append(append(out, `,"events":[`...), b.out.e2ee.toDevice...), `]}`...)
 	}
 	if x.E2EE {

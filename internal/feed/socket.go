@@ -68,7 +68,7 @@ func (h *Hub) Open(ctx context.Context, o Open, sink Sink) (Session, error) {
 		User: o.User, Device: o.Device, Filter: f, FullState: o.FullState, Pushed: true,
 	}}
 	if o.Since != "" {
-		p, err := ParsePosition(o.Since, h.opts.Count)
+		p, err := h.parse(o.Since)
 		if err != nil {
 			return nil, err
 		}
@@ -179,7 +179,7 @@ func (s *session) Drained() {
 
 // Ack implements Session. It makes room for more to-device messages.
 func (s *session) Ack(ctx context.Context, since string) error {
-	p, err := ParsePosition(since, s.hub.opts.Count)
+	p, err := s.hub.parse(since)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -200,7 +201,7 @@ func (h *Hub) build(ctx context.Context, v *view, req *Request, lazy lazyMemory)
 		s.since = *req.Since
 		s.known = s.since.Node == h.node
 	} else {
-		s.since = NewPosition(h.opts.Count)
+		s.since = h.position()
 	}
 	if err := s.cut(ctx); err != nil {
 		return nil, err
@@ -298,7 +299,7 @@ func (s *syncer) cut(ctx context.Context) error {
 		if err := s.req.bound.raise(ctx, s.h, used); err != nil {
 			return err
 		}
-		next := NewPosition(s.h.opts.Count)
+		next := s.h.position()
 		for p, sh := range s.h.shards {
 			if !used[p] {
 				continue
@@ -373,7 +374,7 @@ func (s *syncer) behind(ctx context.Context, next *Position, used []bool, rooms 
 }
 
 // errFuture: the token is ahead of the log, which has been restored from a backup.
-var errFuture = errors.Join(ErrUnknownPosition, errors.New("feed: token is ahead of the log"))
+var errFuture = fmt.Errorf("token is ahead of the log: %w", ErrRestored)
 
 // fold reduces the changes of membership to one for each room: from what the
 // client knew to what is.
@@ -470,13 +471,13 @@ func dataEvent(typ string, content jsontext.Value) []byte {
 	return append(event.AppendString(b, typ), '}')
 }
 
-// ParseSince reads the since parameter of a request. The error is M_UNKNOWN_POS
-// for the WebSocket and sliding sync, and 400 M_INVALID_PARAM for /sync.
+// ParseSince reads the since parameter of a request. The error is 400
+// M_INVALID_PARAM; it is an ErrRestored too if that is why.
 func (h *Hub) ParseSince(token string) (*Position, error) {
 	if token == "" {
 		return nil, nil
 	}
-	p, err := ParsePosition(token, h.opts.Count)
+	p, err := h.parse(token)
 	if err != nil {
 		return nil, merr.InvalidParamErr("Unknown since token").Because(err)
 	}

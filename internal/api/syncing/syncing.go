@@ -38,8 +38,11 @@ func (h handler) sync(r *api.Request) (any, error) {
 	ctx := r.Context
 	req := &feed.Request{User: r.Caller.User, Device: r.Caller.Device}
 	var err error
-	if req.Since, err = h.feed.ParseSince(r.Query.Get("since")); err != nil {
+	if req.Since, err = h.feed.ParseSince(r.Query.Get("since")); err != nil && !errors.Is(err, feed.ErrRestored) {
 		return nil, err
+	}
+	if err != nil {
+		req.Since = nil // everything, as for a client that is new: it cannot know what is gone
 	}
 	if req.Filter, err = h.feed.LoadFilter(ctx, r.Caller.User, r.Query.Get("filter")); err != nil {
 		return nil, err
@@ -61,6 +64,12 @@ func (h handler) sync(r *api.Request) (any, error) {
 	req.SetPresence = feed.Presence(presence)
 	req.Timeout = time.Duration(ms) * time.Millisecond
 	body, err := h.feed.Sync(ctx, req)
+	if errors.Is(err, feed.ErrRestored) {
+		again := feed.Request{
+			User: req.User, Device: req.Device, Filter: req.Filter, StateAfter: req.StateAfter, SetPresence: req.SetPresence,
+		}
+		body, err = h.feed.Sync(ctx, &again)
+	}
 	if errors.Is(err, feed.ErrUnknownPosition) {
 		return nil, merr.InvalidParamErr("Unknown since token").Because(err)
 	}
