@@ -134,6 +134,7 @@ func (s *Server) checks() []obs.Check {
 	return []obs.Check{
 		{Name: "store", Ready: s.store.ready},
 		{Name: "serving", Ready: func(context.Context) error { return s.requests.Err() }},
+		{Name: "node", Ready: func(context.Context) error { return s.node.Withdrawn() }},
 		{Name: "partitions", Ready: func(context.Context) error {
 			if n := s.node.Served(); n < s.store.partitions {
 				return fmt.Errorf("%d of %d partitions are served", n, s.store.partitions)

@@ -59,5 +59,5 @@ func openPostgres(ctx context.Context, urls []string, reg prometheus.Registerer,
 	export(counter, "calls_total", "Round trips to the databases.", func(st pgstore.Stats) float64 { return float64(st.Calls) })
 	export(counter, "connection_waits_total", "Calls that found no connection free.", func(st pgstore.Stats) float64 { return float64(st.Waits) })
 	export(counter, "connection_wait_seconds_total", "How long these calls waited.", func(st pgstore.Stats) float64 { return st.Waited.Seconds() })
-	return &openedStore{Store: p, err: func() error { return nil }, ready: p.Ping, meta: p.Meta}, nil
+	return &openedStore{Store: p, err: func() error { return nil }, ready: p.Ping, fit: p.Err, meta: p.Meta}, nil
 }

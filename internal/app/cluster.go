@@ -20,9 +20,9 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/partition"
 )
 
-// findOwner is how long a command looks for the owner of its partition: a little longer
-// than the lease of a node that died.
-const findOwner = cluster.DefaultLeaseTTL + 2*time.Second
+// findOwner is how long a command looks for the owner of its partition beyond the lease
+// of a node that died.
+const findOwner = 2 * time.Second
 
 // nodeBus is the way to the other nodes, and what this one is called there.
 type nodeBus struct {
@@ -92,7 +92,8 @@ func clusterTLS(c config.Cluster) (*tls.Config, error) {
 func (s *Server) clusterOptions(o cluster.Options, wire *partition.Wire) cluster.Options {
 	o.Wire = wire
 	if s.cfg.Clustered() {
-		o.Balance, o.Search = true, findOwner
+		o.LeaseTTL = s.cfg.Cluster.Lease()
+		o.Balance, o.Search, o.Fit = true, o.LeaseTTL+findOwner, s.store.fit
 		o.EdgeOnly = !s.cfg.Server.HasRole(config.RoleCore)
 	}
 	return o

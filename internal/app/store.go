@@ -39,7 +39,10 @@ type openedStore struct {
 	storage.Store
 	// ready reports whether the store answers; failed is closed when it never
 	// will again, and err says why.
-	ready      func(context.Context) error
+	ready func(context.Context) error
+	// fit says, without asking the store, that it was found not to answer; nil for a
+	// store inside the process.
+	fit        func() error
 	failed     <-chan struct{}
 	err        func() error
 	partitions int

@@ -29,7 +29,7 @@ import (
 
 const (
 	// DefaultLeaseTTL is how long a partition stands still when its node dies.
-	DefaultLeaseTTL = 10 * time.Second
+	DefaultLeaseTTL = 8 * time.Second
 	// renewals is how many chances a node has to renew a lease before it ends.
 	renewals = 4
 	// trusted is the part of a lease, since it was renewed, in which a node does not
@@ -64,6 +64,9 @@ type Options struct {
 	// Balance: there are other nodes, and they share the partitions evenly. Otherwise
 	// a node takes what it can get.
 	Balance bool
+	// Fit says, without waiting, why this node cannot do its work, nil if it can. nil
+	// stands for a node that always can.
+	Fit func() error
 	// EdgeOnly: this node runs no partitions.
 	EdgeOnly bool
 	// Search is how long Do looks for the owner of a partition that changes hands.
@@ -203,7 +206,7 @@ func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
 func (n *Node) acquireLocked(ctx context.Context, p ids.Partition) (storage.Lease, error) {
 	lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
 	if errors.Is(err, storage.ErrHeld) {
-		n.note(p, place{lease.Node, lease.Epoch})
+		n.sawLease(lease)
 	}
 	if err != nil || lease.Epoch != n.slots[p].spent {
 		return lease, err
@@ -305,7 +308,7 @@ func (n *Node) renew(ctx context.Context, p ids.Partition) {
 		o.renewed = asked
 		n.mu.Unlock()
 	case errors.Is(err, storage.ErrHeld):
-		n.note(p, place{lease.Node, lease.Epoch})
+		n.sawLease(lease)
 		n.opts.Log.Warn("partition taken by another node", "partition", p, "node", lease.Node)
 		n.dropLocked(p, (*partition.Owner).Close)
 	case err != nil:

@@ -42,11 +42,15 @@ type notice struct {
 	Node ids.NodeID `json:"node"`
 	// Core: it runs partitions.
 	Core bool `json:"core,omitempty"`
-	// Draining: it gives its partitions away and takes no others.
+	// Draining: it gives its partitions away, or has withdrawn, and takes no others.
 	Draining bool `json:"draining,omitempty"`
 	// Hello asks the others to say who they are, Gone says that this is the last.
 	Hello bool `json:"hello,omitempty"`
 	Gone  bool `json:"gone,omitempty"`
+	// Unfit: it cannot work, and may have to withdraw.
+	Unfit bool `json:"unfit,omitempty"`
+	// Hears are the nodes that it heard of lately, and whether they run partitions.
+	Hears map[ids.NodeID]bool `json:"hears,omitempty"`
 	// Runs are the partitions that it runs with their epochs.
 	Runs map[ids.Partition]ids.Epoch `json:"runs,omitempty"`
 }
@@ -75,6 +79,7 @@ type members struct {
 		gone     bool
 		others   map[ids.NodeID]*member
 		places   map[ids.Partition]place
+		withdrawal
 	}
 }
 
@@ -115,6 +120,9 @@ func (m *members) part() {
 	}
 }
 
+// idleLocked: the node takes no partitions.
+func (m *members) idleLocked() bool { return m.mu.draining || m.mu.why != nil }
+
 func (m *members) signal() {
 	select {
 	case m.wake <- struct{}{}:
@@ -129,7 +137,15 @@ func (n *Node) announce(hello bool) {
 	}
 	a := &notice{Node: n.opts.Node, Core: !n.opts.EdgeOnly, Hello: hello, Runs: make(map[ids.Partition]ids.Epoch)}
 	n.members.mu.Lock()
-	a.Draining, a.Gone = n.members.mu.draining, n.members.mu.gone
+	a.Draining, a.Gone = n.members.idleLocked(), n.members.mu.gone
+	a.Unfit = !n.members.mu.unfitSince.IsZero()
+	now := time.Now()
+	a.Hears = make(map[ids.NodeID]bool, len(n.members.mu.others))
+	for id, o := range n.members.mu.others {
+		if n.hearsLocked(id, now) {
+			a.Hears[id] = o.Core
+		}
+	}
 	n.members.mu.Unlock()
 	n.mu.RLock()
 	for p, o := range n.mu.owned {
@@ -162,6 +178,7 @@ func (n *Node) heard(p bus.Payload) {
 		delete(m.mu.others, a.Node)
 	} else {
 		m.mu.others[a.Node] = &member{*a, time.Now()}
+		m.mu.heardCore = m.mu.heardCore || a.Core
 	}
 	m.mu.Unlock()
 	if have == nil && !a.Gone {
@@ -219,7 +236,7 @@ func (n *Node) candidates() []ids.NodeID {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var list []ids.NodeID
-	if !n.opts.EdgeOnly && !m.mu.draining {
+	if !n.opts.EdgeOnly && !m.idleLocked() {
 		list = append(list, n.opts.Node)
 	}
 	for id, o := range m.mu.others {
@@ -285,6 +302,7 @@ func (n *Node) balanceLoop() {
 // balance takes what this node should run and is free, and gives away what another
 // should run.
 func (n *Node) balance(ctx context.Context) {
+	n.reconsider(ctx)
 	nodes := n.candidates()
 	moved := false
 	for i := range n.opts.Count {
@@ -362,9 +380,9 @@ func (n *Node) asked(ctx context.Context, in bus.Payload) (bus.Payload, error) {
 	}
 	p := ids.Partition(binary.BigEndian.Uint16(raw))
 	n.members.mu.Lock()
-	draining := n.members.mu.draining
+	idle := n.members.idleLocked()
 	n.members.mu.Unlock()
-	if n.ctx.Err() != nil || n.opts.EdgeOnly || draining {
+	if n.ctx.Err() != nil || n.opts.EdgeOnly || idle {
 		return nil, bus.ErrNoResponder
 	}
 	// Who asked may stop waiting; what was begun is done all the same.

@@ -89,7 +89,7 @@ func (n *Node) serve(ctx context.Context, in bus.Payload) (bus.Payload, error) {
 func (n *Node) Do(ctx context.Context, cmd partition.Command) (any, error) {
 	p := cmd.Partition(n.opts.Count)
 	v, err := n.attempt(ctx, p, cmd)
-	if err == nil || n.opts.Search == 0 || !unserved(err) {
+	if err == nil || n.opts.Search == 0 || !unserved(err) || errors.Is(n.Withdrawn(), ErrParted) {
 		return v, err
 	}
 	end := time.Now().Add(n.opts.Search)

@@ -27,6 +27,10 @@ const (
 	// can carry in its hour on a fast line.
 	minUploadBytes = 64 << 10
 	maxUploadBytes = 16 << 30
+	// minLeaseMS is a few round trips to a busy database; whoever would wait longer than
+	// maxLeaseMS for a dead node's partitions has no need of several nodes.
+	minLeaseMS = 1000
+	maxLeaseMS = 5 * 60 * 1000
 	// maxShutdownGraceMS is beyond the patience of every supervisor.
 	maxShutdownGraceMS = 10 * 60 * 1000
 	// maxEventDelayMS is a year: who plans further ahead has a calendar.
@@ -175,6 +179,9 @@ func (c *Config) checkCluster(k *checker) {
 		if err := checkAddress(a); err != nil {
 			k.add(key, "%s", err)
 		}
+	}
+	if c.Cluster.LeaseMS < minLeaseMS || c.Cluster.LeaseMS > maxLeaseMS {
+		k.add("cluster.lease_ms", "is %d; use %d to %d", c.Cluster.LeaseMS, minLeaseMS, maxLeaseMS)
 	}
 	if n := c.Cluster; (n.TLSCert == "") != (n.TLSKey == "") || (n.TLSCert == "") != (n.TLSCA == "") {
 		k.add("cluster.tls_cert", "needs tls_key and tls_ca; set all three or none")

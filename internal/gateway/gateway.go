@@ -90,6 +90,10 @@ type Config struct {
 	// DefaultDrainSpread.
 	DrainSpread time.Duration
 
+	// Withdrawn says why this node has left its work to others: its sockets are told to
+	// go there, and it takes no new ones. nil stands for a node that never does.
+	Withdrawn func() error
+
 	times times // zero fields take the values of defaultTimes
 }
 
@@ -161,6 +165,9 @@ func New(cfg Config) *Gateway {
 		g.background.Go(sh.run)
 	}
 	g.background.Go(g.wheel)
+	if cfg.Withdrawn != nil {
+		g.background.Go(g.moveAway)
+	}
 	return g
 }
 
@@ -243,6 +250,9 @@ func (g *Gateway) refuse(r *http.Request) *merr.Error {
 	if !offered(r) {
 		return merr.InvalidParamErr("Subprotocol %s was not offered", wire.Subprotocol)
 	}
+	if g.withdrawn() {
+		return merr.UnavailableErr(fullRetry, "This part of the server is cut off, others serve")
+	}
 	if g.hub.full() {
 		return merr.UnavailableErr(fullRetry, "Too many sockets, or shutting down")
 	}
@@ -311,12 +321,30 @@ func (g *Gateway) RecheckUser(user ids.UserID) { g.recheck(g.hub.ofUser(user)) }
 // Sockets is the number of open sockets.
 func (g *Gateway) Sockets() int { return g.hub.count() }
 
+func (g *Gateway) withdrawn() bool { return g.cfg.Withdrawn != nil && g.cfg.Withdrawn() != nil }
+
+// moveAway sends sockets elsewhere whenever the node has withdrawn.
+func (g *Gateway) moveAway() {
+	tick := time.NewTicker(g.times.recheck / wheelSlots)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-g.stop:
+			return
+		}
+		if g.withdrawn() {
+			g.closeSpread(g.ctx, g.hub.all(), g.withdrawn)
+		}
+	}
+}
+
 // Shutdown refuses new sockets, closes all others with 4503 spread over the
 // configured time, and waits until every goroutine has ended.
 // When ctx ends first the rest is cut off, and ctx's error is returned.
 func (g *Gateway) Shutdown(ctx context.Context) error {
 	all := g.hub.shut()
-	g.closeSpread(ctx, all)
+	g.closeSpread(ctx, all, func() bool { return true })
 	done := make(chan struct{})
 	go func() {
 		g.sessions.Wait()
@@ -343,7 +371,8 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	return err
 }
 
-func (g *Gateway) closeSpread(ctx context.Context, all []*session) {
+// closeSpread closes sessions over the configured time, as long as that is wanted.
+func (g *Gateway) closeSpread(ctx context.Context, all []*session, wanted func() bool) {
 	begin := time.Now()
 	for i, s := range all {
 		due := time.Duration(float64(g.cfg.DrainSpread) * float64(i) / float64(len(all)))
@@ -353,6 +382,9 @@ func (g *Gateway) closeSpread(ctx context.Context, all []*session) {
 				return
 			case <-time.After(wait):
 			}
+		}
+		if !wanted() {
+			return
 		}
 		s.close(wire.CloseUnavailable, "the node is going away")
 	}

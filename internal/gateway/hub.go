@@ -159,6 +159,17 @@ func (h *hub) shut() []*session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.mu.shut = true
+	return h.allLocked()
+}
+
+// all are the sessions that are there.
+func (h *hub) all() []*session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.allLocked()
+}
+
+func (h *hub) allLocked() []*session {
 	var all []*session
 	for _, slot := range h.mu.slots {
 		all = append(all, slot...)

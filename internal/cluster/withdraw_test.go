@@ -1,0 +1,299 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/bus"
+	"github.com/hubbub-chat/hubbub/internal/bus/membus"
+	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/cluster"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/storage/memstore"
+)
+
+// network joins the buses of nodes, any two of which can be parted.
+type network struct {
+	mu    sync.Mutex
+	buses map[string]*membus.Bus
+	cut   map[[2]string]bool
+}
+
+func (w *network) part(a, b string, cut bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut[[2]string{a, b}], w.cut[[2]string{b, a}] = cut, cut
+}
+
+// reaches are the buses that a node reaches, its own first.
+func (w *network) reaches(from string) []*membus.Bus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	list := []*membus.Bus{w.buses[from]}
+	for name, b := range w.buses {
+		if name != from && !w.cut[[2]string{from, name}] {
+			list = append(list, b)
+		}
+	}
+	return list
+}
+
+// leg is a node's way into the network.
+type leg struct {
+	*membus.Bus
+	net  *network
+	name string
+}
+
+func (l leg) Publish(subject string, p bus.Payload) error {
+	for _, b := range l.net.reaches(l.name) {
+		_ = b.Publish(subject, p) // one that is closed hears nothing
+	}
+	return nil
+}
+
+func (l leg) Request(ctx context.Context, subject string, p bus.Payload) (bus.Payload, error) {
+	for _, b := range l.net.reaches(l.name) {
+		answer, err := b.Request(ctx, subject, p)
+		if !errors.Is(err, bus.ErrNoResponder) && !errors.Is(err, bus.ErrClosed) {
+			return answer, err
+		}
+	}
+	return nil, bus.ErrNoResponder
+}
+
+// trio are three nodes with a bus each, in a bubble with a time of its own.
+type trio struct {
+	t     *testing.T
+	net   *network
+	nodes map[string]*cluster.Node
+	away  map[string]*atomic.Bool
+}
+
+const trioCount = 12
+
+var errAway = errors.New("the store is away")
+
+// awayStore is a node's way to the store, which can be away.
+type awayStore struct {
+	storage.Store
+	away *atomic.Bool
+}
+
+func (s awayStore) Acquire(ctx context.Context, p ids.Partition, n ids.NodeID, ttl time.Duration) (storage.Lease, error) {
+	if s.away.Load() {
+		return storage.Lease{}, errAway
+	}
+	return s.Store.Acquire(ctx, p, n, ttl)
+}
+
+func (s awayStore) Commit(ctx context.Context, p ids.Partition, e ids.Epoch, b *storage.Batch) error {
+	if s.away.Load() {
+		return errAway
+	}
+	return s.Store.Commit(ctx, p, e, b)
+}
+
+func (s awayStore) Release(ctx context.Context, l storage.Lease) error {
+	if s.away.Load() {
+		return errAway
+	}
+	return s.Store.Release(ctx, l)
+}
+
+// newTrio starts nodes; those called edge run no partitions.
+func newTrio(t *testing.T, names ...string) *trio {
+	w := &trio{
+		t: t, net: &network{buses: map[string]*membus.Bus{}, cut: map[[2]string]bool{}},
+		nodes: map[string]*cluster.Node{}, away: map[string]*atomic.Bool{},
+	}
+	world := &world{t: t, store: memstore.New(clock.Real{}), count: trioCount}
+	for _, name := range names {
+		b, away := membus.New(), new(atomic.Bool)
+		t.Cleanup(func() { _ = b.Close() })
+		w.net.mu.Lock()
+		w.net.buses[name] = b
+		w.net.mu.Unlock()
+		o := world.options(name, awayStore{world.store, away})
+		o.Bus, o.Clock, o.LeaseTTL = leg{b, w.net, name}, clock.Real{}, 8*time.Second
+		o.Balance, o.Search, o.EdgeOnly = true, 10*time.Second, name == "edge"
+		o.Fit = func() error {
+			if away.Load() {
+				return errAway
+			}
+			return nil
+		}
+		w.away[name] = away
+		w.nodes[name] = world.start(o)
+	}
+	w.serve(names...)
+	return w
+}
+
+// serve waits until the nodes named run all partitions, and only they have not
+// withdrawn; it returns how long that took.
+func (w *trio) serve(names ...string) time.Duration {
+	w.t.Helper()
+	begin := time.Now()
+	for {
+		sum, as := 0, true
+		for name, n := range w.nodes {
+			works := slices.Contains(names, name)
+			as = as && works == (n.Withdrawn() == nil) && (works || n.Owned() == 0) && (!works || name == "edge" || n.Owned() > 0)
+			sum += n.Owned()
+		}
+		if as && sum == trioCount {
+			break
+		}
+		if time.Since(begin) > time.Minute {
+			for name, n := range w.nodes {
+				w.t.Errorf("%s: %d partitions, %v", name, n.Owned(), n.Withdrawn())
+			}
+			w.t.FailNow()
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	took := time.Since(begin)
+	for _, name := range names {
+		for p := range ids.Partition(trioCount) {
+			if _, err := w.nodes[name].Do(w.t.Context(), ticket{p, name}); err != nil {
+				w.t.Errorf("%s, partition %d: %v", name, p, err)
+			}
+		}
+	}
+	return took
+}
+
+// within: who cannot work is replaced before those who wait for it give up.
+const within = 10 * time.Second
+
+// A node that the others do not hear, though it is alive, leaves its partitions to
+// them, refuses at once what it cannot do, and comes back.
+func TestPartedNodeWithdraws(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTrio(t, "a", "b", "c")
+		for _, name := range []string{"c", "a"} {
+			rest := slices.DeleteFunc([]string{"a", "b", "c"}, func(s string) bool { return s == name })
+			for _, other := range rest {
+				w.net.part(name, other, true)
+			}
+			took := w.serve(rest...)
+			t.Logf("%s is cut off: the others serve all after %v", name, took)
+			if took > within {
+				t.Errorf("that is too long")
+			}
+			if err := w.nodes[name].Withdrawn(); !errors.Is(err, cluster.ErrParted) {
+				t.Errorf("%s withdrew because %v", name, err)
+			}
+			begin := time.Now()
+			if _, err := w.nodes[name].Do(t.Context(), ticket{0, name}); err == nil || time.Since(begin) > time.Second {
+				t.Errorf("a command at %s: %v after %v", name, err, time.Since(begin))
+			}
+			time.Sleep(time.Minute)
+			w.serve(rest...)
+			for _, other := range rest {
+				w.net.part(name, other, false)
+			}
+			w.serve("a", "b", "c")
+		}
+	})
+}
+
+// Of two that do not hear each other, while a third hears both, one goes on.
+func TestBrokenLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTrio(t, "a", "b", "c")
+		w.net.part("a", "b", true)
+		w.serve("b", "c")
+		time.Sleep(time.Minute)
+		w.serve("b", "c")
+		w.net.part("a", "b", false)
+		w.serve("a", "b", "c")
+	})
+}
+
+// When nobody hears anybody, one node serves, and only one.
+func TestNobodyHears(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTrio(t, "a", "b", "c")
+		all := []string{"a", "b", "c"}
+		for i, x := range all {
+			for _, y := range all[i+1:] {
+				w.net.part(x, y, true)
+			}
+		}
+		alone := func() (names []string) {
+			for name, n := range w.nodes {
+				if n.Owned() == trioCount {
+					names = append(names, name)
+				}
+			}
+			return names
+		}
+		for begin := time.Now(); len(alone()) == 0; time.Sleep(100 * time.Millisecond) {
+			if time.Since(begin) > time.Minute {
+				t.Fatal("nobody serves")
+			}
+		}
+		one := alone()
+		w.serve(one...)
+		time.Sleep(time.Minute)
+		w.serve(one...)
+		for i, x := range all {
+			for _, y := range all[i+1:] {
+				w.net.part(x, y, false)
+			}
+		}
+		w.serve(all...)
+	})
+}
+
+// A node whose store is away leaves its work to those that reach theirs; when all have
+// lost it, nobody leaves.
+func TestUnfitNodeWithdraws(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTrio(t, "a", "b", "c", "edge")
+		w.away["b"].Store(true)
+		t.Logf("the others serve all after %v", w.serve("a", "c", "edge"))
+		if err := w.nodes["b"].Withdrawn(); !errors.Is(err, cluster.ErrUnfit) || !errors.Is(err, errAway) {
+			t.Errorf("b withdrew because %v", err)
+		}
+		w.away["b"].Store(false)
+		w.serve("a", "b", "c", "edge")
+		for _, away := range w.away {
+			away.Store(true)
+		}
+		time.Sleep(time.Minute)
+		for name, n := range w.nodes {
+			if err := n.Withdrawn(); err != nil {
+				t.Errorf("%s withdrew: %v", name, err)
+			}
+		}
+		for _, away := range w.away {
+			away.Store(false)
+		}
+		w.serve("a", "b", "c", "edge")
+	})
+}
+
+// A node without partitions that hears none of those that run them withdraws.
+func TestPartedEdgeWithdraws(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTrio(t, "a", "b", "edge")
+		w.net.part("edge", "a", true)
+		w.serve("a", "b")
+		w.net.part("edge", "b", true)
+		time.Sleep(time.Minute)
+		w.serve("a", "b")
+		w.net.part("edge", "a", false)
+		w.net.part("edge", "b", false)
+		w.serve("a", "b", "edge")
+	})
+}
