@@ -91,7 +91,7 @@ func beside() []besideRule {
 		},
 		{
 			"internal/sim",
-			[]string{"internal"},
+			[]string{"internal", "test/history"},
 			[]string{"cmd"},
 			"a simulation runs the server; the server does not know of it",
 		},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/wsclient"
+	"github.com/hubbub-chat/hubbub/test/history"
 )
 
 const api = "/_matrix/client/v3"
@@ -130,7 +131,7 @@ func (d *device) callSocket(ctx context.Context, method, path string, body []byt
 }
 
 // once runs an operation that is not repeated.
-func (d *device) once(op *Op, method, path string, body any) answer {
+func (d *device) once(op *history.Op, method, path string, body any) answer {
 	a := d.call(d.run.ctx, method, path, body)
 	d.finish(op, a)
 	if a.unknown() {
@@ -141,7 +142,7 @@ func (d *device) once(op *Op, method, path string, body any) answer {
 
 // insist runs an operation that has a transaction ID: it is repeated until there
 // is a definite answer. Now and then the client hangs up before the answer.
-func (d *device) insist(op *Op, method, path string, body any) answer {
+func (d *device) insist(op *history.Op, method, path string, body any) answer {
 	unsure := false
 	for {
 		ctx, cancel := d.run.ctx, context.CancelFunc(func() {})
@@ -167,17 +168,17 @@ func (d *device) insist(op *Op, method, path string, body any) answer {
 	}
 }
 
-func (d *device) finish(op *Op, a answer) {
+func (d *device) finish(op *history.Op, a answer) {
 	op.Status = a.status
 	switch {
 	case a.unknown():
 		return
 	case !a.ok():
-		op.Outcome, op.Return = Fail, d.run.rec.Now()
+		op.Outcome, op.Return = history.Fail, d.run.rec.Now()
 	default:
 		id := a.str("event_id")
-		if op.Outcome != OK {
-			op.Outcome, op.Return, op.EventID = OK, d.run.rec.Now(), id
+		if op.Outcome != history.OK {
+			op.Outcome, op.Return, op.EventID = history.OK, d.run.rec.Now(), id
 		}
 		op.Answers = append(op.Answers, id)
 	}
@@ -192,48 +193,4 @@ func path(segments ...string) string {
 		b.WriteString(url.PathEscape(s))
 	}
 	return b.String()
-}
-
-// parseEvent reads an event as a client does.
-func parseEvent(raw json.RawMessage) Event {
-	var e struct {
-		EventID  string  `json:"event_id"`
-		Type     string  `json:"type"`
-		Sender   string  `json:"sender"`
-		StateKey *string `json:"state_key"`
-		Redacts  string  `json:"redacts"`
-		Content  struct {
-			Mark        string `json:"mark"`
-			Reason      string `json:"reason"`
-			DisplayName string `json:"displayname"`
-			Membership  string `json:"membership"`
-		} `json:"content"`
-		Unsigned struct {
-			RedactedBecause json.RawMessage `json:"redacted_because"`
-		} `json:"unsigned"`
-	}
-	if json.Unmarshal(raw, &e) != nil {
-		return Event{Body: string(raw)}
-	}
-	var all map[string]json.RawMessage
-	_ = json.Unmarshal(raw, &all)
-	delete(all, "unsigned")
-	delete(all, "room_id") // which /sync leaves out
-	body, _ := json.Marshal(all)
-	mark := e.Content.Mark
-	if mark == "" {
-		mark = e.Content.Reason
-	}
-	return Event{
-		ID: e.EventID, Type: e.Type, Sender: e.Sender, StateKey: e.StateKey, Mark: mark, Name: e.Content.DisplayName,
-		Membership: e.Content.Membership, Redacts: e.Redacts, Redacted: len(e.Unsigned.RedactedBecause) > 0, Body: string(body),
-	}
-}
-
-func parseEvents(raw []json.RawMessage) []Event {
-	out := make([]Event, 0, len(raw))
-	for _, r := range raw {
-		out = append(out, parseEvent(r))
-	}
-	return out
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hubbub-chat/hubbub/test/history"
 )
 
 // run is one run: a server, those who write, those who follow, and the record.
@@ -16,7 +18,7 @@ type run struct {
 	t     *testing.T
 	seed  uint64
 	srv   *server
-	rec   *Recorder
+	rec   *history.Recorder
 	board board
 	users []string
 	// ctx ends when everything has been read.
@@ -42,7 +44,7 @@ func loginBody(user, dev string) any {
 // register makes an account and returns its user ID. Whether an attempt without
 // an answer took place shows when it is repeated; then the account must be whole.
 func (r *run) register(d *device, username string) string {
-	op := r.rec.Begin(Op{Kind: Register, User: "@" + username + ":localhost", Device: firstDevice})
+	op := r.rec.Begin(history.Op{Kind: history.Register, User: "@" + username + ":localhost", Device: firstDevice})
 	body := map[string]any{
 		"username": username, "password": password, "device_id": firstDevice, "auth": map[string]any{"type": "m.login.dummy"},
 	}
@@ -53,19 +55,19 @@ func (r *run) register(d *device, username string) string {
 			r.srv.awaitUp(r.ctx)
 			continue
 		case unsure && a.str("errcode") == "M_USER_IN_USE":
-			login := r.rec.Begin(Op{Kind: Login, User: op.User, Device: firstDevice})
+			login := r.rec.Begin(history.Op{Kind: history.Login, User: op.User, Device: firstDevice})
 			for a = d.call(r.ctx, "POST", path("login"), loginBody(op.User, firstDevice)); a.unknown() && r.ctx.Err() == nil; {
 				r.srv.awaitUp(r.ctx)
 				a = d.call(r.ctx, "POST", path("login"), loginBody(op.User, firstDevice))
 			}
 			if !a.ok() && r.ctx.Err() == nil {
-				r.rec.Note("C1 %s: the name is taken, but a login is answered %d %s", name(op), a.status, a.body)
+				r.rec.Note("C1 %s: the name is taken, but a login is answered %d %s", op, a.status, a.body)
 			}
 			d.finish(login, a)
 			login.Token = a.str("access_token")
 		default:
 			if !a.ok() {
-				r.rec.Note("C1 %s was answered %d %s", name(op), a.status, a.body)
+				r.rec.Note("C1 %s was answered %d %s", op, a.status, a.body)
 			}
 			d.finish(op, a)
 			op.Token = a.str("access_token")
@@ -97,7 +99,7 @@ func (r *run) populate() {
 		}
 		r.board.addRoom(true, id)
 		for i, u := range r.users[1:] {
-			op := r.rec.Begin(Op{Kind: Join, User: u, Room: id})
+			op := r.rec.Begin(history.Op{Kind: history.Join, User: u, Room: id})
 			if a := r.workers[2*(i+1)].once(op, "POST", path("rooms", id, "join"), map[string]any{"reason": op.Mark}); !a.ok() {
 				t.Fatalf("cannot join: %d %s", a.status, a.body)
 			}
@@ -115,7 +117,7 @@ func (r *run) populate() {
 }
 
 func (r *run) login(of *device, dev string, seed uint64) *device {
-	op := r.rec.Begin(Op{Kind: Login, User: of.user, Device: dev})
+	op := r.rec.Begin(history.Op{Kind: history.Login, User: of.user, Device: dev})
 	a := of.once(op, "POST", path("login"), loginBody(of.user, dev))
 	op.Token = a.str("access_token")
 	if !a.ok() {
@@ -126,11 +128,11 @@ func (r *run) login(of *device, dev string, seed uint64) *device {
 
 // torture runs the workload while the server is killed. The first server is of
 // the first binary, those after a kill of the second.
-func torture(t *testing.T, first, later string, seed uint64, kills int) *History {
+func torture(t *testing.T, first, later string, seed uint64, kills int) *history.History {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	r := &run{t: t, seed: seed, srv: newServer(t, first), rec: NewRecorder(seed), ctx: ctx}
+	r := &run{t: t, seed: seed, srv: newServer(t, first), rec: history.NewRecorder(seed), ctx: ctx}
 	r.board.mu.events = map[string][]string{}
 	if err := r.boot(); err != nil {
 		t.Fatalf("%v\n%s", err, r.srv.tail())
@@ -232,15 +234,15 @@ func (r *run) fence() {
 	for i := staticUsers; i < len(r.users); i++ {
 		d := r.workers[2*i]
 		for _, room := range r.board.mu.base {
-			op := d.begin(Op{Kind: Join, Room: room})
+			op := d.begin(history.Op{Kind: history.Join, Room: room})
 			if a := d.once(op, "POST", path("rooms", room, "join"), map[string]any{"reason": op.Mark}); !a.ok() {
-				r.rec.Note("C0 %s was answered %d %s", name(op), a.status, a.body)
+				r.rec.Note("C0 %s was answered %d %s", op, a.status, a.body)
 			}
 		}
 	}
 	var marks []string
 	for i, room := range r.board.mu.base {
-		op := w.begin(Op{Kind: Send, Room: room, Type: "m.room.message", Txn: fmt.Sprintf("fence%d", i), Mark: fmt.Sprintf("%s%d", fencePrefix, i)})
+		op := w.begin(history.Op{Kind: history.Send, Room: room, Type: "m.room.message", Txn: fmt.Sprintf("fence%d", i), Mark: fmt.Sprintf("%s%d", fencePrefix, i)})
 		w.insist(op, "PUT", path("rooms", room, "send", op.Type, op.Txn), map[string]any{"msgtype": "m.text", "body": "end", "mark": op.Mark})
 		marks = append(marks, op.Mark)
 	}
@@ -260,9 +262,9 @@ func (r *run) fence() {
 }
 
 // readAll reads everything that readers can read.
-func (r *run) readAll() *History {
+func (r *run) readAll() *history.History {
 	h := r.rec.History()
-	h.Final = Final{Rooms: map[string]*Room{}, Data: map[string]int{}}
+	h.Final = history.Final{Rooms: map[string]*history.Room{}, Data: map[string]int{}}
 	readers := map[string]*device{}
 	for i, u := range r.users {
 		readers[u] = r.workers[2*i].device
@@ -277,16 +279,16 @@ func (r *run) readAll() *History {
 		d := r.newDevice(op.User, op.Device, op.Token, 0)
 		a := d.call(r.ctx, "GET", path("account", "whoami"), nil)
 		if a.ok() && (a.str("user_id") != op.User || a.str("device_id") != op.Device) {
-			r.rec.Note("C7 the token of %s is of %s", name(op), a.body)
+			r.rec.Note("C7 the token of %s is of %s", op, a.body)
 		}
-		h.Final.Tokens = append(h.Final.Tokens, Token{op.ID, a.ok()})
+		h.Final.Tokens = append(h.Final.Tokens, history.Token{Op: op.ID, Works: a.ok()})
 		d.close()
 	}
 	return h
 }
 
 // readUser reads what one user has: their rooms, data and receipts.
-func (r *run) readUser(h *History, d *device) {
+func (r *run) readUser(h *history.History, d *device) {
 	a := d.call(r.ctx, "GET", api+`/sync?filter={"room":{"timeline":{"limit":1}}}`, nil)
 	var b syncBody
 	if err := json.Unmarshal(a.body, &b); err != nil || !a.ok() {
@@ -309,7 +311,7 @@ func (r *run) readUser(h *History, d *device) {
 		keep(counted(id, room.AccountData.Events, d.user))
 		final := h.Final.Rooms[id]
 		if final == nil {
-			final = &Room{States: map[string][]Event{}, Receipts: map[string]string{}, Unread: map[string]Unread{}}
+			final = &history.Room{States: map[string][]history.Event{}, Receipts: map[string]string{}, Unread: map[string]history.Unread{}}
 			h.Final.Rooms[id] = final
 		}
 		r.readReceipts(final, room.Ephemeral.Events)
@@ -317,7 +319,7 @@ func (r *run) readUser(h *History, d *device) {
 			final.Unread[d.user] = *room.Unread
 		}
 		for _, dir := range []string{"f", "b"} {
-			final.Walks = append(final.Walks, Walk{d.user, dir, r.walk(d, id, dir)})
+			final.Walks = append(final.Walks, history.Walk{Reader: d.user, Dir: dir, Events: r.walk(d, id, dir)})
 		}
 		a := d.call(r.ctx, "GET", path("rooms", id, "state"), nil)
 		var list []json.RawMessage
@@ -325,11 +327,11 @@ func (r *run) readUser(h *History, d *device) {
 			r.rec.Note("C7 the state of %s for %s was answered %d %s", id, d.user, a.status, a.body)
 			continue
 		}
-		final.States[d.user] = parseEvents(list)
+		final.States[d.user] = history.ParseEvents(list)
 	}
 }
 
-func (r *run) readReceipts(final *Room, events []json.RawMessage) {
+func (r *run) readReceipts(final *history.Room, events []json.RawMessage) {
 	for _, raw := range events {
 		var e struct {
 			Type    string                               `json:"type"`
@@ -347,8 +349,8 @@ func (r *run) readReceipts(final *Room, events []json.RawMessage) {
 }
 
 // walk pages through a room, and returns its events oldest first.
-func (r *run) walk(d *device, room, dir string) []Event {
-	var out []Event
+func (r *run) walk(d *device, room, dir string) []history.Event {
+	var out []history.Event
 	from := ""
 	for {
 		p := path("rooms", room, "messages") + "?limit=100&dir=" + dir
@@ -364,7 +366,7 @@ func (r *run) walk(d *device, room, dir string) []Event {
 			r.rec.Note("C4 %s of %s for %s was answered %d %s", p, room, d.user, a.status, a.body)
 			return out
 		}
-		out = append(out, parseEvents(page.Chunk)...)
+		out = append(out, history.ParseEvents(page.Chunk)...)
 		if page.End == "" || dir == "f" && len(page.Chunk) == 0 {
 			break
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/wsclient"
+	"github.com/hubbub-chat/hubbub/test/history"
 )
 
 // syncBody is the part of a sync response that streams look at.
@@ -34,16 +35,16 @@ type roomBody struct {
 		Limited   bool   `json:"limited"`
 		PrevBatch string `json:"prev_batch"`
 	} `json:"timeline"`
-	State       eventList `json:"state"`
-	AccountData eventList `json:"account_data"`
-	Ephemeral   eventList `json:"ephemeral"`
-	Unread      *Unread   `json:"unread_notifications"`
+	State       eventList       `json:"state"`
+	AccountData eventList       `json:"account_data"`
+	Ephemeral   eventList       `json:"ephemeral"`
+	Unread      *history.Unread `json:"unread_notifications"`
 }
 
 // streamer follows sync with one device.
 type streamer struct {
 	d *device
-	s *Stream
+	s *history.Stream
 	// last is the last event seen in each room, gone are the rooms that were left.
 	last map[string]string
 	gone map[string]bool
@@ -56,7 +57,7 @@ type streamer struct {
 }
 
 func newStreamer(d *device, transport string) *streamer {
-	st := &streamer{d: d, s: &Stream{User: d.user, Device: d.name, Transport: transport}, last: map[string]string{}, gone: map[string]bool{}}
+	st := &streamer{d: d, s: &history.Stream{User: d.user, Device: d.name, Transport: transport}, last: map[string]string{}, gone: map[string]bool{}}
 	st.mu.marks = map[string]bool{}
 	d.run.rec.Stream(st.s)
 	return st
@@ -134,15 +135,15 @@ func (st *streamer) take(ctx context.Context, raw []byte) {
 		st.d.run.rec.Note("C5 %s: malformed sync: %v: %s", st.d.user, err, raw)
 		return
 	}
-	parts := []Part{}
+	parts := []history.Part{}
 	if data := counted("", b.AccountData.Events, st.d.user); len(data) > 0 {
-		parts = append(parts, Part{Data: data})
+		parts = append(parts, history.Part{Data: data})
 	}
 	for section, rooms := range map[string]map[string]roomBody{"join": b.Rooms.Join, "leave": b.Rooms.Leave} {
 		for id, r := range rooms {
-			p := Part{
+			p := history.Part{
 				Room: id, Section: section, Limited: r.Timeline.Limited,
-				Events: parseEvents(r.Timeline.Events), State: parseEvents(r.State.Events),
+				Events: history.ParseEvents(r.Timeline.Events), State: history.ParseEvents(r.State.Events),
 				Data: counted(id, r.AccountData.Events, st.d.user), Unread: r.Unread,
 			}
 			declined := section == "leave" && st.gone[id]
@@ -180,8 +181,8 @@ func (st *streamer) take(ctx context.Context, raw []byte) {
 
 // fill reads what a limited timeline left out, back to the last event that is
 // known, oldest first.
-func (st *streamer) fill(ctx context.Context, room, from string) ([]Event, bool) {
-	var out []Event
+func (st *streamer) fill(ctx context.Context, room, from string) ([]history.Event, bool) {
+	var out []history.Event
 	for ctx.Err() == nil {
 		q := url.Values{"dir": {"b"}, "limit": {"50"}, "from": {from}}
 		a := st.d.call(ctx, "GET", path("rooms", room, "messages")+"?"+q.Encode(), nil)
@@ -200,7 +201,7 @@ func (st *streamer) fill(ctx context.Context, room, from string) ([]Event, bool)
 			return nil, false
 		}
 		for _, raw := range page.Chunk {
-			e := parseEvent(raw)
+			e := history.ParseEvent(raw)
 			if e.ID == st.last[room] {
 				slices.Reverse(out)
 				return out, true

@@ -1,3 +1,5 @@
+// Package torture kills the real server again and again, and lets package history
+// decide whether it kept its promises.
 package torture
 
 import (
@@ -9,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/hubbub-chat/hubbub/test/history"
 )
 
 // The environment of a run: how often to kill, with which seed, where to keep
@@ -61,16 +65,16 @@ func TestTortureKills(t *testing.T) {
 const maxShown = 100
 
 // report checks a history and says what it holds.
-func report(t *testing.T, h *History) {
+func report(t *testing.T, h *history.History) {
 	t.Helper()
 	ok, unknown, refused, repeated := 0, 0, 0, 0
-	kinds := map[Kind]int{}
+	kinds := map[history.Kind]int{}
 	for _, op := range h.Ops {
 		switch op.Outcome {
-		case OK:
+		case history.OK:
 			ok++
 			kinds[op.Kind]++
-		case Unknown:
+		case history.Unknown:
 			unknown++
 		default:
 			refused++
@@ -88,7 +92,7 @@ func report(t *testing.T, h *History) {
 	}
 	t.Logf("%d kills, %d operations acknowledged, %d without an answer, %d refused, %d repeated; %v", h.Kills, ok, unknown, refused, repeated, kinds)
 	t.Logf("%d rooms, %d streams with %d parts, %d of them limited", len(h.Final.Rooms), len(h.Streams), parts, limited)
-	breaches := Check(h)
+	breaches := history.Check(h)
 	for _, b := range breaches[:min(len(breaches), maxShown)] {
 		t.Error(b)
 	}
@@ -98,7 +102,7 @@ func report(t *testing.T, h *History) {
 }
 
 // keep writes a history to where it can be looked at.
-func keep(t *testing.T, h *History) {
+func keep(t *testing.T, h *history.History) {
 	t.Helper()
 	dir := os.Getenv(keepEnv)
 	if dir == "" {
@@ -123,7 +127,7 @@ const mutantKills = 8
 func TestTortureFindsEarlyAnswers(t *testing.T) {
 	seed := number(t, seedEnv, rand.Uint64())
 	h := torture(t, build(t, ""), build(t, "mutant_ack_early"), seed, mutantKills)
-	breaches := Check(h)
+	breaches := history.Check(h)
 	lost := 0
 	for _, b := range breaches {
 		if strings.HasPrefix(b, "C1 op") && strings.HasSuffix(b, "is not there") {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/hubbub-chat/hubbub/test/history"
 )
 
 // The size of a run.
@@ -31,7 +33,7 @@ type worker struct {
 
 // sent is a request that was acknowledged and may be sent again.
 type sent struct {
-	op   *Op
+	op   *history.Op
 	path string
 	body any
 }
@@ -133,7 +135,7 @@ func (w *worker) work(stop <-chan struct{}) {
 	}
 }
 
-func (w *worker) begin(op Op) *Op {
+func (w *worker) begin(op history.Op) *history.Op {
 	op.User, op.Device = w.user, w.name
 	return w.run.rec.Begin(op)
 }
@@ -141,7 +143,7 @@ func (w *worker) begin(op Op) *Op {
 func (w *worker) send() {
 	room := w.run.board.room(w.rng, false)
 	w.n++
-	op := w.begin(Op{Kind: Send, Room: room, Type: "m.room.message", Txn: fmt.Sprintf("t%d", w.n)})
+	op := w.begin(history.Op{Kind: history.Send, Room: room, Type: "m.room.message", Txn: fmt.Sprintf("t%d", w.n)})
 	body := map[string]any{"msgtype": "m.text", "body": op.Mark, "mark": op.Mark}
 	p := path("rooms", room, "send", op.Type, op.Txn)
 	mentions := w.rng.IntN(6) == 0
@@ -169,7 +171,7 @@ func (w *worker) resend() {
 	case a.ok():
 		w.finish(s.op, a)
 	case !a.unknown():
-		w.run.rec.Note("C3 %s was acknowledged, and its repetition was answered %d %s", name(s.op), a.status, a.body)
+		w.run.rec.Note("C3 %s was acknowledged, and its repetition was answered %d %s", s.op, a.status, a.body)
 	default:
 		w.run.srv.awaitUp(w.run.ctx)
 	}
@@ -177,7 +179,7 @@ func (w *worker) resend() {
 
 func (w *worker) state() {
 	room := w.run.board.room(w.rng, true)
-	op := w.begin(Op{Kind: State, Room: room, Type: "test.state", Key: fmt.Sprintf("k%d", w.rng.IntN(5))})
+	op := w.begin(history.Op{Kind: history.State, Room: room, Type: "test.state", Key: fmt.Sprintf("k%d", w.rng.IntN(5))})
 	w.once(op, "PUT", path("rooms", room, "state", op.Type, op.Key), map[string]any{"mark": op.Mark})
 }
 
@@ -188,7 +190,7 @@ func (w *worker) redact() {
 	i := 2 * w.rng.IntN(len(w.own)/2)
 	room, target := w.own[i], w.own[i+1]
 	w.n++
-	op := w.begin(Op{Kind: Redact, Room: room, Type: "m.room.redaction", Target: target, Txn: fmt.Sprintf("r%d", w.n)})
+	op := w.begin(history.Op{Kind: history.Redact, Room: room, Type: "m.room.redaction", Target: target, Txn: fmt.Sprintf("r%d", w.n)})
 	p := path("rooms", room, "redact", target, op.Txn)
 	body := map[string]any{"reason": op.Mark}
 	if w.insist(op, "PUT", p, body).ok() {
@@ -202,15 +204,15 @@ func (w *worker) membership() {
 	room := w.run.board.room(w.rng, true)
 	switch {
 	case !w.static && w.rng.IntN(3) > 0:
-		op := w.begin(Op{Kind: Join, Room: room})
+		op := w.begin(history.Op{Kind: history.Join, Room: room})
 		w.once(op, "POST", path("rooms", room, "join"), map[string]any{"reason": op.Mark})
 	case !w.static:
-		op := w.begin(Op{Kind: Leave, Room: room})
+		op := w.begin(history.Op{Kind: history.Leave, Room: room})
 		w.once(op, "POST", path("rooms", room, "leave"), map[string]any{"reason": op.Mark})
 	case w.user == w.run.users[0]:
-		kind := []Kind{Kick, Invite}[w.rng.IntN(2)]
+		kind := []history.Kind{history.Kick, history.Invite}[w.rng.IntN(2)]
 		target := w.run.users[staticUsers+w.rng.IntN(dynamicUsers)]
-		op := w.begin(Op{Kind: kind, Room: room, Target: target})
+		op := w.begin(history.Op{Kind: kind, Room: room, Target: target})
 		w.once(op, "POST", path("rooms", room, string(kind)), map[string]any{"reason": op.Mark, "user_id": target})
 	}
 }
@@ -226,7 +228,7 @@ func (w *worker) create() {
 }
 
 func (w *worker) makeRoom(invite ...string) string {
-	op := w.begin(Op{Kind: Create})
+	op := w.begin(history.Op{Kind: history.Create})
 	a := w.once(op, "POST", path("createRoom"), map[string]any{
 		"preset": "public_chat", "name": op.Mark, "topic": "torture", "invite": invite,
 		"creation_content":             map[string]any{"mark": op.Mark},
@@ -245,14 +247,14 @@ func (w *worker) data() {
 	}
 	typ := dataPrefix + w.name
 	w.n++
-	op := w.begin(Op{Kind: Data, Room: room, Key: dataKey(w.user, room, typ), N: w.n})
+	op := w.begin(history.Op{Kind: history.Data, Room: room, Key: dataKey(w.user, room, typ), N: w.n})
 	w.once(op, "PUT", where+"/account_data/"+typ, map[string]any{"n": w.n})
 }
 
 func (w *worker) tag() {
 	room, tag := w.run.board.room(w.rng, true), "u.tag"+w.name
 	w.n++
-	op := w.begin(Op{Kind: Data, Room: room, Key: dataKey(w.user, room, tag), N: w.n})
+	op := w.begin(history.Op{Kind: history.Data, Room: room, Key: dataKey(w.user, room, tag), N: w.n})
 	w.once(op, "PUT", path("user", w.user, "rooms", room, "tags", tag), map[string]any{"order": float64(w.n) / tagScale})
 }
 
@@ -262,7 +264,7 @@ func (w *worker) profile() {
 		return
 	}
 	w.n++
-	op := w.begin(Op{Kind: Data, Key: dataKey(w.user, "", profileKey), N: w.n})
+	op := w.begin(history.Op{Kind: history.Data, Key: dataKey(w.user, "", profileKey), N: w.n})
 	w.once(op, "PUT", path("profile", w.user, "displayname"), map[string]any{"displayname": fmt.Sprintf("n%d", w.n)})
 }
 
@@ -277,7 +279,7 @@ func (w *worker) receipt() {
 	if target == "" {
 		return
 	}
-	op := w.begin(Op{Kind: Receipt, Room: room, Target: target})
+	op := w.begin(history.Op{Kind: history.Receipt, Room: room, Target: target})
 	w.once(op, "POST", path("rooms", room, "receipt", "m.read", target), map[string]any{})
 }
 
@@ -291,7 +293,7 @@ func (w *worker) session() {
 		return
 	}
 	w.n++
-	op := w.begin(Op{Kind: Login})
+	op := w.begin(history.Op{Kind: history.Login})
 	op.Device = fmt.Sprintf("L%s-%d", w.name, w.n)
 	a := anonymous.once(op, "POST", path("login"), loginBody(w.user, op.Device))
 	op.Token = a.str("access_token")
@@ -299,7 +301,7 @@ func (w *worker) session() {
 		return
 	}
 	anonymous.token = op.Token
-	out := w.begin(Op{Kind: Logout})
+	out := w.begin(history.Op{Kind: history.Logout})
 	out.Device = op.Device
 	anonymous.once(out, "POST", path("logout"), map[string]any{})
 }
@@ -314,7 +316,7 @@ func (w *worker) readBack() {
 	s := w.sent[len(w.sent)-1]
 	a := w.call(w.run.ctx, "GET", path("rooms", s.op.Room, "event", s.op.EventID), nil)
 	if !a.ok() && !a.unknown() && (w.static || a.status != 404 && a.status != 403) {
-		w.run.rec.Note("C1 %s was acknowledged, and reading it was answered %d %s", name(s.op), a.status, a.body)
+		w.run.rec.Note("C1 %s was acknowledged, and reading it was answered %d %s", s.op, a.status, a.body)
 	}
 	if a.unknown() {
 		w.run.srv.awaitUp(w.run.ctx)

@@ -1,4 +1,4 @@
-// Package torture keeps what clients of a server saw while it was killed again
+// Package history keeps what clients of a server saw while it was harmed again
 // and again, and decides afterwards whether its promises held.
 //
 // A History is only what went over the wire: each operation with the time
@@ -17,7 +17,7 @@
 //
 // Histories are plain data and may be used by one goroutine at a time; a
 // Recorder gathers one from many.
-package torture
+package history
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package torture
+package history
 
 import (
 	"maps"
@@ -66,11 +66,11 @@ func (c *checker) roomsWhole() {
 			c.breach("C2 %s: nobody asked for the room", id)
 			continue
 		case op.Outcome == Fail:
-			c.breach("C2 %s: %s was refused with %d, but the room is there", id, name(op), op.Status)
+			c.breach("C2 %s: %s was refused with %d, but the room is there", id, op, op.Status)
 		case op.Outcome == OK && op.Room != id:
-			c.breach("C3 %s: %s was answered with room %s", id, name(op), op.Room)
+			c.breach("C3 %s: %s was answered with room %s", id, op, op.Room)
 		case made[mark] != "":
-			c.breach("C3 %s and %s are both of %s", id, made[mark], name(op))
+			c.breach("C3 %s and %s are both of %s", id, made[mark], op)
 		}
 		made[mark] = id
 		var types []string
@@ -85,7 +85,7 @@ func (c *checker) roomsWhole() {
 	}
 	for _, op := range c.h.Ops {
 		if op.Kind == Create && op.Outcome == OK && made[op.Mark] == "" {
-			c.breach("C1 %s was acknowledged and the room is not there", name(op))
+			c.breach("C1 %s was acknowledged and the room is not there", op)
 		}
 	}
 }
@@ -168,9 +168,9 @@ func (c *checker) tokens() {
 		op := c.h.Ops[t.Op]
 		switch {
 		case !t.Works && !maybe[device{op.User, op.Device}]:
-			c.breach("C1 the token of %s, device %s, does not work", name(op), op.Device)
+			c.breach("C1 the token of %s, device %s, does not work", op, op.Device)
 		case t.Works && ended[device{op.User, op.Device}]:
-			c.breach("C1 the token of %s, device %s, works after a logout", name(op), op.Device)
+			c.breach("C1 the token of %s, device %s, works after a logout", op, op.Device)
 		}
 	}
 }

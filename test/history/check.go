@@ -1,4 +1,4 @@
-package torture
+package history
 
 import (
 	"fmt"
@@ -35,7 +35,7 @@ func Check(h *History) []string {
 	for _, op := range h.Ops {
 		if op.EventID != "" {
 			if other := c.byEvent[op.EventID]; other != nil {
-				c.breach("C3 %s was answered to %v and to %v", op.EventID, name(other), name(op))
+				c.breach("C3 %s was answered to %v and to %v", op.EventID, other, op)
 			}
 			c.byEvent[op.EventID] = op
 		}
@@ -67,7 +67,8 @@ func (c *checker) breach(format string, args ...any) {
 	c.breaches = append(c.breaches, fmt.Sprintf(format, args...))
 }
 
-func name(op *Op) string {
+// String names an operation in reports.
+func (op *Op) String() string {
 	return fmt.Sprintf("op %d (%s %s by %s, %s)", op.ID, op.Kind, op.Mark, op.User, op.Outcome)
 }
 
@@ -173,9 +174,9 @@ func (c *checker) askedFor(r *roomOrder) {
 		case op == nil:
 			c.breach("C2 %s at %d: nobody asked for %s", r.id, i, e.Body)
 		case op.Outcome == Fail:
-			c.breach("C2 %s at %d: %s was refused with %d, but is there as %s", r.id, i, name(op), op.Status, e.ID)
+			c.breach("C2 %s at %d: %s was refused with %d, but is there as %s", r.id, i, op, op.Status, e.ID)
 		case op.Room != r.id || op.User != e.Sender:
-			c.breach("C2 %s at %d: %s went elsewhere: %s", r.id, i, name(op), e.Body)
+			c.breach("C2 %s at %d: %s went elsewhere: %s", r.id, i, op, e.Body)
 		}
 	}
 }
@@ -191,7 +192,7 @@ func (c *checker) acknowledged() {
 	for _, op := range c.h.Ops {
 		for _, a := range op.Answers {
 			if a != op.EventID {
-				c.breach("C3 %s was answered %s and then %s", name(op), op.EventID, a)
+				c.breach("C3 %s was answered %s and then %s", op, op.EventID, a)
 			}
 		}
 		r := c.rooms[op.Room]
@@ -204,18 +205,18 @@ func (c *checker) acknowledged() {
 		}
 		i, ok := r.pos[op.EventID]
 		if !ok {
-			c.breach("C1 %s was acknowledged as %s and is not there", name(op), op.EventID)
+			c.breach("C1 %s was acknowledged as %s and is not there", op, op.EventID)
 			continue
 		}
 		e := &r.events[i]
 		switch {
 		case e.Sender != op.User || e.Type != op.Type:
-			c.breach("C1 %s became %s", name(op), e.Body)
+			c.breach("C1 %s became %s", op, e.Body)
 		case e.Mark != op.Mark && !e.Redacted:
-			c.breach("C1 %s lost its content: %s", name(op), e.Body)
+			c.breach("C1 %s lost its content: %s", op, e.Body)
 		case op.Kind == Redact:
 			if t, ok := r.pos[op.Target]; ok && !r.events[t].Redacted {
-				c.breach("C1 %s was acknowledged, but %s is not redacted", name(op), op.Target)
+				c.breach("C1 %s was acknowledged, but %s is not redacted", op, op.Target)
 			}
 		}
 	}
@@ -226,7 +227,7 @@ func (c *checker) memberAcknowledged(r *roomOrder, op *Op) {
 	user, want := op.subject()
 	if i, ok := r.marks[op.Mark]; ok {
 		if e := &r.events[i]; *e.StateKey != user || e.Membership != want {
-			c.breach("C1 %s became %s", name(op), e.Body)
+			c.breach("C1 %s became %s", op, e.Body)
 		}
 		return
 	}
@@ -239,7 +240,7 @@ func (c *checker) memberAcknowledged(r *roomOrder, op *Op) {
 			return
 		}
 	}
-	c.breach("C1 %s was acknowledged, and %s is not %s anywhere between %d and %d", name(op), user, want, low, high)
+	c.breach("C1 %s was acknowledged, and %s is not %s anywhere between %d and %d", op, user, want, low, high)
 }
 
 // window returns the positions between which an operation took place.
@@ -294,7 +295,7 @@ func (c *checker) realTime(r *roomOrder) {
 		}
 		if op.Invoke > earliest {
 			c.breach("C6 %s: %s was asked at %d and stands at %d, before %s at %d, which was known at %d",
-				r.id, name(op), op.Invoke, i, r.events[which].ID, which, earliest)
+				r.id, op, op.Invoke, i, r.events[which].ID, which, earliest)
 		}
 		known := int64(math.MaxInt64)
 		if op.Outcome == OK {
