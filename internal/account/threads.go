@@ -160,3 +160,54 @@ func (r *Reader) ThreadSubscriptions(ctx context.Context, user ids.UserID, after
 	}
 	return list, next, nil
 }
+
+// SubscribedThreads returns the roots of the threads of a room that a user is
+// subscribed to.
+func (r *Reader) SubscribedThreads(ctx context.Context, user ids.UserID, room ids.RoomID) (map[ids.EventID]struct{}, error) {
+	out := make(map[ids.EventID]struct{})
+	prefix := partition.JoinSort(string(room), "")
+	err := r.scan(ctx, r.Place(user), tables.ThreadSubscription, prefix, partition.PrefixEnd(prefix), func(e storage.Entry) error {
+		s := ThreadSubscription{}
+		if err := decode(e.Value, &s); err != nil {
+			return err
+		}
+		if s.Subscribed {
+			out[ids.EventID(e.Sort[len(prefix):])] = struct{}{}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// SubscribedTo returns, by user, which of some threads of a room they are subscribed
+// to, in one read.
+func (r *Reader) SubscribedTo(ctx context.Context, room ids.RoomID, roots []ids.EventID, users ...ids.UserID) ([]map[ids.EventID]struct{}, error) {
+	keys := make([]storage.Key, 0, len(users)*len(roots))
+	for _, u := range users {
+		for _, root := range roots {
+			keys = append(keys, r.Place(u).threadSubscription(room, root))
+		}
+	}
+	rows, err := r.st.Get(ctx, keys...)
+	if err != nil {
+		return nil, fmt.Errorf("read subscriptions: %w", err)
+	}
+	out := make([]map[ids.EventID]struct{}, len(users))
+	for i := range users {
+		out[i] = make(map[ids.EventID]struct{})
+		for j, root := range roots {
+			s := ThreadSubscription{}
+			row := rows[i*len(roots)+j]
+			if row == nil {
+				continue
+			}
+			if err := decode(row, &s); err != nil {
+				return nil, fmt.Errorf("subscription: %w", err)
+			}
+			if s.Subscribed {
+				out[i][root] = struct{}{}
+			}
+		}
+	}
+	return out, nil
+}

@@ -16,7 +16,7 @@ import (
 func (s *Server) openPush() error {
 	s.push = push.New(push.Options{
 		Count: s.store.partitions, Store: s.store, Router: s.node, Clock: s.clock(), Log: s.log,
-		Rules: pushrules.NewDefaults(pushRules()), Retention: s.retention(), Allow: s.cfg.Push.Allow, Metrics: s.registry,
+		Rules: pushrules.NewDefaults(s.pushRules()), Retention: s.retention(), Allow: s.cfg.Push.Allow, Metrics: s.registry,
 	})
 	if !s.cfg.Server.HasRole(config.RoleWorker) {
 		return nil

@@ -86,7 +86,7 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	s.node.Watch(s.consumers)
 	s.hub, err = feed.NewHub(ctx, feed.Options{
 		Node: s.bus.id, Count: s.store.partitions, Store: s.store, Bus: s.bus.Bus, Heads: s.node,
-		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(pushRules()), Router: s.node,
+		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(s.pushRules()), Router: s.node,
 		Presence: s.cfg.Presence.Enabled, Retention: s.retention(), Generation: s.store.generation,
 		Typing: s.services.typing, Present: s.services.present,
 	})
@@ -155,7 +155,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route
 		Server: s.cfg.Server.Name, Router: s.node, Rooms: s.rooms(), Accounts: s.accounts(),
 		Services: s.services.registry, Asker: s.services.client, Networks: appservice.NewDirectory(s.store, s.store.partitions),
 		Search: s.search,
-		Typer:  s.hub, DefaultVersion: s.cfg.Rooms.DefaultVersion, Delayed: s.newDelayed(), RuleOptions: pushRules(), Clock: s.clock(), Log: s.log,
+		Typer:  s.hub, DefaultVersion: s.cfg.Rooms.DefaultVersion, Delayed: s.newDelayed(), RuleOptions: s.pushRules(), Clock: s.clock(), Log: s.log,
 	})
 	if err := s.delayed.Start(inRooms); err != nil {
 		return nil, err
@@ -163,7 +163,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route
 	ofUsers := userdata.New(userdata.Deps{
 		Server: s.cfg.Server.Name, SearchAll: s.cfg.Directory.SearchAllUsers, Router: s.node, Accounts: s.accounts(),
 		Asker: s.services.client,
-		State: s.rooms(), Rooms: inRooms, Rules: pushrules.NewDefaults(pushRules()), RuleOptions: pushRules(),
+		State: s.rooms(), Rooms: inRooms, Rules: pushrules.NewDefaults(s.pushRules()), RuleOptions: s.pushRules(),
 	})
 	encryption := e2ee.New(e2ee.Deps{
 		Server: s.cfg.Server.Name, Router: s.node, Accounts: s.accounts(), Feed: s.hub, Prover: sessions,
@@ -172,7 +172,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route
 		Server: s.cfg.Server.Name, Version: obs.ReadBuild().Version, BaseURL: s.URL(),
 		Registration: s.cfg.Registration.Mode, TestMode: s.cfg.Server.TestMode, Email: people.contacts.Enabled(), DefaultRoomVersion: s.cfg.Rooms.DefaultVersion,
 		MaxEventDelay: s.delayed.MaxDelay(), MaxDelayed: s.cfg.Limits.MaxDelayedEvents, Livekit: s.cfg.RTC.LivekitURLs,
-		Retention: s.retentionPolicies(),
+		Retention: s.retentionPolicies(), ThreadRules: s.cfg.Push.ThreadSubscriptions,
 	})
 	if err != nil {
 		return nil, err
@@ -198,4 +198,6 @@ func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route
 
 // pushRules are the predefined push rules of every account: with those that look
 // for names in the text, which old clients, bridges and bots rely on.
-func pushRules() pushrules.Options { return pushrules.Options{LegacyMentions: true} }
+func (s *Server) pushRules() pushrules.Options {
+	return pushrules.Options{LegacyMentions: true, ThreadSubscriptions: s.cfg.Push.ThreadSubscriptions}
+}

@@ -272,7 +272,8 @@ type Retention struct {
 
 // Push is how people who are not connected are notified.
 type Push struct {
-	Allow []netip.Prefix `toml:"allow" flag:"push-allow" arg:"CIDR" help:"Networks that push gateways may be in although they are private or local. If there are any, gateways in them may be reached without TLS."`
+	Allow               []netip.Prefix `toml:"allow" flag:"push-allow" arg:"CIDR" help:"Networks that push gateways may be in although they are private or local. If there are any, gateways in them may be reached without TLS."`
+	ThreadSubscriptions bool           `toml:"thread_subscriptions" help:"In threads that a user is not subscribed to (MSC4306), only mentions notify. For deployments whose clients know of subscriptions: users of others would not notice what is said in threads."`
 }
 
 // RTC is what calls of many people need.

@@ -312,7 +312,7 @@ func (k *counter) count(ctx context.Context, id ids.RoomID, c *counts, events []
 			info = c.push.room.info(s.Sender)
 			infos[s.Sender] = info
 		}
-		c.count(s, false, notifications(k.person.program.Evaluate(newPushEvent(s), info, c.push.displayName)))
+		c.count(s, false, notifications(k.person.program.Evaluate(newPushEvent(s), info, c.push.member)))
 	}
 	return nil
 }
@@ -330,8 +330,8 @@ func notifications(out *pushrules.Outcome, ok bool) (t tally) {
 
 // pushContext is what push rules ask about a room, for one user.
 type pushContext struct {
-	room        *roomPush
-	displayName string
+	room   *roomPush
+	member pushrules.Member
 }
 
 // roomPush is what push rules ask about a room, whoever asks. The views of its
@@ -353,8 +353,14 @@ func (v *view) pushContext(ctx context.Context, id ids.RoomID) (*pushContext, er
 func (h *Hub) pushContext(ctx context.Context, id ids.RoomID, user ids.UserID, shared *roomPush) (*pushContext, error) {
 	p := &pushContext{room: shared}
 	m, err := h.rooms.StateEvent(ctx, id, event.TypeMember, string(user))
+	if err != nil {
+		return nil, err
+	}
 	if m != nil {
-		p.displayName = m.Member().DisplayName
+		p.member.DisplayName = m.Member().DisplayName
+	}
+	if h.opts.Rules.Threads() {
+		p.member.Threads, err = h.accounts.SubscribedThreads(ctx, user, id)
 	}
 	return p, err
 }
@@ -424,6 +430,6 @@ func (p *roomPush) info(sender ids.UserID) *pushrules.RoomInfo {
 func newPushEvent(s *room.Stored) *pushrules.Event {
 	return pushrules.NewEvent(pushrules.Fields{
 		ID: s.ID, Room: s.RoomID, Sender: s.Sender, Type: s.Type, StateKey: s.StateKey,
-		OriginServerTS: s.OriginServerTS, Content: s.Content,
+		OriginServerTS: s.OriginServerTS, Content: s.Content, Thread: s.Thread,
 	})
 }

@@ -152,7 +152,7 @@ func (v *view) countLiveLocked(l *live, ur *userRoom, ignored bool) bool {
 		if l.infoOf != c.push.room {
 			l.info, l.infoOf = c.push.room.info(l.stored.Sender), c.push.room
 		}
-		n = notifications(v.mu.program.Evaluate(l.push, l.info, c.push.displayName))
+		n = notifications(v.mu.program.Evaluate(l.push, l.info, c.push.member))
 	}
 	c.count(l.stored, own, n)
 	c.upTo = l.rec.Seq

@@ -76,10 +76,9 @@ func (b *Bench) Case(s *room.Stored) *Case {
 	return &Case{s.Sender, newPushEvent(s), b.push.info(s.Sender)}
 }
 
-// Decide says how a user is notified of an event, nil if not. displayName is the
-// user's name in the room.
-func (p *Person) Decide(c *Case, displayName string) *pushrules.Outcome {
-	out, ok := p.program.Evaluate(c.event, c.info, displayName)
+// Decide says how a user is notified of an event, nil if not.
+func (p *Person) Decide(c *Case, m pushrules.Member) *pushrules.Outcome {
+	out, ok := p.program.Evaluate(c.event, c.info, m)
 	if !ok || !out.Notify {
 		return nil
 	}

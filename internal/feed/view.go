@@ -287,6 +287,10 @@ func (v *view) apply(c *account.Change) {
 		}
 	}
 	v.mu.Lock()
+	if ur := v.mu.rooms[c.Room]; ur != nil && c.Kind == account.ChangeThread && v.hub.opts.Rules.Threads() {
+		ur.counts.forgetRead() // the threads are counted anew, by the new subscriptions
+		ur.counts.forgetPush()
+	}
 	v.mu.homeSeq = max(v.mu.homeSeq, c.Seq)
 	v.mu.Unlock()
 }

@@ -63,7 +63,7 @@ func (b *badges) touch(user ids.UserID, rooms []ids.RoomID) {
 // notifications.
 func (b *badges) changed(user ids.UserID, c *account.Change) {
 	switch {
-	case c.Kind == account.ChangeMembership:
+	case c.Kind == account.ChangeMembership, c.Kind == account.ChangeThread:
 		b.touch(user, []ids.RoomID{c.Room})
 	case c.Kind == account.ChangeAccountData && c.Room == "" && (c.Type == account.TypePushRules || c.Type == feed.TypeIgnored):
 		if u := b.get(user, false); u != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -202,7 +203,7 @@ func (s *Service) newcomers(ctx context.Context, w *work, r ids.RoomID, events [
 		if err != nil {
 			return err
 		}
-		if out := person.Decide(cases[i], ""); out != nil {
+		if out := person.Decide(cases[i], pushrules.Member{}); out != nil {
 			if err := w.add(list[0].User, e, out); err != nil {
 				return err
 			}
@@ -236,6 +237,10 @@ func (s *Service) judgePage(ctx context.Context, w *work, r ids.RoomID, events [
 	if err != nil {
 		return err
 	}
+	threads, err := s.subscribed(ctx, r, events, users)
+	if err != nil {
+		return err
+	}
 	vain := &room.Unwatch{Room: r}
 	for i, u := range list {
 		m := members[i]
@@ -251,7 +256,11 @@ func (s *Service) judgePage(ctx context.Context, w *work, r ids.RoomID, events [
 		if err != nil {
 			return err
 		}
-		if err := s.judgeFor(w, u, m, since, events, cases); err != nil {
+		as := pushrules.Member{DisplayName: m.Member().DisplayName}
+		if threads != nil {
+			as.Threads = threads[i]
+		}
+		if err := s.judgeFor(w, u, as, since, events, cases); err != nil {
 			return err
 		}
 	}
@@ -279,13 +288,30 @@ func (s *Service) joinedSince(ctx context.Context, m *room.Stored, first ids.Seq
 	return 0, nil
 }
 
+// subscribed returns which of the threads that events are in users are subscribed to,
+// nil if no rule asks.
+func (s *Service) subscribed(ctx context.Context, r ids.RoomID, events []*room.Stored, users []ids.UserID) ([]map[ids.EventID]struct{}, error) {
+	if !s.opts.Rules.Threads() {
+		return nil, nil
+	}
+	var roots []ids.EventID
+	for _, e := range events {
+		if e.Thread != "" && !slices.Contains(roots, e.Thread) {
+			roots = append(roots, e.Thread)
+		}
+	}
+	if len(roots) == 0 {
+		return nil, nil
+	}
+	return s.accounts.SubscribedTo(ctx, r, roots, users...)
+}
+
 // judgeFor judges events behind a position for one member.
-func (s *Service) judgeFor(w *work, u account.Watcher, m *room.Stored, since ids.Seq, events []*room.Stored, cases []*feed.Case) error {
+func (s *Service) judgeFor(w *work, u account.Watcher, as pushrules.Member, since ids.Seq, events []*room.Stored, cases []*feed.Case) error {
 	person, err := s.judge.Person(u.User, u.Rules, u.Ignored)
 	if err != nil {
 		return err
 	}
-	name := m.Member().DisplayName
 	for i, e := range events {
 		if e.Seq <= since {
 			continue
@@ -295,7 +321,7 @@ func (s *Service) judgeFor(w *work, u account.Watcher, m *room.Stored, since ids
 			n := w.of(u.User)
 			n.Read = append(n.Read, e.RoomID)
 		}
-		if out := person.Decide(cases[i], name); out != nil {
+		if out := person.Decide(cases[i], as); out != nil {
 			if err := w.add(u.User, e, out); err != nil {
 				return err
 			}

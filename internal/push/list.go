@@ -9,6 +9,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/pushrules"
 	"github.com/hubbub-chat/hubbub/internal/room"
 )
 
@@ -67,8 +68,16 @@ func (s *Service) firstOf(ctx context.Context, w *work, user ids.UserID, person 
 	if err != nil || member == nil {
 		return err
 	}
+	threads, err := s.subscribed(ctx, m.Room, events, []ids.UserID{user})
+	if err != nil {
+		return err
+	}
+	as := pushrules.Member{DisplayName: member.Member().DisplayName}
+	if threads != nil {
+		as.Threads = threads[0]
+	}
 	for _, e := range events {
-		if out := person.Decide(bench.Case(e), member.Member().DisplayName); out != nil {
+		if out := person.Decide(bench.Case(e), as); out != nil {
 			if err := w.add(user, e, out); err != nil {
 				return err
 			}

@@ -285,7 +285,7 @@ func TestNewsSinceTheJoin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.judgeFor(w, account.Watcher{User: "@bob:h"}, member, since, events, cases); err != nil {
+		if err := s.judgeFor(w, account.Watcher{User: "@bob:h"}, pushrules.Member{}, since, events, cases); err != nil {
 			t.Fatal(err)
 		}
 		items := w.of("@bob:h").Items

@@ -40,6 +40,8 @@ func DecodeRule(kind Kind, body []byte) (NewRule, error) {
 		if r.Conditions, err = decodeConditions(in.Conditions); err != nil {
 			return NewRule{}, err
 		}
+	case PostContent:
+		return NewRule{}, errServerKind()
 	case Content:
 		if r.Pattern, err = decodePattern(in.Pattern); err != nil {
 			return NewRule{}, err
@@ -47,6 +49,9 @@ func DecodeRule(kind Kind, body []byte) (NewRule, error) {
 	}
 	return r, nil
 }
+
+// errServerKind: only predefined rules are of the kind. spec: MSC4306.
+func errServerKind() error { return merr.InvalidParamErr("Rules of this kind are the server's") }
 
 // DecodeActions reads and checks the body of a PUT of a rule's actions, with the
 // errors of DecodeRule.

@@ -27,6 +27,10 @@ const (
 	RulePollStart         = ".org.matrix.msc3930.rule.poll_start"
 	RulePollEnd           = ".org.matrix.msc3930.rule.poll_end"
 
+	// The rules of subscriptions to threads, MSC4306.
+	RuleUnsubscribedThread = ".io.element.msc4306.rule.unsubscribed_thread"
+	RuleSubscribedThread   = ".io.element.msc4306.rule.subscribed_thread"
+
 	// The rules of the versions before 1.17 that look for mentions in the text.
 	RuleContainsDisplayName = ".m.rule.contains_display_name"
 	RuleRoomNotif           = ".m.rule.roomnotif"
@@ -40,14 +44,20 @@ type Options struct {
 	// name and for @room in the text of events that have no m.mentions. Without
 	// them, what bridges, bots and old clients write notifies nobody in particular.
 	LegacyMentions bool
+	// ThreadSubscriptions adds the predefined rules of MSC4306: in a thread that a
+	// user is not subscribed to, only mentions notify. A client that does not know of
+	// subscriptions would make none, so its user would miss what is said in threads.
+	ThreadSubscriptions bool
 }
 
 // Defaults is the table of predefined rules, compiled. It is immutable.
 type Defaults struct {
 	rules []defaultRule
 	index map[string]int
-	// overrideEnd and contentEnd cut rules by kind; the rest is underride.
-	overrideEnd, contentEnd int
+	// overrideEnd, contentEnd and postEnd cut rules by kind; the rest is underride.
+	overrideEnd, contentEnd, postEnd int
+	// threads: rules may ask whether the user is subscribed to a thread.
+	threads bool
 }
 
 // personal says which part of a predefined rule is the user's own; 0 is none.
@@ -81,9 +91,9 @@ const maxDefaults = 64
 
 // NewDefaults compiles the predefined rules.
 func NewDefaults(o Options) *Defaults {
-	d := &Defaults{index: make(map[string]int)}
+	d := &Defaults{index: make(map[string]int), threads: o.ThreadSubscriptions}
 	for _, r := range predefined() {
-		if r.legacy && !o.LegacyMentions {
+		if r.legacy && !o.LegacyMentions || r.kind == PostContent && !o.ThreadSubscriptions {
 			continue
 		}
 		r.compile()
@@ -92,8 +102,11 @@ func NewDefaults(o Options) *Defaults {
 		if r.kind == Override {
 			d.overrideEnd = len(d.rules)
 		}
-		if r.kind != Underride {
+		if r.kind == Override || r.kind == Content {
 			d.contentEnd = len(d.rules)
+		}
+		if r.kind != Underride {
+			d.postEnd = len(d.rules)
 		}
 	}
 	if len(d.rules) > maxDefaults {
@@ -123,6 +136,10 @@ func (r *defaultRule) compile() {
 	}
 	r.outcome = newOutcome(r.kind, r.id, r.actions)
 }
+
+// Threads reports whether rules may ask whether a user is subscribed to a thread: then
+// Member.Threads has to be told for events in threads.
+func (d *Defaults) Threads() bool { return d.threads }
 
 // find returns the predefined rule of a kind and an ID, or nil.
 func (d *Defaults) find(kind Kind, id string) *defaultRule {
@@ -240,6 +257,14 @@ func predefinedOthers() []defaultRule {
 		{
 			id: RuleContainsUserName, kind: Content, legacy: true, personal: personalLocalpart,
 			actions: []Action{Notify(), sound, highlight},
+		},
+		{
+			id: RuleUnsubscribedThread, kind: PostContent, actions: []Action{},
+			conditions: []Condition{{Kind: condThread, Value: false}},
+		},
+		{
+			id: RuleSubscribedThread, kind: PostContent, actions: []Action{Notify(), sound},
+			conditions: []Condition{{Kind: condThread, Value: true}},
 		},
 		{
 			id: RuleCall, kind: Underride, actions: []Action{Notify(), ring},

@@ -18,6 +18,8 @@ type Fields struct {
 	StateKey       *string // nil for an event that is not state
 	OriginServerTS int64   // milliseconds since 1970
 	Content        jsontext.Value
+	// Thread is the root of the thread that the event is in, "" for none.
+	Thread ids.EventID
 }
 
 // Event is the view of one event that programs evaluate. Make one for each event

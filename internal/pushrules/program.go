@@ -103,6 +103,8 @@ const (
 	opLocalpart
 	// opNoMentions: the event has no m.mentions.
 	opNoMentions
+	// opThread: the event is in a thread, and the user is subscribed to it or not.
+	opThread
 )
 
 // condition is a compiled Condition.
@@ -131,6 +133,8 @@ func compileCondition(c Condition) condition {
 		}
 	case condSenderPermission:
 		return condition{op: opPermission, key: c.Key}
+	case condThread:
+		return condition{op: opThread, value: c.Value}
 	}
 	return condition{op: opNever}
 }
@@ -226,22 +230,30 @@ func compileRules(kind Kind, rules []storedRule) []compiledRule {
 
 // evaluation is the state of one call of Evaluate.
 type evaluation struct {
-	program     *Program
-	event       *Event
-	room        *RoomInfo
-	displayName string
-	work        int
+	program *Program
+	event   *Event
+	room    *RoomInfo
+	member  Member
+	work    int
+}
+
+// Member is what conditions ask about the user in the room.
+type Member struct {
+	// DisplayName is the user's name in the room, "" for none.
+	DisplayName string
+	// Threads are the roots of the threads that the user is subscribed to. It is looked
+	// at for events in threads only, and only if Defaults.Threads.
+	Threads map[ids.EventID]struct{}
 }
 
 // Evaluate returns the outcome of the most important rule that matches the event,
-// and false if none does or the user sent the event. displayName is the user's
-// name in the room, "" for none. An outcome without Notify means that a rule
-// silences the event. spec: client-server §Push Rules.
-func (p *Program) Evaluate(ev *Event, room *RoomInfo, displayName string) (*Outcome, bool) {
+// and false if none does or the user sent the event. An outcome without Notify means
+// that a rule silences the event. spec: client-server §Push Rules.
+func (p *Program) Evaluate(ev *Event, room *RoomInfo, member Member) (*Outcome, bool) {
 	if ev.fields.Sender == p.user {
 		return nil, false
 	}
-	e := evaluation{program: p, event: ev, room: room, displayName: displayName, work: maxWork}
+	e := evaluation{program: p, event: ev, room: room, member: member, work: maxWork}
 	o := e.run()
 	return o, o != nil
 }
@@ -265,6 +277,9 @@ func (e *evaluation) run() *Outcome {
 	if o := e.predefined(d.overrideEnd, d.contentEnd); o != nil {
 		return o
 	}
+	if o := e.predefined(d.contentEnd, d.postEnd); o != nil {
+		return o
+	}
 	if o := p.room[e.event.fields.Room]; o != nil {
 		return o
 	}
@@ -274,7 +289,7 @@ func (e *evaluation) run() *Outcome {
 	if o := e.own(p.underride); o != nil {
 		return o
 	}
-	return e.predefined(d.contentEnd, len(d.rules))
+	return e.predefined(d.postEnd, len(d.rules))
 }
 
 func (e *evaluation) own(rules []compiledRule) *Outcome {
@@ -319,7 +334,7 @@ func (e *evaluation) holds(c *condition) bool {
 	case opContains:
 		return e.event.get(&c.path).contains(c.value)
 	case opDisplayName:
-		return e.displayName != "" && e.bodyHas(strings.ToLower(e.displayName))
+		return e.member.DisplayName != "" && e.bodyHas(strings.ToLower(e.member.DisplayName))
 	case opMembers:
 		return e.room.Members >= c.count.min && e.room.Members <= c.count.max
 	case opPermission:
@@ -334,6 +349,9 @@ func (e *evaluation) holds(c *condition) bool {
 		return e.event.get(&c.path).contains(string(e.program.user))
 	case opLocalpart:
 		return e.program.localpart != "" && e.bodyHas(e.program.localpart)
+	case opThread:
+		_, subscribed := e.member.Threads[e.event.fields.Thread]
+		return e.program.defaults.threads && e.event.fields.Thread != "" && c.value == subscribed
 	case opNoMentions:
 		return !e.event.slot(slotMentions, pathMentions).present
 	}

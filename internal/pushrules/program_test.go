@@ -50,7 +50,7 @@ func put(t testing.TB, s *Set, kind Kind, id, body string) {
 // check evaluates and compares the rule that matched, "" for none.
 func check(t *testing.T, p *Program, ev *Event, room RoomInfo, want string) *Outcome {
 	t.Helper()
-	o, ok := p.Evaluate(ev, &room, "Alice A.")
+	o, ok := p.Evaluate(ev, &room, Member{DisplayName: "Alice A."})
 	got := ""
 	if ok {
 		got = o.RuleID
@@ -137,7 +137,7 @@ func TestDefaultRules(t *testing.T) {
 func TestOwnEvent(t *testing.T) {
 	p := open(t, true).Compile()
 	ev := NewEvent(Fields{Sender: alice, Type: "m.room.message"})
-	if _, ok := p.Evaluate(ev, &RoomInfo{Members: 2}, ""); ok {
+	if _, ok := p.Evaluate(ev, &RoomInfo{Members: 2}, Member{DisplayName: ""}); ok {
 		t.Error("notified of an event of their own")
 	}
 }
@@ -242,7 +242,7 @@ func TestConditions(t *testing.T) {
 	} {
 		s := open(t, false)
 		put(t, s, Override, "r", `{"actions":["notify"],"conditions":[`+tt.condition+`]}`)
-		o, ok := s.Compile().Evaluate(ev, &five, "Nobody")
+		o, ok := s.Compile().Evaluate(ev, &five, Member{DisplayName: "Nobody"})
 		if got := ok && o.RuleID == "r"; got != tt.want {
 			t.Errorf("%s: got %v", tt.condition, got)
 		}
@@ -276,7 +276,7 @@ func TestDisplayName(t *testing.T) {
 		{"x", strings.Repeat("ax ", 50) + "x", true},
 	} {
 		ev := message(`{"body":"` + tt.body + `"}`)
-		o, _ := p.Evaluate(ev, &RoomInfo{Members: 3}, tt.name)
+		o, _ := p.Evaluate(ev, &RoomInfo{Members: 3}, Member{DisplayName: tt.name})
 		if got := o.RuleID == RuleContainsDisplayName; got != tt.want {
 			t.Errorf("name %q in %q: got %v", tt.name, tt.body, got)
 		}
@@ -363,13 +363,13 @@ func BenchmarkMessage(b *testing.B) {
 			b.ReportAllocs()
 			ev := message(bb.content)
 			for b.Loop() {
-				p.Evaluate(ev, &room, "Alice")
+				p.Evaluate(ev, &room, Member{DisplayName: "Alice"})
 			}
 		})
 		b.Run(bb.name+"/newEvent", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				p.Evaluate(message(bb.content), &room, "Alice")
+				p.Evaluate(message(bb.content), &room, Member{DisplayName: "Alice"})
 			}
 		})
 	}
@@ -380,7 +380,7 @@ func BenchmarkHostile(b *testing.B) {
 		p, ev := hostile(b, 1000, pattern)
 		b.Run(pattern[:min(len(pattern), 12)], func(b *testing.B) {
 			for b.Loop() {
-				p.Evaluate(ev, &RoomInfo{Members: 3}, "Alice")
+				p.Evaluate(ev, &RoomInfo{Members: 3}, Member{DisplayName: "Alice"})
 			}
 		})
 	}

@@ -61,15 +61,17 @@ type Kind string
 
 // The kinds of rules. spec: client-server §Push Rules.
 const (
-	Override  Kind = "override"
-	Content   Kind = "content"
-	Room      Kind = "room"
-	Sender    Kind = "sender"
-	Underride Kind = "underride"
+	Override Kind = "override"
+	Content  Kind = "content"
+	// PostContent has predefined rules only. spec: MSC4306.
+	PostContent Kind = "postcontent"
+	Room        Kind = "room"
+	Sender      Kind = "sender"
+	Underride   Kind = "underride"
 )
 
 // Kinds returns all kinds, the one that is checked first in front.
-func Kinds() []Kind { return []Kind{Override, Content, Room, Sender, Underride} }
+func Kinds() []Kind { return []Kind{Override, Content, PostContent, Room, Sender, Underride} }
 
 // ScopeGlobal is the only scope of rules.
 const ScopeGlobal = "global"
@@ -83,10 +85,14 @@ func ParseScope(s string) error {
 }
 
 // ParseKind reads the kind in a path. Its error is a 404 M_UNRECOGNIZED.
-func ParseKind(s string) (Kind, error) {
+func (d *Defaults) ParseKind(s string) (Kind, error) {
 	switch k := Kind(s); k {
 	case Override, Content, Room, Sender, Underride:
 		return k, nil
+	case PostContent:
+		if d.threads {
+			return k, nil
+		}
 	}
 	return "", merr.New(http.StatusNotFound, merr.Unrecognized, "Unknown kind of push rule: %.64q", s)
 }
@@ -187,6 +193,7 @@ const (
 	condDisplayName      = "contains_display_name"
 	condMemberCount      = "room_member_count"
 	condSenderPermission = "sender_notification_permission"
+	condThread           = "io.element.msc4306.thread_subscription"
 )
 
 // MarshalJSON gives the condition as the client wrote it.
@@ -204,6 +211,8 @@ func (c Condition) MarshalJSON() ([]byte, error) {
 		m["is"] = c.Is
 	case condSenderPermission:
 		m["key"] = c.Key
+	case condThread:
+		m["subscribed"] = c.Value
 	}
 	return json.Marshal(m, json.Deterministic(true))
 }
@@ -230,6 +239,7 @@ func (c *Condition) UnmarshalJSON(data []byte) error {
 		Pattern jsontext.Value `json:"pattern"`
 		Is      jsontext.Value `json:"is"`
 		Value   jsontext.Value `json:"value"`
+		Thread  jsontext.Value `json:"subscribed"`
 	}
 	if err := json.Unmarshal(raw, &in); err != nil {
 		return err
@@ -266,6 +276,10 @@ func (c *Condition) UnmarshalJSON(data []byte) error {
 		}
 	case condSenderPermission:
 		want("key", in.Key, &out.Key)
+	case condThread:
+		if k := in.Thread.Kind(); k == 't' || k == 'f' { // without, it matches nothing
+			out.Value = k == 't'
+		}
 	}
 	if err != nil {
 		return err
@@ -295,7 +309,7 @@ func scalar(v jsontext.Value) (any, error) {
 }
 
 // Rule is a push rule as clients see it. Conditions is nil for kinds other than
-// override and underride, Pattern nil for kinds other than content.
+// override, postcontent and underride, Pattern nil for kinds other than content.
 type Rule struct {
 	RuleID     string      `json:"rule_id"`
 	Default    bool        `json:"default"`
@@ -308,11 +322,13 @@ type Rule struct {
 // Ruleset is all rules of a user, the most important of a kind first. No list is
 // nil. It is the answer to GET /pushrules/global/.
 type Ruleset struct {
-	Override  []Rule `json:"override"`
-	Content   []Rule `json:"content"`
-	Room      []Rule `json:"room"`
-	Sender    []Rule `json:"sender"`
-	Underride []Rule `json:"underride"`
+	Override []Rule `json:"override"`
+	Content  []Rule `json:"content"`
+	// PostContent is nil where there are no such rules.
+	PostContent []Rule `json:"postcontent,omitzero"`
+	Room        []Rule `json:"room"`
+	Sender      []Rule `json:"sender"`
+	Underride   []Rule `json:"underride"`
 }
 
 // Rulesets is the answer to GET /pushrules/ and the content of the m.push_rules

@@ -102,13 +102,17 @@ func (s *Set) Compile() *Program { return compile(s) }
 
 // Ruleset returns all rules. It shares memory with the set and must not be changed.
 func (s *Set) Ruleset() Ruleset {
-	return Ruleset{
+	r := Ruleset{
 		Override:  s.Rules(Override),
 		Content:   s.Rules(Content),
 		Room:      s.Rules(Room),
 		Sender:    s.Rules(Sender),
 		Underride: s.Rules(Underride),
 	}
+	if s.defaults.threads {
+		r.PostContent = s.Rules(PostContent)
+	}
+	return r
 }
 
 // Rules returns the rules of one kind, the most important first, never nil.
@@ -147,12 +151,15 @@ func (s *Set) Rule(kind Kind, id string) (Rule, error) {
 // without either becomes the most important of its kind and is enabled; an old one
 // keeps its place, and whether it is enabled.
 //
-// Errors are 400 M_INVALID_PARAM for an ID that is not allowed, 400 M_UNKNOWN if
+// Errors are 400 M_INVALID_PARAM for an ID or a kind that is not allowed, 400 M_UNKNOWN if
 // before or after is not there, 413 M_TOO_LARGE beyond the limits.
 // spec: client-server PUT /pushrules/global/{kind}/{ruleId}.
 func (s *Set) Put(kind Kind, id string, rule NewRule, before, after string) error {
 	if err := checkRuleID(id); err != nil {
 		return err
+	}
+	if kind == PostContent {
+		return errServerKind()
 	}
 	r := storedRule{ID: id, Actions: rule.Actions, Conditions: rule.Conditions, Pattern: rule.Pattern}
 	old := s.changes.Rules[kind]

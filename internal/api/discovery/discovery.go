@@ -42,6 +42,8 @@ type Deps struct {
 	MaxDelayed    int
 	// Retention says how long events are kept, nil for ever.
 	Retention map[string]any
+	// ThreadRules: push rules ask whether a user is subscribed to a thread.
+	ThreadRules bool
 	// Livekit are the addresses of services for calls of many people.
 	Livekit []string
 	// Support says whom users can turn to, nil if nobody was named.
@@ -91,6 +93,8 @@ func features(d *Deps) map[string]bool {
 		"org.matrix.msc3814": true,
 		// How long events are kept.
 		"org.matrix.msc1763": d.Retention != nil,
+		// Subscriptions to threads, which push rules ask about.
+		"org.matrix.msc4306": d.ThreadRules,
 		// Where calls of many people find their media server.
 		"org.matrix.msc4143": true,
 		// Application services are pinged (v1.7), and act as devices.

@@ -16,8 +16,9 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/room"
 )
 
-// Subscriptions to threads are kept and listed; no push rule looks at them yet, so
-// they are not among the features of /versions. spec: MSC4306, MSC4308.
+// Subscriptions to threads are kept and listed; push rules look at them if
+// push.thread_subscriptions is set, and then they are among the features of /versions.
+// spec: MSC4306, MSC4308.
 
 const (
 	defaultSubscriptions = 100

@@ -41,7 +41,7 @@ func (m *Module) globalRules(r *api.Request) (any, error) {
 
 // oneRule returns the rule of the path.
 func (m *Module) oneRule(r *api.Request) (rule pushrules.Rule, err error) {
-	kind, err := pushrules.ParseKind(r.Param("kind"))
+	kind, err := m.Rules.ParseKind(r.Param("kind"))
 	if err != nil {
 		return rule, err
 	}
@@ -69,7 +69,7 @@ func (m *Module) ruleActions(r *api.Request) (any, error) {
 
 // editRules makes a change to the rule of the path; fill says which.
 func (m *Module) editRules(r *api.Request, fill func(*account.EditPushRules) error) (any, error) {
-	kind, err := pushrules.ParseKind(r.Param("kind"))
+	kind, err := m.Rules.ParseKind(r.Param("kind"))
 	if err != nil {
 		return nil, err
 	}
