@@ -44,6 +44,9 @@ type SetData struct {
 	Edit Edit
 	// Delete removes it instead; that there is none is fine.
 	Delete bool
+	// Told makes the end be told of also where there was nothing: who says {} waits for
+	// a sync that says so.
+	Told bool
 }
 
 // Edit is a change to a part of account data. Its exported fields say all there
@@ -67,6 +70,14 @@ func NewDeleteData(user ids.UserID, r ids.RoomID, typ string) *SetData {
 	return &SetData{command: command{user}, Room: r, Type: typ, Content: jsontext.Value("{}"), Delete: true}
 }
 
+// NewEmptyData returns the command for account data that a client makes empty, which
+// is how those delete it that know of no other way. spec: MSC3391.
+func NewEmptyData(user ids.UserID, r ids.RoomID, typ string) *SetData {
+	c := NewDeleteData(user, r, typ)
+	c.Told = true
+	return c
+}
+
 var _ partition.Command = (*SetData)(nil)
 
 // Name implements partition.Command.
@@ -81,7 +92,7 @@ func (c *SetData) Prepare(ctx context.Context, p *partition.Prep) error {
 func (c *SetData) Apply(tx *partition.Tx) (any, error) {
 	p := c.in(tx)
 	content := c.Content
-	if old := get[Data](tx, p.data(c.Room, c.Type)); c.Delete && (old == nil || old.Deleted) {
+	if old := get[Data](tx, p.data(c.Room, c.Type)); c.Delete && !c.Told && (old == nil || old.Deleted) {
 		return nil, nil
 	}
 	if c.Edit != nil {
@@ -105,7 +116,7 @@ func setData(tx *partition.Tx, p Place, d Data) error {
 		return merr.TooLargeErr("The account data is larger than %d bytes", MaxDataBytes)
 	}
 	if old != nil {
-		if string(old.Content) == string(d.Content) && old.Deleted == d.Deleted {
+		if string(old.Content) == string(d.Content) && old.Deleted == d.Deleted && !d.Deleted {
 			return nil
 		}
 		tx.Delete(p.stream(old.Seq))

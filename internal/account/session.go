@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
@@ -245,11 +247,33 @@ func (a *Account) mayLogIn() error {
 	return nil
 }
 
+// notificationSettings begin the types of account data that say whether a device shows
+// notifications; the device's ID follows. It goes with the device. spec: MSC3890.
+var notificationSettings = []string{"m.local_notification_settings.", "org.matrix.msc3890.local_notification_settings."}
+
+// endSettings deletes what is kept of a device in the account data.
+func endSettings(tx *partition.Tx, p Place, d ids.DeviceID) error {
+	for _, prefix := range notificationSettings {
+		typ := prefix + string(d)
+		old := get[Data](tx, p.data("", typ))
+		if old == nil || old.Deleted {
+			continue
+		}
+		if err := setData(tx, p, Data{Type: typ, Content: jsontext.Value("{}"), Deleted: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ending are the rows that endDevices looks at.
 func (p Place) ending(devices []ids.DeviceID) []storage.Key {
-	keys := make([]storage.Key, 0, 3*len(devices))
+	keys := make([]storage.Key, 0, 5*len(devices)+1)
 	for _, d := range devices {
 		keys = append(keys, p.device(d), p.deviceKeys(d), p.keyState(d))
+		for _, prefix := range notificationSettings {
+			keys = append(keys, p.data("", prefix+string(d)))
+		}
 	}
 	if len(devices) > 0 {
 		keys = append(keys, p.push())
@@ -270,6 +294,9 @@ func endDevices(tx *partition.Tx, p Place, devices []ids.DeviceID, tell *announc
 		d.deleteTokens(tx, p)
 		tx.Delete(p.device(id))
 		seen = endKeys(tx, p, id) || seen
+		if err := endSettings(tx, p, id); err != nil {
+			return nil, err
+		}
 		ended = append(ended, id)
 	}
 	if len(ended) > 0 {

@@ -350,6 +350,57 @@ func TestDeactivationMissesNoContact(t *testing.T) {
 	claim(bob, "early@h")
 }
 
+// Whether a device shows notifications is forgotten with it, and told to the others; of an
+// account that ends nothing stays. spec: MSC3890.
+func TestSettingsEndWithDevice(t *testing.T) {
+	w := newWorld(t)
+	w.register(alice)
+	for _, d := range []ids.DeviceID{"D1", "D2", "D3"} {
+		w.login(alice, d, string(d))
+		for _, prefix := range notificationSettings {
+			w.must(NewSetData(alice, "", prefix+string(d), []byte(`{"is_silenced":true}`)))
+		}
+	}
+	left := func() (out []string) {
+		t.Helper()
+		all, err := w.r.EveryData(w.ctx, alice)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range all {
+			if !d.Deleted {
+				out = append(out, d.Type)
+			}
+		}
+		return out
+	}
+	_, at := w.changes(alice, 0)
+	w.must(NewEndDevices(alice, "D2"))
+	want := []string{
+		"m.local_notification_settings.D1", "m.local_notification_settings.D3",
+		"org.matrix.msc3890.local_notification_settings.D1", "org.matrix.msc3890.local_notification_settings.D3",
+	}
+	if got := left(); !slices.Equal(got, want) {
+		t.Errorf("left: %v", got)
+	}
+	told := 0
+	list, _ := w.changes(alice, at)
+	for _, c := range list {
+		if c.Kind == ChangeAccountData {
+			told++
+		}
+	}
+	if told != 2 {
+		t.Errorf("%d changes of account data", told)
+	}
+	end := NewEndAll(alice, "")
+	end.Deactivate = true
+	w.must(end)
+	if all, err := w.r.EveryData(w.ctx, alice); err != nil || len(all) != 0 {
+		t.Errorf("after the end of the account: %v, %v", all, err)
+	}
+}
+
 // Two addresses that are added at once do not pass the bound.
 func TestContactsAreBounded(t *testing.T) {
 	w := newWorld(t)

@@ -95,6 +95,8 @@ func features(d *Deps) map[string]bool {
 		"org.matrix.msc1763": d.Retention != nil,
 		// Subscriptions to threads, which push rules ask about.
 		"org.matrix.msc4306": d.ThreadRules,
+		// Account data that is deleted.
+		"org.matrix.msc3391": true,
 		// Where calls of many people find their media server.
 		"org.matrix.msc4143": true,
 		// Application services are pinged (v1.7), and act as devices.

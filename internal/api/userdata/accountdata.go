@@ -36,7 +36,7 @@ func (m *Module) data(r *api.Request) (any, error) {
 }
 
 // setData: spec client-server §PUT /user/{userId}/account_data/{type}, and the
-// same in a room.
+// same in a room. An empty content deletes: MSC3391.
 func (m *Module) setData(r *api.Request) (any, error) {
 	user, in, err := owner(r)
 	if err != nil {
@@ -50,7 +50,11 @@ func (m *Module) setData(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = m.Router.Do(r.Context, account.NewSetData(user, in, typ, content))
+	cmd := account.NewSetData(user, in, typ, content)
+	if string(content) == "{}" {
+		cmd = account.NewEmptyData(user, in, typ)
+	}
+	_, err = m.Router.Do(r.Context, cmd)
 	return api.Empty, err
 }
 

@@ -36,10 +36,6 @@ func TestAccountData(t *testing.T) {
 			if got := event(events, "org.example.settings"); !reflect.DeepEqual(got, want) {
 				t.Errorf("sync has %v, want %v", got, want)
 			}
-			alice.Must(t, "PUT", path, object{})
-			if got := other.Must(t, "GET", path, nil); len(got) != 0 {
-				t.Errorf("emptied: %v", got)
-			}
 		})
 	}
 }

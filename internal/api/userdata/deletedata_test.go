@@ -30,9 +30,19 @@ func TestDeleteAccountData(t *testing.T) {
 		if got := dataOf(alice.Sync(t, ""), room, "org.example.x"); len(got) != 0 {
 			t.Errorf("the sync that begins shows %v", got)
 		}
-		alice.Must(t, "PUT", v3+path, apptest.Object{})
-		alice.Must(t, "GET", v3+path, nil)
-		alice.Must(t, "DELETE", unstable+path, nil)
+		// To put nothing there is the same, and is told of each time: clients wait for it.
+		alice.Must(t, "PUT", v3+path, apptest.Object{"a": 2})
+		for range 2 {
+			since = alice.Sync(t, "")["next_batch"].(string)
+			alice.Must(t, "PUT", v3+path, ` { } `)
+			alice.Fails(t, "GET", v3+path, nil, 404, "M_NOT_FOUND")
+			if got := dataOf(alice.Sync(t, since), room, "org.example.x"); len(got) != 1 || len(got[0].(apptest.Object)) != 0 {
+				t.Errorf("after an empty one: %v, want {}", got)
+			}
+			if got := dataOf(alice.Sync(t, ""), room, "org.example.x"); len(got) != 0 {
+				t.Errorf("after an empty one the sync that begins shows %v", got)
+			}
+		}
 		alice.Must(t, "DELETE", unstable+under+"never.was", nil)
 		alice.Fails(t, "DELETE", unstable+under+"m.push_rules", nil, 405, "M_BAD_JSON")
 	}
