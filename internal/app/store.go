@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -55,11 +56,19 @@ type openedStore struct {
 	backups    *backups
 }
 
-var _ storage.LastReader = (*openedStore)(nil)
+var (
+	_ storage.LastReader = (*openedStore)(nil)
+	_ storage.Renewer    = (*openedStore)(nil)
+)
 
 // Last implements storage.LastReader, as the store itself does.
 func (s *openedStore) Last(ctx context.Context, t storage.Table, entity string, ps ...ids.Partition) ([]string, error) {
 	return storage.Last(ctx, s.Store, t, entity, ps...)
+}
+
+// Renew implements storage.Renewer, as the store itself does.
+func (s *openedStore) Renew(ctx context.Context, leases []storage.Lease, ttl time.Duration) []error {
+	return storage.Renew(ctx, s.Store, leases, ttl)
 }
 
 func openStore(ctx context.Context, cfg config.Config, reg prometheus.Registerer, log *slog.Logger) (*openedStore, error) {

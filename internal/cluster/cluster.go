@@ -282,9 +282,45 @@ func (n *Node) renewLoop() {
 // Renew renews the leases this node holds and takes those that have become free.
 // The node calls it by itself; tests call it at times of their choice.
 func (n *Node) Renew(ctx context.Context) {
+	sure := n.renewTogether(ctx)
 	for p := range n.opts.Count {
-		n.renew(ctx, ids.Partition(p))
+		if !sure[p] {
+			n.renew(ctx, ids.Partition(p))
+		}
 	}
+}
+
+// renewTogether renews all leases at once: one after another they would run out
+// meanwhile when each waits its turn on a busy store. It returns which need no further
+// look: those that were renewed, and those of which nothing is known.
+func (n *Node) renewTogether(ctx context.Context) []bool {
+	sure := make([]bool, n.opts.Count)
+	n.mu.RLock()
+	mine := make([]*owned, 0, len(n.mu.owned))
+	leases := make([]storage.Lease, 0, len(n.mu.owned))
+	for _, o := range n.mu.owned {
+		mine, leases = append(mine, o), append(leases, o.lease)
+	}
+	n.mu.RUnlock()
+	if len(leases) == 0 {
+		return sure
+	}
+	asked := time.Now()
+	var failed error
+	for i, err := range storage.Renew(ctx, n.opts.Store, leases, n.opts.LeaseTTL) {
+		sure[leases[i].Partition] = !errors.Is(err, storage.ErrFenced)
+		if err == nil {
+			n.mu.Lock()
+			mine[i].renewed = asked
+			n.mu.Unlock()
+		} else if sure[leases[i].Partition] {
+			failed = err
+		}
+	}
+	if failed != nil && ctx.Err() == nil {
+		n.opts.Log.Warn("renew leases", "error", failed)
+	}
+	return sure
 }
 
 func (n *Node) renew(ctx context.Context, p ids.Partition) {
@@ -318,6 +354,7 @@ func (n *Node) renew(ctx context.Context, p ids.Partition) {
 	default:
 		// It had expired: the store gave a new epoch, and the running owner can
 		// no longer commit.
+		n.opts.Log.Warn("lease had run out", "partition", p, "epoch", o.lease.Epoch)
 		n.dropLocked(p, (*partition.Owner).Close)
 		n.retakeLocked(ctx, p)
 	}

@@ -15,6 +15,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -234,4 +235,29 @@ func Last(ctx context.Context, st Store, t Table, entity string, ps ...ids.Parti
 		}
 	}
 	return out, nil
+}
+
+// Renewer is implemented by stores that renew many leases at once.
+type Renewer interface {
+	// Renew renews leases of one node for ttl, as Acquire does, but gives out none
+	// anew. The result is that of each: nil, or ErrFenced if it is not held so any
+	// more or has expired.
+	Renew(ctx context.Context, leases []Lease, ttl time.Duration) []error
+}
+
+// Renew is Renewer.Renew of any store, one call after another if it cannot do better;
+// then a lease that had expired may be held anew, with an epoch that Acquire tells.
+func Renew(ctx context.Context, st Store, leases []Lease, ttl time.Duration) []error {
+	if r, ok := st.(Renewer); ok {
+		return r.Renew(ctx, leases, ttl)
+	}
+	errs := make([]error, len(leases))
+	for i, l := range leases {
+		have, err := st.Acquire(ctx, l.Partition, l.Node, ttl)
+		if errors.Is(err, ErrHeld) || err == nil && have.Epoch != l.Epoch {
+			err = fmt.Errorf("renew lease of partition %d: %w", l.Partition, ErrFenced)
+		}
+		errs[i] = err
+	}
+	return errs
 }

@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -42,6 +43,18 @@ func (s *Store) Commit(ctx context.Context, p ids.Partition, epoch ids.Epoch, b 
 type writes struct {
 	ranges, deletes, puts columns
 	ends, values          [][]byte
+}
+
+// behindAll is behind every sort key.
+var behindAll = bytes.Repeat([]byte{0xff}, storage.MaxSort+1)
+
+// rangeEnd is the end of a range: a bound that an index knows what to do with, also
+// where the range has no end.
+func rangeEnd(end string) []byte {
+	if end == "" {
+		return behindAll
+	}
+	return []byte(end)
 }
 
 // columns are keys, a slice for each part, as the database takes them.
@@ -88,7 +101,7 @@ func gather(b *storage.Batch) *writes {
 		if o.Kind == storage.OpDeleteRange {
 			if o.End == "" || o.End > o.Key.Sort {
 				w.ranges.add(o.Key)
-				w.ends = append(w.ends, []byte(o.End))
+				w.ends = append(w.ends, rangeEnd(o.End))
 			}
 			continue
 		}

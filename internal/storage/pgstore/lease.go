@@ -3,8 +3,10 @@ package pgstore
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -44,6 +46,74 @@ func (s *Store) Acquire(ctx context.Context, p ids.Partition, node ids.NodeID, t
 		return lease, fmt.Errorf("pgstore: partition %d by %s: %w", p, lease.Node, storage.ErrHeld)
 	}
 	return lease, nil
+}
+
+var _ storage.Renewer = (*Store)(nil)
+
+// Renew implements storage.Renewer: one statement for each database, all at once, so
+// that one that is away keeps the leases in the others from nothing.
+func (s *Store) Renew(ctx context.Context, leases []storage.Lease, ttl time.Duration) []error {
+	errs := make([]error, len(leases))
+	fail := func(at []int, err error) {
+		for _, i := range at {
+			errs[i] = err
+		}
+	}
+	all := make([]int, len(leases))
+	by := make(map[int][]int)
+	for i, l := range leases {
+		all[i] = i
+		if err := storage.CheckAcquire(l.Partition, l.Node, ttl); err != nil {
+			errs[i] = op("renew", err)
+			continue
+		}
+		shard := s.shard(l.Partition)
+		by[shard] = append(by[shard], i)
+	}
+	if err := s.begin(ctx); err != nil {
+		fail(all, err)
+		return errs
+	}
+	defer s.mu.RUnlock()
+	var wg sync.WaitGroup
+	for shard, at := range by {
+		wg.Go(func() {
+			held, err := s.renew(ctx, shard, leases, at, ttl)
+			if err != nil {
+				fail(at, op("renew", err))
+				return
+			}
+			for _, i := range at {
+				if !held[leases[i].Partition] {
+					errs[i] = fmt.Errorf("pgstore: renew lease of partition %d: %w", leases[i].Partition, storage.ErrFenced)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+// renew renews the leases at some places of a list, which are of one database.
+func (s *Store) renew(ctx context.Context, shard int, leases []storage.Lease, at []int, ttl time.Duration) (map[ids.Partition]bool, error) {
+	ps, es := make([]int32, len(at)), make([]int64, len(at))
+	for n, i := range at {
+		ps[n], es[n] = int32(leases[i].Partition), int64(leases[i].Epoch)
+	}
+	held := make(map[ids.Partition]bool, len(at))
+	err := s.again(ctx, shard, func(ctx context.Context, c *pgxpool.Conn) error {
+		rows, err := c.Query(ctx, "SELECT hubbub_renew($1, $2, $3, $4, $5)", []byte(leases[at[0]].Node), ps, es, ttl, s.now())
+		if err != nil {
+			return err
+		}
+		var p int32
+		_, err = pgx.ForEachRow(rows, []any{&p}, func() error {
+			held[ids.Partition(p)] = true
+			return nil
+		})
+		return err
+	})
+	return held, err
 }
 
 // Release implements storage.Store.

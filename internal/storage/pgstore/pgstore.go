@@ -133,6 +133,13 @@ func connect(ctx context.Context, url string, opts Options) (*database, error) {
 	params["default_transaction_isolation"] = "read committed"
 	params["statement_timeout"] = fmt.Sprint(statementTimeout.Milliseconds())
 	params["application_name"] = "hubbub"
+	// Every statement looks for keys. A plan is made early, when the table is small and
+	// reading all of it seems cheap, and kept until statistics are taken anew: without
+	// this the first minutes of a deployment, and each partition that comes, read the
+	// whole table for every commit.
+	for _, way := range []string{"enable_seqscan", "enable_bitmapscan", "jit"} {
+		params[way] = "off"
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)

@@ -3,7 +3,9 @@ package pgstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -257,4 +259,106 @@ func BenchmarkCommit(b *testing.B) {
 			next <- p
 		}
 	})
+}
+
+// A lease that is being renewed as it runs out is either renewed or taken, not both.
+func TestRenewOrTake(t *testing.T) {
+	c := clock.NewManual(time.Unix(1_700_000_000, 0))
+	s := open(t, pgstore.Options{URLs: []string{pgtest.Start(t, "fsync=off").Database(t)}, Clock: c})
+	ctx := context.Background()
+	for round := range 100 {
+		node, rival := ids.NodeID([]string{"a", "b"}[round%2]), ids.NodeID([]string{"b", "a"}[round%2])
+		l, err := s.Acquire(ctx, 1, node, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var renewed, taken error
+		var wg sync.WaitGroup
+		wg.Go(func() { renewed = s.Renew(ctx, []storage.Lease{l}, time.Minute)[0] })
+		c.Advance(time.Minute)
+		wg.Go(func() { _, taken = s.Acquire(ctx, 1, rival, time.Minute) })
+		wg.Wait()
+		if (renewed == nil) == (taken == nil) {
+			t.Fatalf("round %d: renewed %v, taken %v", round, renewed, taken)
+		}
+		c.Advance(2 * time.Minute)
+	}
+}
+
+// Statements look for keys by the index from the first one on, whatever the planner
+// believes of a table that has grown since it last looked.
+func TestReadsNoWholeTable(t *testing.T) {
+	pg := pgtest.Start(t, "fsync=off", "autovacuum=off")
+	url := pg.Database(t)
+	s := open(t, pgstore.Options{URLs: []string{url}})
+	ctx := context.Background()
+	l, err := s.Acquire(ctx, 1, "a", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := ask[int64](t, url, "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'hubbub_row'")
+	const rows, rounds = 5000, 20
+	key := func(n int) storage.Key {
+		return storage.Key{Partition: 1, Table: 2, Entity: "e", Sort: fmt.Sprintf("%05d", n)}
+	}
+	commit := func(fill func(b *storage.Batch)) {
+		t.Helper()
+		var b storage.Batch
+		fill(&b)
+		if err := s.Commit(ctx, 1, l.Epoch, &b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	work := func() {
+		for n := range rounds {
+			commit(func(b *storage.Batch) {
+				b.Put(key(n), []byte("v"))
+				b.Delete(key(n + 1))
+				b.DeleteRange(key(n+2), key(n+4).Sort)
+			})
+			if _, err := s.Get(ctx, key(n), key(n+1), storage.Key{Partition: 2, Table: 2, Entity: "e"}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Scan(ctx, storage.Range{Partition: 1, Table: 2, Entity: "e", From: key(n).Sort, Limit: 3}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.ScanPartition(ctx, key(n), 3); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Last(ctx, 2, "e", 1, 2, 3); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	work() // now the plans are made
+	commit(func(b *storage.Batch) {
+		for n := range rows {
+			b.Put(key(n), []byte("v"))
+		}
+	})
+	work()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "all connections have told what they did", func() bool {
+		return ask[int64](t, url, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hubbub'") == 0
+	})
+	scans := ask[int64](t, url, "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'hubbub_row'")
+	read := ask[int64](t, url, "SELECT idx_tup_read FROM pg_stat_user_indexes WHERE relname = 'hubbub_row'")
+	if scans > before || read == 0 || read > rows {
+		t.Errorf("the table was read %d times, and %d entries of its index", scans, read)
+	}
+}
+
+func ask[T any](t testing.TB, url, statement string) (v T) {
+	t.Helper()
+	c, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.QueryRow(context.Background(), statement).Scan(&v)
+	if err := errors.Join(err, c.Close(context.Background())); err != nil {
+		t.Fatal(err)
+	}
+	return v
 }

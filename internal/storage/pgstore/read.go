@@ -46,8 +46,11 @@ func (s *Store) Get(ctx context.Context, keys ...storage.Key) ([][]byte, error) 
 	return out, nil
 }
 
-const getStatement = `SELECT k.at, r.value FROM unnest($1::int[], $2::int[], $3::smallint[], $4::bytea[], $5::bytea[]) AS k(at, partition, tbl, entity, sort)
-JOIN hubbub_row r ON r.partition = k.partition AND r.tbl = k.tbl AND r.entity = k.entity AND r.sort = k.sort`
+// getStatement finds key by key, where a join would leave it to the planner whether to
+// read the whole table.
+const getStatement = `SELECT k.at, (
+	SELECT r.value FROM hubbub_row r WHERE r.partition = k.partition AND r.tbl = k.tbl AND r.entity = k.entity AND r.sort = k.sort
+) FROM unnest($1::int[], $2::int[], $3::smallint[], $4::bytea[], $5::bytea[]) AS k(at, partition, tbl, entity, sort)`
 
 func (l *lookup) read(ctx context.Context, c *pgxpool.Conn, out [][]byte) error {
 	rows, err := c.Query(ctx, getStatement, l.at, l.partitions, l.keys.tables, l.keys.entities, l.keys.sorts)

@@ -40,6 +40,44 @@ func testAcquireAndRenew(t *testing.T, h *harness) {
 	}
 }
 
+func testRenewTogether(t *testing.T, h *harness) {
+	expired := h.acquire(1, "a")
+	h.Clock.Advance(ttl / 2)
+	kept, released, old, other := h.acquire(2, "a"), h.acquire(3, "a"), h.acquire(4, "a"), h.acquire(5, "b")
+	if err := h.Store.Release(ctx(), released); err != nil {
+		t.Fatal(err)
+	}
+	old.Epoch--
+	other.Node = "a"
+	h.Clock.Advance(ttl / 2)
+	leases := []storage.Lease{expired, kept, released, old, other}
+	for i, err := range storage.Renew(ctx(), h.Store, leases, ttl) {
+		if l := leases[i]; l == kept {
+			if err != nil {
+				t.Errorf("renew: %v", err)
+			}
+		} else {
+			wantError(t, fmt.Sprintf("renew of %+v", l), err, storage.ErrFenced)
+		}
+	}
+	h.Clock.Advance(ttl - time.Millisecond)
+	if _, err := h.Store.Acquire(ctx(), kept.Partition, "b", ttl); !errors.Is(err, storage.ErrHeld) {
+		t.Errorf("a lease that was renewed: %v", err)
+	}
+	if l := h.acquire(other.Partition, "b"); l.Epoch <= other.Epoch {
+		t.Errorf("a lease of another node was renewed: %+v", l)
+	}
+	if err := h.Store.Commit(ctx(), kept.Partition, kept.Epoch, &storage.Batch{}); err != nil {
+		t.Errorf("commit with a renewed lease: %v", err)
+	}
+	for _, err := range storage.Renew(ctx(), h.Store, []storage.Lease{{Partition: ids.MaxPartitions, Node: "a"}}, ttl) {
+		wantError(t, "renew of no partition", err, storage.ErrInvalid)
+	}
+	if errs := storage.Renew(ctx(), h.Store, nil, ttl); len(errs) != 0 {
+		t.Errorf("renew of nothing: %v", errs)
+	}
+}
+
 func testLeaseExpires(t *testing.T, h *harness) {
 	a := h.acquire(1, "a")
 	h.Clock.Advance(ttl)

@@ -53,6 +53,7 @@ func Run(t *testing.T, open func(t testing.TB) Opened) {
 		{"PartitionsAreIsolated", testPartitionsAreIsolated},
 		{"Context", testContext},
 		{"AcquireAndRenew", testAcquireAndRenew},
+		{"RenewTogether", testRenewTogether},
 		{"LeaseExpires", testLeaseExpires},
 		{"Release", testRelease},
 		{"OldEpochIsFenced", testOldEpochIsFenced},
