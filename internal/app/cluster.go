@@ -11,12 +11,15 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/hubbub-chat/hubbub/internal/bus"
 	"github.com/hubbub-chat/hubbub/internal/bus/membus"
 	"github.com/hubbub-chat/hubbub/internal/bus/natsbus"
 	"github.com/hubbub-chat/hubbub/internal/cluster"
 	"github.com/hubbub-chat/hubbub/internal/config"
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/obs"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 )
 
@@ -106,6 +109,13 @@ func (s *Server) ClusterAddr() string {
 		return b.Addr()
 	}
 	return ""
+}
+
+// countOwned tells the operator what this node runs.
+func (s *Server) countOwned() {
+	s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: obs.Namespace, Subsystem: "partition", Name: "owned", Help: "Partitions that this node runs.",
+	}, func() float64 { return float64(s.node.Owned()) }))
 }
 
 const sessionsSubject = "sessions"

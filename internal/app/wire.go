@@ -67,6 +67,7 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("partitions: %w", err)
 	}
+	s.countOwned()
 	s.consumers = consumer.NewSet(consumer.Options{
 		Store: s.store, Router: s.node, Clock: s.clock(), Log: s.log, Metrics: s.registry,
 	})

@@ -52,6 +52,7 @@ type args struct {
 	Longpoll longpollArgs `cmd:"" help:"Delivery over long polls of /sync."`
 	Account  accountArgs  `cmd:"" help:"Syncs of users who are in many rooms with many others."`
 	Join     joinArgs     `cmd:"" help:"What a join of a large room costs, beside one of a small room."`
+	Cluster  clusterArgs  `cmd:"" help:"What it costs that a server runs on several nodes: one PostgreSQL, all on this machine."`
 }
 
 type sendArgs struct {
@@ -93,6 +94,13 @@ type accountArgs struct {
 type joinArgs struct {
 	Members int `default:"10000" help:"Members of the large room."`
 	Joins   int `default:"200" help:"How many join it, and how many join small rooms."`
+}
+
+type clusterArgs struct {
+	roomArgs
+	Nodes []int   `default:"1,2,3" placeholder:"N,…" help:"Numbers of nodes to measure, one after another."`
+	Rate  float64 `default:"500" help:"Messages a second in the phase with receivers."`
+	Store string  `placeholder:"URL" help:"A PostgreSQL server of this machine, in which databases are made and removed, such as postgres://user@127.0.0.1/postgres. Without it one is started; that needs its programs."`
 }
 
 // parseArgs returns the arguments and the scenarios they ask for, none if it was
@@ -156,6 +164,11 @@ func (a *args) scenarios(command string) ([]scenario, error) {
 		return a.Account.scenarios()
 	case "join":
 		return a.Join.scenarios()
+	case "cluster":
+		if a.URL != "" {
+			return nil, errors.New("cluster starts its nodes itself: --url has no place there")
+		}
+		return a.Cluster.scenarios()
 	}
 	return goals()
 }

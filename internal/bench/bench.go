@@ -25,6 +25,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -51,6 +52,8 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 // scenario measures one thing on one server.
 type scenario struct {
 	name string
+	// bare: it starts what it needs by itself.
+	bare bool
 	run  func(context.Context, *env, *server, *Result) error
 }
 
@@ -116,6 +119,9 @@ func (e *env) main(ctx context.Context, run []scenario) (err error) {
 
 // runOne runs a scenario on a fresh server, or the one that was named.
 func (e *env) runOne(ctx context.Context, s scenario, r *Result) (err error) {
+	if s.bare {
+		return s.run(ctx, e, nil, r)
+	}
 	var srv *server
 	if e.URL != "" {
 		srv, err = attach(ctx, &e.targetArgs)
@@ -129,7 +135,7 @@ func (e *env) runOne(ctx context.Context, s scenario, r *Result) (err error) {
 	return s.run(ctx, e, srv, r)
 }
 
-func (e *env) startServer(ctx context.Context, name string) (*server, error) {
+func (e *env) startServer(ctx context.Context, name string, more ...string) (*server, error) {
 	program := e.Serve
 	if program == "" {
 		var err error
@@ -141,7 +147,7 @@ func (e *env) startServer(ctx context.Context, name string) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("directory for data: %w", err)
 	}
-	return start(ctx, serveOptions{program: program, args: e.ServeArgs, dir: filepath.Clean(dir), profile: e.Profile != ""})
+	return start(ctx, serveOptions{program: program, args: append(slices.Clone(e.ServeArgs), more...), dir: filepath.Clean(dir), profile: e.Profile != ""})
 }
 
 func (e *env) newReport() *Report {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
 	"github.com/hubbub-chat/hubbub/internal/config"
 	"github.com/hubbub-chat/hubbub/internal/obs"
+	"github.com/hubbub-chat/hubbub/internal/storage/pgstore/pgtest"
 )
 
 // serveEnv makes the test binary the server that a run starts as its child.
@@ -177,6 +179,31 @@ func TestChildThatDoesNotStart(t *testing.T) {
 	}
 }
 
+// TestCluster starts nodes over a PostgreSQL that runs, and over one of its own.
+func TestCluster(t *testing.T) {
+	t.Setenv(serveEnv, "1")
+	pg := pgtest.Start(t)
+	small := []string{
+		"cluster", "--rooms=4", "--members=3", "--senders=4", "--rate=50", "--duration=1200ms", "--warmup=50ms",
+		"--serve-arg=--server.partitions=16",
+	}
+	for _, args := range [][]string{{"--nodes=1,2", "--store", pg.URL("postgres")}, {"--nodes=1"}} {
+		r := run(t, append(slices.Clone(small), args...)...)
+		names := []string{"1: nodes' CPU per send", "1: database's CPU per message", "1: round trips to the database per send", "1: rows written per send"}
+		if len(args) > 1 {
+			names = append(names, "2: nodes' CPU per delivery", "2: CPU per message beside 1")
+		}
+		for _, name := range names {
+			if figure(t, r, name) <= 0 {
+				t.Errorf("%v: %s is 0", args, name)
+			}
+		}
+		if c := r.Results[0].Checked; c.Acked == 0 || c.Unknown+c.Refused > 0 || c.Delivered == 0 {
+			t.Errorf("%v: %+v", args, c)
+		}
+	}
+}
+
 // TestFaultsFail: whatever the figures, a broken promise is an error, and all the
 // same the report is complete.
 func TestFaultsFail(t *testing.T) {
@@ -186,13 +213,13 @@ func TestFaultsFail(t *testing.T) {
 	e := &env{stdout: &stdout, stderr: new(bytes.Buffer)}
 	e.URL, e.JSON, e.Data = s.URL, file, t.TempDir()
 	err := e.main(t.Context(), []scenario{
-		{"bad", func(_ context.Context, _ *env, _ *server, r *Result) error {
+		{name: "bad", run: func(_ context.Context, _ *env, _ *server, r *Result) error {
 			c := newChecker()
 			c.fault("lost", "$a")
 			r.Faults, r.FaultTexts = c.faults()
 			return nil
 		}},
-		{"good", func(context.Context, *env, *server, *Result) error { return nil }},
+		{name: "good", run: func(context.Context, *env, *server, *Result) error { return nil }},
 	})
 	if !errors.Is(err, ErrBroken) || !strings.Contains(stdout.String(), "FAULT: 1 × lost") {
 		t.Errorf("%v\n%s", err, stdout.String())
@@ -201,7 +228,7 @@ func TestFaultsFail(t *testing.T) {
 		t.Errorf("%v: %s", err, b)
 	}
 	broken := errors.New("broken")
-	err = e.main(t.Context(), []scenario{{"bad", func(context.Context, *env, *server, *Result) error { return broken }}})
+	err = e.main(t.Context(), []scenario{{name: "bad", run: func(context.Context, *env, *server, *Result) error { return broken }}})
 	if !errors.Is(err, broken) {
 		t.Errorf("%v", err)
 	}

@@ -42,8 +42,10 @@ type shape struct {
 // load is one server with users, rooms, senders and receivers.
 type load struct {
 	shape
-	env    *env
+	env *env
+	// srv is the server, or the first of several nodes.
 	srv    *server
+	nodes  []*server
 	caller *caller
 	check  *checker
 	now    since
@@ -65,7 +67,14 @@ type load struct {
 // newLoad makes users and rooms on a server, connects the receivers and prepares
 // the senders. close ends it.
 func newLoad(ctx context.Context, e *env, srv *server, s shape) (*load, error) {
-	l := &load{shape: s, env: e, srv: srv, caller: newCaller(srv.url), check: newChecker(), now: sinceStart(), run: e.runName()}
+	return newClusterLoad(ctx, e, []*server{srv}, s)
+}
+
+// newClusterLoad is newLoad for several nodes: the members of each room, and the
+// senders, are spread over them.
+func newClusterLoad(ctx context.Context, e *env, nodes []*server, s shape) (*load, error) {
+	srv := nodes[0]
+	l := &load{shape: s, env: e, srv: srv, nodes: nodes, caller: newCaller(srv.url), check: newChecker(), now: sinceStart(), run: e.runName()}
 	e.progress("%d users, %d rooms", s.rooms*s.members, s.rooms)
 	users, err := l.caller.register(ctx, l.run, s.rooms*s.members)
 	if err != nil {
@@ -97,7 +106,7 @@ func (l *load) connectReceivers(ctx context.Context) error {
 	l.sockets = make([]*wsclient.Client, n)
 	err := parallel(ctx, n, dialWorkers, func(ctx context.Context, i int) error {
 		at := i % len(l.rooms)
-		c, err := l.connect(ctx, l.rooms[at].users[i/len(l.rooms)], l.logs[at])
+		c, err := l.connect(ctx, l.node(i/len(l.rooms)), l.rooms[at].users[i/len(l.rooms)], l.logs[at])
 		l.sockets[i] = c
 		return err
 	})
@@ -107,12 +116,15 @@ func (l *load) connectReceivers(ctx context.Context) error {
 	return nil
 }
 
+// node is the address of the node that a member of a room, by its number there, uses.
+func (l *load) node(member int) string { return l.nodes[member%len(l.nodes)].url }
+
 // connect opens the socket of a member and waits for its initial response.
-func (l *load) connect(ctx context.Context, u user, log *roomLog) (*wsclient.Client, error) {
+func (l *load) connect(ctx context.Context, at string, u user, log *roomLog) (*wsclient.Client, error) {
 	m := l.check.member(u.id, log)
 	ready := make(chan struct{})
 	first := sync.OnceFunc(func() { close(ready) })
-	c, err := l.dialer.Dial(ctx, l.srv.url, wsclient.Options{
+	c, err := l.dialer.Dial(ctx, at, wsclient.Options{
 		Token: u.token, Sync: true, NoPosition: true,
 		OnFrame: func(b []byte) {
 			m.take(b, l.now())
@@ -154,7 +166,8 @@ type sender struct {
 func (l *load) addSender(ctx context.Context, n int) error {
 	at := n % len(l.rooms)
 	r := l.rooms[at]
-	u := r.users[n/len(l.rooms)%len(r.users)]
+	member := n / len(l.rooms) % len(r.users)
+	u, node := r.users[member], l.node(member)
 	s := &sender{
 		l: l, ledger: l.check.ledger(), log: l.logs[at],
 		target: "/_matrix/client/v3/rooms/" + url.PathEscape(string(r.id)) + "/send/m.room.message/" + l.run + strconv.Itoa(n) + "-",
@@ -162,11 +175,11 @@ func (l *load) addSender(ctx context.Context, n int) error {
 	l.senders = append(l.senders, s)
 	if !l.overWS {
 		var err error
-		s.http, err = newHTTPConn(l.srv.url, u.token)
+		s.http, err = newHTTPConn(node, u.token)
 		return err
 	}
 	for range socketsPerSender {
-		c, err := l.dialer.Dial(ctx, l.srv.url, wsclient.Options{Token: u.token, Reconnect: true, OnDisconnect: func(err error) {
+		c, err := l.dialer.Dial(ctx, node, wsclient.Options{Token: u.token, Reconnect: true, OnDisconnect: func(err error) {
 			if !l.closing.Load() {
 				l.errs.add(fmt.Sprintf("sender disconnected: %v", err))
 			}
@@ -269,6 +282,31 @@ func (l *load) finish(ctx context.Context, r *Result) error {
 		Acked: l.check.count(outcomeAcked), Refused: l.check.count(outcomeRefused), Unknown: l.check.count(outcomeUnknown),
 		Delivered: l.check.delivered(), Skipped: l.check.skipped(),
 	}
+	return nil
+}
+
+// finishInto is finish for a result of several loads.
+func (l *load) finishInto(ctx context.Context, r *Result) error {
+	var own Result
+	if err := l.finish(ctx, &own); err != nil {
+		return err
+	}
+	c := &r.Checked
+	c.Acked, c.Refused, c.Unknown = c.Acked+own.Checked.Acked, c.Refused+own.Checked.Refused, c.Unknown+own.Checked.Unknown
+	c.Delivered, c.Skipped = c.Delivered+own.Checked.Delivered, c.Skipped+own.Checked.Skipped
+	for kind, n := range own.Errors {
+		if r.Errors == nil {
+			r.Errors = make(map[string]int64)
+		}
+		r.Errors[kind] += n
+	}
+	for kind, n := range own.Faults {
+		if r.Faults == nil {
+			r.Faults = make(map[string]int)
+		}
+		r.Faults[kind] += n
+	}
+	r.FaultTexts = append(r.FaultTexts, own.FaultTexts...)
 	return nil
 }
 

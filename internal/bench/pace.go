@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -156,17 +157,24 @@ type sample struct {
 }
 
 func (l *load) sample(ctx context.Context) sample {
-	s := takeSample(ctx, l.srv)
+	s := takeSample(ctx, l.nodes...)
 	s.acked, s.delivered = l.acked.Load(), l.check.delivered()
 	return s
 }
 
-// takeSample reads what the server's process used.
-func takeSample(ctx context.Context, srv *server) sample {
-	var s sample
-	s.metrics, _ = srv.scrape(ctx) // without metrics there are fewer figures
-	s.cpu, s.noCPU = srv.cpu(s.metrics)
-	s.rss, s.noRSS = srv.rss(s.metrics)
+// takeSample reads what the processes of servers used together.
+func takeSample(ctx context.Context, nodes ...*server) sample {
+	s := sample{metrics: make(map[string]float64)}
+	for _, srv := range nodes {
+		metrics, _ := srv.scrape(ctx) // without metrics there are fewer figures
+		for name, v := range metrics {
+			s.metrics[name] += v
+		}
+		cpu, noCPU := srv.cpu(metrics)
+		rss, noRSS := srv.rss(metrics)
+		s.cpu, s.noCPU = s.cpu+cpu, errors.Join(s.noCPU, noCPU)
+		s.rss, s.noRSS = s.rss+rss, errors.Join(s.noRSS, noRSS)
+	}
 	s.clientCPU = ownCPU()
 	s.at = time.Now()
 	return s
@@ -214,6 +222,13 @@ func (w *window) ratio(of, to string) float64 {
 // measure runs a load for the warm-up and the duration, and returns what happened
 // in the latter. Messages of that time belong to a phase.
 func (l *load) measure(ctx context.Context, name string, p phase, run func(stop <-chan struct{})) (window, error) {
+	nothing := func() error { return nil }
+	return l.measureBetween(ctx, name, p, run, nothing, nothing)
+}
+
+// measureBetween is measure with something to do at the begin and the end of the time
+// that is measured.
+func (l *load) measureBetween(ctx context.Context, name string, p phase, run func(stop <-chan struct{}), begin, end func() error) (window, error) {
 	l.env.progress("%s: %v and %v to warm up", name, l.env.Duration, l.env.Warmup)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -230,14 +245,23 @@ func (l *load) measure(ctx context.Context, name string, p phase, run func(stop 
 	var profiling sync.WaitGroup
 	defer profiling.Wait()
 	if l.env.Profile != "" {
-		profiling.Go(func() { l.env.profile(ctx, l.srv, name, l.env.Duration) })
+		for i, srv := range l.nodes {
+			name := name
+			if len(l.nodes) > 1 {
+				name += fmt.Sprintf("-node%d", i+1)
+			}
+			profiling.Go(func() { l.env.profile(ctx, srv, name, l.env.Duration) })
+		}
 	}
-	a := l.sample(ctx)
-	if err := sleep(ctx, l.env.Duration); err != nil {
+	a, err := l.sample(ctx), begin()
+	if err == nil {
+		err = sleep(ctx, l.env.Duration)
+	}
+	if err != nil {
 		return window{}, err
 	}
 	w := between(a, l.sample(ctx))
-	return w, w.noCPU
+	return w, errors.Join(w.noCPU, end())
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

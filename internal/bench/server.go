@@ -312,30 +312,47 @@ func (s *server) rss(metrics map[string]float64) (int64, error) {
 
 // processCPU reads user and system time from /proc.
 func processCPU(pid int) (time.Duration, error) {
+	s, err := readStat(pid)
+	return s.cpu, err
+}
+
+// procStat is what is used of /proc/…/stat. children is the time of those that ended.
+type procStat struct {
+	parent        int
+	cpu, children time.Duration
+}
+
+func readStat(pid int) (procStat, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, fmt.Errorf("CPU time of the server: %w", err)
+		return procStat{}, fmt.Errorf("CPU time of the server: %w", err)
 	}
 	return parseStat(b)
 }
 
-// parseStat finds the 14th and 15th field of /proc/…/stat. The second is the
-// program's name in parentheses, which may hold anything.
-func parseStat(b []byte) (time.Duration, error) {
-	const utime, stime = 14 - 3, 15 - 3
+// parseStat finds the 4th and the 14th to 17th field of /proc/…/stat. The second is
+// the program's name in parentheses, which may hold anything.
+func parseStat(b []byte) (s procStat, err error) {
+	const parent, utime, cstime = 4 - 3, 14 - 3, 17 - 3
 	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	if len(f) <= stime {
-		return 0, fmt.Errorf("CPU time of the server: %d fields in stat", len(f))
+	if len(f) <= cstime {
+		return s, fmt.Errorf("CPU time of the server: %d fields in stat", len(f))
 	}
-	var ticks int64
-	for _, i := range []int{utime, stime} {
+	if s.parent, err = strconv.Atoi(f[parent]); err != nil {
+		return s, fmt.Errorf("CPU time of the server: %w", err)
+	}
+	for i := utime; i <= cstime; i++ {
 		n, err := strconv.ParseInt(f[i], 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("CPU time of the server: %w", err)
+			return s, fmt.Errorf("CPU time of the server: %w", err)
 		}
-		ticks += n
+		if t := time.Duration(n) * (time.Second / ticksPerSecond); i < utime+2 {
+			s.cpu += t
+		} else {
+			s.children += t
+		}
 	}
-	return time.Duration(ticks) * (time.Second / ticksPerSecond), nil
+	return s, nil
 }
 
 // processRSS reads VmRSS from /proc.

@@ -18,10 +18,10 @@ import (
 
 func TestParseStat(t *testing.T) {
 	got, err := parseStat([]byte("42 (a) b (c) S 1 42 42 0 -1 4194560 1 2 3 4 150 25 7 8 20 0 5 0 100 200 300"))
-	if err != nil || got != 1750*time.Millisecond {
+	if err != nil || got != (procStat{1, 1750 * time.Millisecond, 150 * time.Millisecond}) {
 		t.Errorf("%v, %v", got, err)
 	}
-	for _, bad := range []string{"", "42 (a) S 1 2 3", "42 (a) S 1 42 42 0 -1 4194560 1 2 3 4 x 25 7"} {
+	for _, bad := range []string{"", "42 (a) S 1 2 3", "42 (a) S 1 42 42 0 -1 4194560 1 2 3 4 x 25 7 8", "42 (a) S x 42 42 0 -1 4194560 1 2 3 4 1 25 7 8"} {
 		if _, err := parseStat([]byte(bad)); err == nil {
 			t.Errorf("%q has a CPU time", bad)
 		}

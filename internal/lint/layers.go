@@ -164,7 +164,7 @@ func pureForbids() []string {
 func confined() map[string][]string {
 	return map[string][]string{
 		"github.com/cockroachdb/pebble": {"internal/storage/pebblestore"},
-		"github.com/jackc/pgx":          {"internal/storage/pgstore"},
+		"github.com/jackc/pgx":          {"internal/storage/pgstore", "internal/bench"},
 		"github.com/pressly/goose":      {"internal/storage/pgstore"},
 		"github.com/nats-io":            {"internal/bus/natsbus"},
 		"github.com/minio/minio-go":     {"internal/blob/s3blob"},
