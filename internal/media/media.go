@@ -6,7 +6,8 @@
 //  1. The body goes to a file without a name on the local disk, hashed on its way:
 //     memory stays flat whatever the size, and a client that goes away leaves
 //     nothing.
-//  2. Pictures that say where they were taken are freed of it (strip.go).
+//  2. Pictures and videos that say where they were taken are freed of it (strip.go,
+//     boxes.go).
 //  3. Content that is stored already is not stored again. Otherwise a row says
 //     that the bytes under a new key are to be removed a day later, then the bytes
 //     go to the blob store.

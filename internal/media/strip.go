@@ -77,9 +77,16 @@ func findExif(f format, r io.Reader) (all exif, place bool) {
 	return all, place
 }
 
-// withoutPlace returns the spool of a picture without what says where it was
-// taken, or nil if it does not say so or is no picture.
+// withoutPlace returns the spool of a picture or a video without what says where it
+// was taken, or nil if it does not say so or is neither.
 func (s *Service) withoutPlace(sp *spool, head []byte) (*spool, error) {
+	if isBoxes(head) {
+		patches := findPlaces(sp, sp.size)
+		if patches == nil {
+			return nil, nil
+		}
+		return s.newSpool(func(w io.Writer) error { return patched(w, sp, sp.size, patches) })
+	}
 	f := formatOf(sniff(head))
 	if f == nil {
 		return nil, nil
@@ -428,7 +435,7 @@ func webpChunk(r *bufio.Reader, w io.Writer, name string, n int64, edit editor) 
 		if err := copyBytes(nil, r, n); err != nil {
 			return err
 		}
-		return copyBytes(w, bufio.NewReader(spaces{}), n)
+		return copyBytes(w, bufio.NewReader(filled(' ')), n)
 	}
 	data, err := readBytes(r, n)
 	if err != nil {
@@ -450,12 +457,12 @@ func webpChunk(r *bufio.Reader, w io.Writer, name string, n int64, edit editor) 
 	return copied(w, data)
 }
 
-// spaces is white space without end.
-type spaces struct{}
+// filled is one byte without end.
+type filled byte
 
-func (spaces) Read(b []byte) (int, error) {
+func (f filled) Read(b []byte) (int, error) {
 	for i := range b {
-		b[i] = ' '
+		b[i] = byte(f)
 	}
 	return len(b), nil
 }
