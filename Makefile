@@ -18,6 +18,10 @@ ARGS ?=
 FUZZ_TIME ?= 50000x
 KILLS ?= 2000
 SEEDS ?= 1000
+ROUNDS ?= 1
+HOLD ?= 5s
+SOCKETS ?= 5000
+FAULT ?=
 CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
 
 BIN := bin/hubbub
@@ -125,6 +129,10 @@ endef
 .PHONY: torture
 torture: ## kill the real server KILLS times and check what it promised
 	$(call named,TestTorture,HUBBUB_TEST_KILLS=$(KILLS))
+
+.PHONY: chaos
+chaos: ## ROUNDS of all faults on three nodes, each fault for HOLD (FAULT="part of a name")
+	$(call named,TestChaos,HUBBUB_TEST_CHAOS_ROUNDS=$(ROUNDS) HUBBUB_TEST_CHAOS_HOLD=$(HOLD) HUBBUB_TEST_CHAOS_SOCKETS=$(SOCKETS) HUBBUB_TEST_CHAOS_FAULT="$(FAULT)")
 
 .PHONY: sim
 sim: ## simulate SEEDS runs with faults

@@ -130,10 +130,17 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, e
 	return s, err
 }
 
+var errStopping = errors.New("the server is stopping")
+
 func (s *Server) checks() []obs.Check {
 	return []obs.Check{
 		{Name: "store", Ready: s.store.ready},
-		{Name: "serving", Ready: func(context.Context) error { return s.requests.Err() }},
+		{Name: "serving", Ready: func(context.Context) error {
+			if s.bus.stopping.Load() {
+				return errStopping
+			}
+			return nil
+		}},
 		{Name: "node", Ready: func(context.Context) error { return s.node.Withdrawn() }},
 		{Name: "partitions", Ready: func(context.Context) error {
 			if n := s.node.Served(); n < s.store.partitions {
@@ -168,6 +175,7 @@ func (s *Server) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		s.log.Info("stopping", "grace", s.cfg.Server.ShutdownGrace())
+		s.drain()
 	case <-s.store.failed:
 		err = s.store.err()
 	case err = <-served:
@@ -183,6 +191,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Server.ShutdownGrace())
 	defer cancel()
+	s.bus.stopping.Store(true)
 	s.endPolls()
 	var errs []error
 	var wg sync.WaitGroup
@@ -277,5 +286,8 @@ func (s *Server) Announce(ctx context.Context, out io.Writer) error {
 // shutdownSpread is how long closing all sockets is spread over: most of the
 // grace, so that the last ones still close cleanly.
 func (s *Server) shutdownSpread() time.Duration {
+	if s.cfg.Clustered() {
+		return s.cfg.Cluster.Drain()
+	}
 	return min(gateway.DefaultDrainSpread, s.cfg.Server.ShutdownGrace()/2)
 }

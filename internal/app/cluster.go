@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,6 +33,8 @@ const findOwner = 2 * time.Second
 type nodeBus struct {
 	bus.Bus
 	id ids.NodeID
+	// stopping: this one is about to end, and others should be asked.
+	stopping atomic.Bool
 }
 
 // openBus opens the way to the other nodes, if there are any. What keeps strangers
@@ -169,4 +173,22 @@ func (s *Server) hearEnded() error {
 		return fmt.Errorf("sessions: %w", err)
 	}
 	return nil
+}
+
+// drain leaves the work of a node that is about to stop to the others, while it still
+// answers: load balancers and sockets are told to go elsewhere, partitions are handed
+// over, and requests that come meanwhile are served. One process alone has nobody to
+// leave anything to.
+func (s *Server) drain() {
+	s.bus.stopping.Store(true)
+	if !s.cfg.Clustered() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Cluster.Drain())
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() { s.gateway.Drain(ctx) })
+	s.node.Leave()
+	<-ctx.Done()
+	wg.Wait()
 }

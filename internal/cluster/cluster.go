@@ -78,10 +78,10 @@ type Node struct {
 	opts   Options
 	ctx    context.Context
 	cancel context.CancelFunc
-	// closing lets one Close do it, and others wait.
-	closing sync.Once
-	wg      sync.WaitGroup
-	slots   []slot // by partition
+	// closing lets one Close do it, and others wait; leaving does so for Leave.
+	closing, leaving sync.Once
+	wg               sync.WaitGroup
+	slots            []slot // by partition
 	// handler takes the commands of other nodes.
 	handler bus.Subscription
 	members members
@@ -438,10 +438,17 @@ func (n *Node) Close() {
 	n.closing.Do(n.close)
 }
 
-func (n *Node) close() {
+// Leave hands all partitions over to the other nodes. The node goes on bringing commands
+// to them.
+func (n *Node) Leave() {
 	if n.opts.Balance && n.members.sub != nil {
-		n.leave()
+		n.leaving.Do(n.leave)
 	}
+}
+
+func (n *Node) close() {
+	n.Leave()
+	n.part()
 	n.mu.Lock()
 	n.cancel()
 	n.mu.Unlock()

@@ -413,9 +413,13 @@ func (n *Node) leave() {
 			n.handOver(context.Background(), ids.Partition(p), to)
 		}
 	}
-	m.mu.Lock()
-	m.mu.gone = true
-	m.mu.Unlock()
+}
+
+// part says that this node is gone.
+func (n *Node) part() {
+	n.members.mu.Lock()
+	n.members.mu.gone = true
+	n.members.mu.Unlock()
 	n.announce(false)
 }
 

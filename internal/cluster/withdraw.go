@@ -23,9 +23,12 @@ var (
 )
 
 const (
-	// partedPatience is how long a node has to be cut off from another before one of
-	// them withdraws: a node that just started is known to some before others.
-	partedPatience = 2 * time.Second
+	// partedPatience is how long a node has to be cut off from another, that is seen to
+	// renew its leases, before one of them withdraws. hearsayPatience is how long if
+	// others only say that they hear it: who just started is known to some before
+	// others, and who just died still is.
+	partedPatience  = 2 * time.Second
+	hearsayPatience = 5 * time.Second
 	// unfitPatience is how long a node that cannot work waits before it withdraws: if
 	// the others cannot either, they say so by then.
 	unfitPatience = 3 * time.Second
@@ -48,8 +51,9 @@ const (
 // Or it does not hear a node that is alive: which renews leases in the store, or is
 // heard by those it hears. Then one of the two withdraws: the one that fewer nodes
 // hear, so that of three nodes the one that was cut off does; between equals one that
-// runs no partitions, and then the one with the lower name. Both sides come to the
-// same answer, or to the safe one that both withdraw. A node that runs no partitions
+// runs no partitions, and then the one with the lower name. Who hears nobody does not
+// know whom the others hear, and withdraws in any case. So both sides come to the same
+// answer, or to the one that both withdraw. A node that runs no partitions
 // and hears none that does withdraws too. Who withdrew gives its leases
 // up, waits, and then tries for one partition: it gets it only if nobody serves, as
 // when no node hears any other; then this one node serves all.
@@ -172,7 +176,13 @@ func (n *Node) whyLocked(unfit error, now time.Time) error {
 	if w.partedSince.IsZero() {
 		w.partedSince = now
 	}
-	if now.Sub(w.partedSince) < partedPatience {
+	patience := hearsayPatience
+	for _, id := range from {
+		if at, seen := w.renewed[id]; seen && now.Sub(at) <= memberTTL {
+			patience = partedPatience
+		}
+	}
+	if now.Sub(w.partedSince) < patience {
 		return nil
 	}
 	w.from = make(map[ids.NodeID]bool)
@@ -270,7 +280,7 @@ func (n *Node) yieldsToLocked(now time.Time) (to []ids.NodeID) {
 				other.hears++
 			}
 		}
-		if own.compare(other) < 0 {
+		if own.hears == 0 || own.compare(other) < 0 {
 			to = append(to, id)
 		}
 	}

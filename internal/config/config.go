@@ -73,6 +73,7 @@ type Cluster struct {
 	Listen    string `toml:"listen" flag:"cluster-listen" arg:"ADDR" help:"Address (host:port) that answers the other nodes, in a network that only they reach. Setting it, or nats_url, makes this process one node of several. Empty: a single process."`
 	Advertise string `toml:"advertise" arg:"ADDR" help:"Address (host:port) at which the other nodes reach this one, if it is not listen. They tell it each other."`
 	LeaseMS   int    `toml:"lease_ms" arg:"MS" help:"How long a node has its partitions without renewing that, in milliseconds: about as long a dead node's stand still. All nodes of a deployment have the same."`
+	DrainMS   int    `toml:"drain_ms" arg:"MS" help:"How long a stopping node still answers while its readiness already says no, in milliseconds: as long as the load balancer takes to notice. Its sockets are closed over this time."`
 	Secret    Secret `toml:"secret" arg:"SECRET" help:"What the nodes prove to each other that they belong together with. Empty: a secret that the deployment keeps in its store."`
 	TLSCert   string `toml:"tls_cert" arg:"FILE" help:"Certificate (PEM) of this node, for TLS between the nodes. Needs tls_key and tls_ca."`
 	TLSKey    string `toml:"tls_key" arg:"FILE" help:"Private key (PEM) of tls_cert."`
@@ -82,6 +83,9 @@ type Cluster struct {
 
 // Lease is LeaseMS as a duration.
 func (c *Cluster) Lease() time.Duration { return time.Duration(c.LeaseMS) * time.Millisecond }
+
+// Drain is DrainMS as a duration.
+func (c *Cluster) Drain() time.Duration { return time.Duration(c.DrainMS) * time.Millisecond }
 
 // Clustered reports whether this process is one node of several.
 func (c *Config) Clustered() bool { return c.Cluster.Listen != "" || c.Cluster.NATSURL != "" }
@@ -386,7 +390,7 @@ func Default() Config {
 			Media:            Rate{PerSecond: 50, Burst: 500},
 			Preview:          Rate{PerSecond: 1, Burst: 30},
 		},
-		Cluster:   Cluster{LeaseMS: 8000},
+		Cluster:   Cluster{LeaseMS: 8000, DrainMS: 5000},
 		Media:     Media{Store: MediaFiles, MaxUploadBytes: 100 << 20},
 		Presence:  Presence{Enabled: true},
 		Retention: Retention{SweepIntervalMS: 60 * 60 * 1000},

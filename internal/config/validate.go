@@ -183,6 +183,9 @@ func (c *Config) checkCluster(k *checker) {
 	if c.Cluster.LeaseMS < minLeaseMS || c.Cluster.LeaseMS > maxLeaseMS {
 		k.add("cluster.lease_ms", "is %d; use %d to %d", c.Cluster.LeaseMS, minLeaseMS, maxLeaseMS)
 	}
+	if c.Cluster.DrainMS < 0 || c.Cluster.DrainMS > maxShutdownGraceMS {
+		k.add("cluster.drain_ms", "is %d; use 0 to %d", c.Cluster.DrainMS, maxShutdownGraceMS)
+	}
 	if n := c.Cluster; (n.TLSCert == "") != (n.TLSKey == "") || (n.TLSCert == "") != (n.TLSCA == "") {
 		k.add("cluster.tls_cert", "needs tls_key and tls_ca; set all three or none")
 	}

@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"sync"
 
@@ -252,6 +253,10 @@ func (s *session) fail(ctx context.Context, err error) {
 		s.sink.Close(closeGoingAway, "going away")
 	case errors.Is(err, ErrUnknownPosition):
 		s.sink.Close(closeUnknownPosition, "unknown position")
+	case merr.From(err).Status == http.StatusServiceUnavailable:
+		// The store is away, or a partition moves: elsewhere, or later, it goes on.
+		s.hub.opts.Log.Warn("push sync", "user", s.req.User, "error", err)
+		s.sink.Close(closeGoingAway, "try again")
 	default:
 		s.hub.opts.Log.Error("push sync", "user", s.req.User, "error", merr.From(err))
 		s.sink.Close(closeInternal, "internal error")

@@ -339,6 +339,12 @@ func (g *Gateway) moveAway() {
 	}
 }
 
+// Drain refuses new sockets and closes all others with 4503, spread over the configured
+// time or until ctx ends. The node still serves; Shutdown has to follow.
+func (g *Gateway) Drain(ctx context.Context) {
+	g.closeSpread(ctx, g.hub.shut(), func() bool { return true })
+}
+
 // Shutdown refuses new sockets, closes all others with 4503 spread over the
 // configured time, and waits until every goroutine has ended.
 // When ctx ends first the rest is cut off, and ctx's error is returned.
@@ -410,6 +416,8 @@ func closeCode(err error) (int, string) {
 		return wire.CloseTooMany, string(e.Code)
 	case e.Status >= 400 && e.Status < 500:
 		return wire.CloseMalformed, string(e.Code)
+	case e.Status == http.StatusServiceUnavailable:
+		return wire.CloseUnavailable, e.Msg
 	default:
 		return wire.CloseInternal, "internal error"
 	}

@@ -489,6 +489,7 @@ func TestShutdown(t *testing.T) {
 	}
 	peers[0].say(`{"op":"req","id":1,"method":"GET","path":"/block"}`) // held, then given up
 	done := make(chan error)
+	f.Drain(t.Context()) // which does not wait for calls
 	go func() { done <- f.Shutdown(t.Context()) }()
 	for _, p := range peers {
 		p.expectClose(wire.CloseUnavailable)

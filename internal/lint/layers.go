@@ -98,7 +98,7 @@ func beside() []besideRule {
 		{
 			// Below test/: whole servers, seen from outside.
 			"test",
-			[]string{"internal/app", "internal/config", "internal/wsclient", "internal/lint/skip"},
+			[]string{"internal/app", "internal/config", "internal/wsclient", "internal/lint/skip", "test/history"},
 			nil,
 			"it tests the server as its clients see it, and must not depend on how it is made",
 		},

@@ -64,6 +64,7 @@ func StartLogging(t testing.TB, log *slog.Logger, changes ...func(*config.Config
 	cfg.Server.DataDir = t.TempDir()
 	cfg.Server.Partitions = partitions
 	cfg.Server.ShutdownGraceMS = 5000
+	cfg.Cluster.DrainMS = 100 // nobody has to notice
 	cfg.Server.TestMode = true
 	cfg.Registration.Mode = config.RegistrationOpen
 	cfg.Registration.AllowWeakPasswords = true
