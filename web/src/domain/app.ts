@@ -6,10 +6,12 @@ import { signal } from "@preact/signals-core";
 import type { WebSocketLike } from "../protocol/socket.ts";
 import { Transport, type TransportStatus } from "../protocol/transport.ts";
 import type { KeyValue } from "../store/keyvalue.ts";
+import { OutboxStore } from "../store/outbox.ts";
 import { clearSession, loadSession, saveSession, type Session } from "../store/session.ts";
 import { Auth, type ServerInfo, type SignUp } from "./auth.ts";
 import type { Chat } from "./chat.ts";
 import { t } from "./i18n.ts";
+import { Known } from "./known.ts";
 import { describeError } from "./errors.ts";
 
 export interface AppOptions {
@@ -42,7 +44,10 @@ export class App {
             origin: options.origin,
             fetch: options.fetch,
             connect: options.connect,
-            onStatus: (status) => (this.connection.value = status),
+            onStatus: (status) => {
+                this.connection.value = status;
+                this.chat?.connectionChanged();
+            },
             onPositionLost: () => void this.startOver(),
         });
     }
@@ -101,12 +106,13 @@ export class App {
         this.view.value = { kind: "starting" };
         try {
             const { Chat } = await import("./chat.ts");
-            const { origin, fetch, indexedDB, encryption } = this.options;
+            const { origin, fetch, indexedDB, encryption, kv } = this.options;
             const chat = await Chat.start({
                 session,
                 origin,
                 transport: this.transport,
                 fetch,
+                kv,
                 ...(indexedDB ? { indexedDB } : {}),
                 ...(encryption ? { encryption } : {}),
                 ...(password === undefined ? {} : { password }),
@@ -121,12 +127,16 @@ export class App {
     }
 
     private async leave(why: string | undefined): Promise<void> {
-        const { chat } = this;
+        const { chat, session } = this;
+        const { kv } = this.options;
         this.session = undefined;
         this.chat = undefined;
         this.view.value = { kind: "signed-out", why };
-        await clearSession(this.options.kv).catch(() => undefined);
+        await clearSession(kv).catch(() => undefined);
         await chat?.stop(true).catch(() => undefined);
+        if (!session) return;
+        await new OutboxStore(kv, session.userId).clear().catch(() => undefined);
+        await Known.forget(kv, session.userId).catch(() => undefined);
     }
 
     /** The server no longer knows where this device was: forget what was synced, and sync anew. */

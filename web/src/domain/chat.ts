@@ -9,6 +9,8 @@ import { RoomEvent } from "matrix-js-sdk/lib/models/room";
 import { RoomMemberEvent } from "matrix-js-sdk/lib/models/room-member";
 import { SyncState } from "matrix-js-sdk/lib/sync";
 import type { Transport } from "../protocol/transport.ts";
+import type { KeyValue } from "../store/keyvalue.ts";
+import { OutboxStore } from "../store/outbox.ts";
 import type { Session } from "../store/session.ts";
 import { ClientEvent, type MatrixClient, type RunningClient, startClient } from "./client.ts";
 import { Encryption } from "./encryption.ts";
@@ -16,11 +18,13 @@ import { describeError } from "./errors.ts";
 import { t } from "./i18n.ts";
 import { serverOf, toUserIds } from "./ids.ts";
 import { Media } from "./media.ts";
+import { Outbox } from "./outbox.ts";
 import { PreferencesStore } from "./preferencestore.ts";
 import { type Found, searchMessages } from "./search.ts";
 import { RoomSettings } from "./roomsettings.ts";
 import { directContent, listRooms, type RoomSummary } from "./rooms.ts";
 import { Timeline } from "./timeline.ts";
+import { type PreparedFile, Uploads } from "./uploads.ts";
 
 export interface ChatOptions {
     session: Session;
@@ -28,6 +32,7 @@ export interface ChatOptions {
     transport: Transport;
     /** Plain, for media, which streams. */
     fetch: typeof fetch;
+    kv: KeyValue;
     indexedDB?: IDBFactory;
     encryption?: boolean;
     /** Known after sign-up, and used for nothing but to make the account's keys. */
@@ -48,6 +53,8 @@ export class Chat {
     readonly encryption: Encryption;
     readonly preferences: PreferencesStore;
 
+    private readonly outbox: Outbox;
+    private readonly uploads = new Map<string, Uploads>();
     private encryptionBegun = false;
     private refreshing: ReturnType<typeof setTimeout> | undefined;
 
@@ -59,6 +66,7 @@ export class Chat {
         this.media = new Media(options.fetch, options.origin, () => running.client.getAccessToken());
         this.preferences = new PreferencesStore(running.client);
         this.encryption = new Encryption(running.client, running.secrets, userId);
+        this.outbox = new Outbox(running.client, new OutboxStore<PreparedFile>(options.kv, userId), () => ["socket", "http"].includes(options.transport.status.kind));
     }
 
     private get client(): MatrixClient {
@@ -69,8 +77,10 @@ export class Chat {
         const running = await startClient(options);
         const chat = new Chat(running, options.session.userId, options);
         const { client } = running;
-        client.on(ClientEvent.Sync, (state) => {
+        client.on(ClientEvent.Sync, (state, before) => {
             if (state === SyncState.Prepared || state === SyncState.Syncing) chat.ready.value = true;
+            if (state === SyncState.Prepared) void chat.restore(false);
+            if (state === SyncState.Syncing && before !== SyncState.Syncing) void chat.restore(true);
             if (state === SyncState.Syncing) chat.beginEncryption(options.password);
             chat.later();
         });
@@ -81,13 +91,17 @@ export class Chat {
             client.on(event, chat.later);
         }
         client.on(RoomMemberEvent.Name, chat.later);
-        if (client.getSyncState() === SyncState.Prepared || client.getSyncState() === SyncState.Syncing) chat.ready.value = true;
+        if (client.getSyncState() === SyncState.Prepared || client.getSyncState() === SyncState.Syncing) {
+            chat.ready.value = true;
+            void chat.restore(false);
+        }
         chat.refresh();
         return chat;
     }
 
     async stop(forget: boolean): Promise<void> {
         clearTimeout(this.refreshing);
+        this.outbox.stop();
         this.media.close();
         this.client.removeAllListeners();
         await this.running.stop(forget);
@@ -111,7 +125,28 @@ export class Chat {
 
     /** Opens a room that the list holds. The caller closes it. */
     open(roomId: string): Timeline {
-        return new Timeline(this.client, roomId);
+        return new Timeline(this.client, roomId, this.outbox, this.uploadsOf(roomId));
+    }
+
+    /** To be called when the network came or went. */
+    connectionChanged(): void {
+        this.outbox.wake();
+        for (const uploads of this.uploads.values()) uploads.wake();
+    }
+
+    /** What an earlier page did not get rid of. */
+    private async restore(complete: boolean): Promise<void> {
+        await this.outbox.restore(complete);
+        for (const file of await this.outbox.store.files().catch(() => [])) {
+            if (this.client.getRoom(file.roomId)?.getMyMembership() === "join") this.uploadsOf(file.roomId).restore(file);
+            else if (complete) await this.outbox.store.dropFile(file);
+        }
+    }
+
+    private uploadsOf(roomId: string): Uploads {
+        let uploads = this.uploads.get(roomId);
+        if (!uploads) this.uploads.set(roomId, (uploads = new Uploads(this.client, roomId, this.outbox)));
+        return uploads;
     }
 
     /** Makes a private room with a name, and invites people. Gives its ID once it is in the list. */

@@ -5,12 +5,14 @@
 import { ClientEvent, MatrixClient, PendingEventOrdering } from "matrix-js-sdk/lib/client";
 import { Filter } from "matrix-js-sdk/lib/filter";
 import { logger, type Logger } from "matrix-js-sdk/lib/logger";
-import { MatrixScheduler } from "matrix-js-sdk/lib/scheduler";
 import { IndexedDBStore } from "matrix-js-sdk/lib/store/indexeddb";
 import { MemoryStore } from "matrix-js-sdk/lib/store/memory";
 import type { Transport } from "../protocol/transport.ts";
+import type { KeyValue } from "../store/keyvalue.ts";
 import type { Session } from "../store/session.ts";
+import { serverOf } from "./ids.ts";
 import { SecretKeys } from "./encryption.ts";
+import { Known } from "./known.ts";
 
 export { ClientEvent, MatrixClient };
 
@@ -24,6 +26,7 @@ export interface ClientOptions {
     session: Session;
     origin: string;
     transport: Transport;
+    kv: KeyValue;
     /** Absent where the browser forbids storage; then nothing is kept beyond the page. */
     indexedDB?: IDBFactory;
     /** Whether to encrypt; without it, nothing of it is loaded. */
@@ -42,21 +45,25 @@ export async function startClient(options: ClientOptions): Promise<RunningClient
     const { session, origin, transport } = options;
     quieten(logger as unknown as SdkLogger);
     const secrets = new SecretKeys();
-    const store = await openStore(session.userId, options.indexedDB);
+    const known = await Known.load(options.kv, session.userId);
+    let begun = false;
     const client = new MatrixClient({
         baseUrl: origin,
         userId: session.userId,
         deviceId: session.deviceId,
         accessToken: session.accessToken,
-        fetchFn: versionsKnown(transport.fetch),
-        store,
-        scheduler: new MatrixScheduler(),
+        fetchFn: known.around(keysLater(transport.fetch, serverOf(session.userId), () => begun)),
+        store: options.indexedDB ? new IndexedDBStore({ indexedDB: options.indexedDB, dbName: `hubbub-sync:${session.userId}` }) : new MemoryStore(),
         timelineSupport: true,
         disableVoip: true,
         logger: quiet,
         cryptoCallbacks: secrets.callbacks,
     });
-    const since = (await store.getSavedSyncToken()) ?? undefined;
+    client.on(ClientEvent.AccountData, (event) => {
+        if (event.getType() === "m.push_rules") known.rulesAre(event.getContent());
+    });
+    await openStore(client);
+    const since = (await client.store.getSavedSyncToken()) ?? undefined;
     transport.start({ accessToken: session.accessToken, filter: FILTER, ...(since === undefined ? {} : { since }) });
 
     const cryptoDatabasePrefix = `hubbub-crypto:${session.userId}:${session.deviceId}`;
@@ -67,6 +74,7 @@ export async function startClient(options: ClientOptions): Promise<RunningClient
             console.warn("Encryption is not to be had here.", error); // a browser without WebAssembly
         });
     }
+    begun = true;
     const filter = new Filter(session.userId);
     filter.setDefinition(FILTER);
     await client.startClient({
@@ -83,38 +91,35 @@ export async function startClient(options: ClientOptions): Promise<RunningClient
             client.stopClient();
             transport.stop();
             if (forget) await client.clearStores({ cryptoDatabasePrefix });
-            else await store.destroy();
+            else await client.store.destroy();
         },
     };
 }
 
 /**
- * The SDK asks for the server's versions before it looks into its store. The server is the one that this app came
- * from: without a network, what it speaks is known well enough to show what is stored.
+ * Of a room that was joined of late the encryption asks for the inviter's keys before it begins, again and again, and
+ * fails without them. Where there is no network it is told that the server does not answer now, and asks later.
  */
-export function versionsKnown(ask: typeof fetch): typeof fetch {
+export function keysLater(ask: typeof fetch, server: string, begun: () => boolean): typeof fetch {
     return async (input, init) => {
         try {
             return await ask(input, init);
         } catch (error) {
-            const address = typeof input === "string" ? input : input instanceof URL ? input.href : input.url;
-            if (!(error instanceof TypeError) || !address.endsWith("/_matrix/client/versions")) throw error;
-            return new Response(JSON.stringify({ versions: ["v1.1", "v1.11"] }), { headers: { "Content-Type": "application/json" } });
+            if (begun() || !(error instanceof TypeError) || !String(input).endsWith("/keys/query")) throw error;
+            return new Response(JSON.stringify({ device_keys: {}, failures: { [server]: {} } }), { headers: { "Content-Type": "application/json" } });
         }
     };
 }
 
-async function openStore(userId: string, indexedDB: IDBFactory | undefined): Promise<IndexedDBStore | MemoryStore> {
-    if (indexedDB) {
-        const store = new IndexedDBStore({ indexedDB, dbName: `hubbub-sync:${userId}` });
-        try {
-            await store.startup();
-            return store;
-        } catch {
-            // A private window, a full disk, a damaged database: the app works, and asks the server for all of it.
-        }
+/** Reads what is stored. The store makes people out of it, and can do so once the client has it. */
+async function openStore(client: MatrixClient): Promise<void> {
+    try {
+        await client.store.startup();
+    } catch (error) {
+        // A private window, a full disk, a damaged database: the app works, and asks the server for all of it.
+        console.warn("What is stored on this device cannot be used.", error);
+        client.store = new MemoryStore();
     }
-    return new MemoryStore();
 }
 
 const ignore = (): void => undefined;
@@ -129,6 +134,9 @@ const quiet: Logger = {
     getChild: () => quiet,
 };
 
+/** Warnings about what is in order here: messages wait for one another in the outbox. */
+const EXPECTED = /^Setting event as NOT_SENT/;
+
 /** The part of loglevel that the SDK's own logger has, beside what its type says. */
 interface SdkLogger {
     methodFactory: (method: string) => (...message: unknown[]) => void;
@@ -137,6 +145,9 @@ interface SdkLogger {
 
 /** Parts of the SDK use its global logger, and children of it that take over how it writes. */
 function quieten(sdkLogger: SdkLogger): void {
-    sdkLogger.methodFactory = (method) => (method === "warn" || method === "error" ? quiet.warn : ignore);
+    const warn = (...message: unknown[]): void => {
+        if (!EXPECTED.test(String(message[0]))) quiet.warn(...message);
+    };
+    sdkLogger.methodFactory = (method) => (method === "warn" || method === "error" ? warn : ignore);
     sdkLogger.rebuild();
 }

@@ -40,7 +40,8 @@ export interface Quote {
     text?: string;
 }
 
-export type Delivery = "sent" | "sending" | "failed";
+/** What waits is sent by itself as soon as that can be; what failed only if the person says so. */
+export type Delivery = "sent" | "sending" | "waiting" | "failed";
 export type Style = "text" | "emote" | "notice" | "removed" | "file" | "locked";
 
 export interface Message {
@@ -55,6 +56,8 @@ export interface Message {
     style: Style;
     delivery: Delivery;
     edited: boolean;
+    /** A change of the message that has not reached the server. */
+    change?: { key: string; failed: boolean };
     /** The message with its markup, if it has any. */
     rich?: Rich[];
     attachment?: Attachment;

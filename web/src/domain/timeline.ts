@@ -11,8 +11,9 @@ import { type Entry, type Item, localDay, type Message, type Quote, type Reactio
 import { write } from "./markdown.ts";
 import { t } from "./i18n.ts";
 import { localpart } from "./ids.ts";
+import type { Outbox } from "./outbox.ts";
 import { peopleOf } from "./rooms.ts";
-import { type PreparedFile, Uploads } from "./uploads.ts";
+import type { PreparedFile, Uploads } from "./uploads.ts";
 
 /** Messages fetched when the reader comes to the beginning of what is loaded. */
 const PAGE = 40;
@@ -38,7 +39,6 @@ export class Timeline {
     readonly context = signal<Context | undefined>(undefined);
     /** Whether there is something unread from before the room was opened, and whether it is loaded. */
     readonly unread = signal<"none" | "above" | "shown">("none");
-    readonly uploads: Uploads;
 
     private readonly room: Room;
     private refreshing: ReturnType<typeof setTimeout> | undefined;
@@ -52,11 +52,12 @@ export class Timeline {
     constructor(
         private readonly client: MatrixClient,
         readonly roomId: string,
+        private readonly outbox: Outbox,
+        readonly uploads: Uploads,
     ) {
         const room = client.getRoom(roomId);
         if (!room) throw new Error(t("This room is not known here."));
         this.room = room;
-        this.uploads = new Uploads(client, room);
         this.readBefore = room.getEventReadUpTo(client.getSafeUserId());
         room.on(RoomEvent.Timeline, this.later);
         room.on(RoomEvent.Receipt, this.later);
@@ -113,15 +114,19 @@ export class Timeline {
         const mine = message.reactions?.find((reaction) => reaction.key === key)?.mine;
         if (mine === undefined) {
             const relation = { rel_type: "m.annotation", event_id: message.eventId, key };
-            this.client.sendEvent(this.roomId, "m.reaction" as never, { "m.relates_to": relation } as never).catch(() => undefined);
-        } else if (mine !== "") this.client.redactEvent(this.roomId, mine).catch(() => undefined);
+            this.outbox.send(this.roomId, "m.reaction", { "m.relates_to": relation });
+        } else if (mine !== "") this.redact(mine);
         this.later();
     }
 
     /** Removes a message for everybody. */
     remove(message: Message): void {
-        if (message.eventId !== undefined) this.client.redactEvent(this.roomId, message.eventId).catch(() => undefined);
+        if (message.eventId !== undefined) this.redact(message.eventId);
         this.later();
+    }
+
+    private redact(redacts: string): void {
+        this.outbox.send(this.roomId, "m.room.redaction", {}, { redacts });
     }
 
     /** Begins to change the last message that this person wrote. */
@@ -157,20 +162,19 @@ export class Timeline {
     }
 
     private sendContent(content: Record<string, unknown>): void {
-        this.client.sendMessage(this.roomId, content as never).catch(() => undefined);
+        this.outbox.send(this.roomId, "m.room.message", content);
         this.later();
     }
 
     /** Sends a message again that failed. */
     retry(key: string): void {
-        const event = this.pending(key);
-        if (event?.status === "not_sent") this.client.resendEvent(event, this.room).catch(() => undefined);
+        this.outbox.retry(key);
+        this.later();
     }
 
     /** Throws a message away that failed. */
     discard(key: string): void {
-        const event = this.pending(key);
-        if (event?.status === "not_sent") this.client.cancelPendingEvent(event);
+        this.outbox.discard(key);
         this.later();
     }
 
@@ -231,10 +235,6 @@ export class Timeline {
         this.client.sendTyping(this.roomId, false, 0).catch(() => undefined);
     }
 
-    private pending(key: string): MatrixEvent | undefined {
-        return this.room.getPendingEvents().find((event) => event.getTxnId() === key);
-    }
-
     /** Many events come in one sync: look once, after them. */
     private readonly later = (): void => {
         this.refreshing ??= setTimeout(() => {
@@ -270,9 +270,14 @@ export class Timeline {
         const known = this.stretches().flatMap((stretch) => stretch.getEvents());
         let last: Message | undefined;
         let afterRead = false;
-        for (const event of [...known, ...this.room.getPendingEvents()]) {
+        const pending = this.room.getPendingEvents();
+        const changes = this.pendingChanges(pending);
+        for (const event of [...known, ...pending]) {
             const entry = toEntry(event, people);
             if (entry?.kind === "message") {
+                if (entry.delivery === "failed" && !this.outbox.refused(entry.key)) entry.delivery = "waiting";
+                const change = changes.get(event.getId() ?? "");
+                if (change) entry.change = change;
                 this.complete(entry, event);
                 last = entry;
                 if (afterRead && !entry.own) this.firstUnread ??= entry.key;
@@ -286,6 +291,16 @@ export class Timeline {
         this.items.value = toItems(entries, localDay, this.firstUnread);
         this.name.value = this.room.name;
         this.members.value = this.room.getJoinedMemberCount();
+    }
+
+    /** Changes on their way, by the message that they change. */
+    private pendingChanges(pending: readonly MatrixEvent[]): Map<string, NonNullable<Message["change"]>> {
+        const changes = new Map<string, NonNullable<Message["change"]>>();
+        for (const event of pending) {
+            const [target, key] = [event.isRelation("m.replace") ? event.relationEventId : undefined, event.getTxnId()];
+            if (target !== undefined && key !== undefined && event.status !== "sent") changes.set(target, { key, failed: this.outbox.refused(key) });
+        }
+        return changes;
     }
 
     /** What other events say of a message, and what may be done with it. */

@@ -1,10 +1,11 @@
 /** Files on their way into a room: encrypted if the room is, uploaded with progress, then sent as a message. */
 import { signal } from "@preact/signals-core";
-import type { Room } from "matrix-js-sdk/lib/models/room";
 import { encryptFile, type EncryptedFile } from "./attachments.ts";
+import type { UnsentFile } from "../store/outbox.ts";
 import type { MatrixClient } from "./client.ts";
 import { describeError } from "./errors.ts";
 import type { Attachment } from "./media.ts";
+import { newTransaction, type Outbox, pauseAfter } from "./outbox.ts";
 
 /** A file as the browser prepared it. */
 export interface PreparedFile {
@@ -23,11 +24,15 @@ export interface Upload {
     progress: number;
     /** What went wrong, if something did. */
     failed: string | undefined;
+    /** It goes on by itself when there is a network again. */
+    waits?: boolean;
 }
 
 interface Job {
-    file: PreparedFile;
+    record: UnsentFile<PreparedFile>;
     abort: AbortController;
+    /** It failed for want of a network, and goes on with the next one. */
+    waits: boolean;
 }
 
 export class Uploads {
@@ -39,13 +44,31 @@ export class Uploads {
 
     constructor(
         private readonly client: MatrixClient,
-        private readonly room: Room,
+        private readonly roomId: string,
+        private readonly outbox: Outbox,
     ) {}
 
     add(file: PreparedFile): Promise<void> {
+        const record = { roomId: this.roomId, txnId: newTransaction(), ts: Date.now(), file };
+        this.outbox.store.putFile(record).catch(() => undefined); // where nothing can be kept, it is sent all the same
+        return this.begin(record);
+    }
+
+    /** Goes on with a file that an earlier page began with. */
+    restore(record: UnsentFile<PreparedFile>): void {
+        if ([...this.jobs.values()].some((job) => job.record.txnId === record.txnId)) return;
+        void this.begin(record);
+    }
+
+    /** To be called when there may be a network again. */
+    wake(): void {
+        for (const [id, job] of this.jobs) if (job.waits) this.retry(id);
+    }
+
+    private begin(record: UnsentFile<PreparedFile>): Promise<void> {
         const id = this.nextId++;
-        this.jobs.set(id, { file, abort: new AbortController() });
-        this.list.value = [...this.list.value, { id, name: file.name, progress: 0, failed: undefined }];
+        this.jobs.set(id, { record, abort: new AbortController(), waits: false });
+        this.list.value = [...this.list.value, { id, name: record.file.name, progress: 0, failed: undefined }];
         return (this.queue = this.queue.then(() => this.run(id)));
     }
 
@@ -53,7 +76,8 @@ export class Uploads {
         const job = this.jobs.get(id);
         if (!job) return;
         job.abort = new AbortController();
-        this.change(id, { failed: undefined, progress: 0 });
+        job.waits = false;
+        this.change(id, { failed: undefined, waits: false, progress: 0 });
         this.queue = this.queue.then(() => this.run(id));
     }
 
@@ -68,14 +92,18 @@ export class Uploads {
         try {
             const content = await this.upload(job, (progress) => this.change(id, { progress }));
             if (!this.jobs.has(id)) return;
+            // The message itself says what becomes of it. It is kept before the file is let go of.
+            this.outbox.send(this.roomId, "m.room.message", content, { txnId: job.record.txnId });
             this.drop(id);
-            this.client.sendMessage(this.room.roomId, content as never).catch(() => undefined); // the message itself says what becomes of it
         } catch (error) {
-            this.change(id, { failed: describeError(error) });
+            job.waits = pauseAfter(error, 1) !== undefined;
+            this.change(id, job.waits ? { waits: true } : { failed: describeError(error) });
         }
     }
 
     private drop(id: number): void {
+        const job = this.jobs.get(id);
+        if (job) this.outbox.store.dropFile(job.record).catch(() => undefined);
         this.jobs.delete(id);
         this.list.value = this.list.value.filter((upload) => upload.id !== id);
     }
@@ -84,7 +112,7 @@ export class Uploads {
         this.list.value = this.list.value.map((upload) => (upload.id === id ? { ...upload, ...change } : upload));
     }
 
-    private async upload({ file, abort }: Job, onProgress: (progress: number) => void): Promise<Record<string, unknown>> {
+    private async upload({ record: { file }, abort }: Job, onProgress: (progress: number) => void): Promise<Record<string, unknown>> {
         const info: Record<string, unknown> = {
             mimetype: file.blob.type || "application/octet-stream",
             size: file.blob.size,
@@ -103,7 +131,7 @@ export class Uploads {
     private async put(blob: Blob, name: string | undefined, abort: AbortController, onProgress?: (progress: number) => void): Promise<{ url: string } | { file: EncryptedFile }> {
         const progressHandler = ({ loaded, total }: { loaded: number; total: number }): void => onProgress?.(total > 0 ? loaded / total : 0);
         const common = { abortController: abort, progressHandler };
-        if (!this.room.hasEncryptionStateEvent()) {
+        if (!this.client.getRoom(this.roomId)?.hasEncryptionStateEvent()) {
             const { content_uri: url } = await this.client.uploadContent(blob, { ...common, ...(name === undefined ? { includeFilename: false } : { name }) });
             return { url };
         }

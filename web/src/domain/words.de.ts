@@ -236,5 +236,8 @@ const words: Readonly<Record<string, string>> = {
     "{who} asks to join": "{who} möchte dazukommen",
     "{who} declined the invitation": "{who} hat die Einladung abgelehnt",
     "“{name}” is not a name on this server.": "„{name}“ ist kein Name auf diesem Server.",
+    "The change was not sent.": "Die Änderung wurde nicht gesendet.",
+    "Waits to be sent": "Wartet auf das Senden",
+    "What you write is sent later.": "Was du schreibst, wird später gesendet.",
 };
 export default words;

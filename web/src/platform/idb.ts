@@ -21,6 +21,12 @@ export class IndexedDBKeyValue implements KeyValue {
         await this.run("readwrite", (store) => store.delete(key));
     }
 
+    async list(prefix: string): Promise<[string, unknown][]> {
+        const range = IDBKeyRange.bound(prefix, `${prefix}\uffff`);
+        const keys = await this.run("readonly", (store) => store.getAllKeys(range));
+        return Promise.all(keys.map(async (key): Promise<[string, unknown]> => [String(key), await this.get(String(key))]));
+    }
+
     private async run<T>(mode: IDBTransactionMode, action: (store: IDBObjectStore) => IDBRequest<T>): Promise<T> {
         this.db ??= this.open();
         const db = await this.db;

@@ -3,6 +3,8 @@ export interface KeyValue {
     get(key: string): Promise<unknown>;
     set(key: string, value: unknown): Promise<void>;
     delete(key: string): Promise<void>;
+    /** What is kept under keys that begin so, in the order of the keys. */
+    list(prefix: string): Promise<[key: string, value: unknown][]>;
 }
 
 /** Keeps nothing beyond the page: for tests, and for browsers that forbid storage. */
@@ -21,5 +23,10 @@ export class MemoryKeyValue implements KeyValue {
     delete(key: string): Promise<void> {
         this.values.delete(key);
         return Promise.resolve();
+    }
+
+    list(prefix: string): Promise<[string, unknown][]> {
+        const found = [...this.values].filter(([key]) => key.startsWith(prefix));
+        return Promise.resolve(found.sort(([a], [b]) => (a < b ? -1 : 1)));
     }
 }

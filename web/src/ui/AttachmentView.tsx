@@ -115,9 +115,9 @@ export function UploadRows({ timeline }: { timeline: Timeline }): JSX.Element {
                 <div key={upload.id} class="upload" role="group" aria-label={upload.name}>
                     <span class="file-text">
                         <span class="file-name">{upload.name}</span>
-                        {upload.failed === undefined ? <progress value={upload.progress} max={1} aria-label={t("Upload of {name}", { name: upload.name })} /> : <span class="error">{upload.failed}</span>}
+                        {upload.waits ? <span class="hint">{t("Waits to be sent")}</span> : upload.failed === undefined ? <progress value={upload.progress} max={1} aria-label={t("Upload of {name}", { name: upload.name })} /> : <span class="error">{upload.failed}</span>}
                     </span>
-                    {upload.failed !== undefined && (
+                    {(upload.failed !== undefined || upload.waits) && (
                         <button type="button" class="link" onClick={() => uploads.retry(upload.id)}>
                             {t("Try again")}
                         </button>

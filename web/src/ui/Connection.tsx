@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { t } from "../domain/i18n.ts";
+import { Icon } from "./parts.tsx";
 import type { App } from "../domain/app.ts";
 
 export function Connection({ app }: { app: App }): JSX.Element | null {
@@ -16,8 +17,10 @@ export function Connection({ app }: { app: App }): JSX.Element | null {
     if (status.kind !== "offline") return null;
     return (
         <div class="connection offline" role="status">
+            <Icon name="offline" />
             <span>
                 {t("You are offline.")} <Countdown until={status.retryAt} />
+                <span class="connection-more">{t("What you write is sent later.")}</span>
             </span>
             <button type="button" class="button small" onClick={() => app.wake()}>
                 {t("Try now")}

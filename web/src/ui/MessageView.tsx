@@ -6,7 +6,7 @@ import { t } from "../domain/i18n.ts";
 import type { Media } from "../domain/media.ts";
 import type { Timeline } from "../domain/timeline.ts";
 import { AttachmentView } from "./AttachmentView.tsx";
-import { colourOf, IconButton } from "./parts.tsx";
+import { colourOf, Icon, IconButton } from "./parts.tsx";
 import { RichText, Text } from "./RichText.tsx";
 import { clockTime, exactTime } from "./time.ts";
 
@@ -55,7 +55,8 @@ export function MessageView({ message, timeline, media, onMenu, onJump }: Messag
             </div>
             {message.reactions && <Reactions message={message} timeline={timeline} />}
             {message.readers && <Readers message={message} />}
-            {delivery === "failed" && <Failed message={message} timeline={timeline} />}
+            {delivery === "failed" && <Failed txn={message.key} words={t("Not sent.")} timeline={timeline} />}
+            {message.change?.failed && <Failed txn={message.change.key} words={t("The change was not sent.")} timeline={timeline} />}
         </div>
     );
 }
@@ -82,8 +83,14 @@ function Bubble({ message, media, onJump }: Pick<MessageProps, "message" | "medi
             )}
             <span class="stamp">
                 {message.edited && `${t("edited")} `}
-                {delivery === "sending" ? (
-                    <span aria-label={t("Being sent")}>…</span>
+                {delivery === "waiting" || message.change?.failed === false ? (
+                    <span class="waiting" role="img" aria-label={t("Waits to be sent")} title={t("Waits to be sent")}>
+                        <Icon name="clock" />
+                    </span>
+                ) : delivery === "sending" ? (
+                    <span role="img" aria-label={t("Being sent")}>
+                        …
+                    </span>
                 ) : (
                     <time dateTime={new Date(ts).toISOString()} title={exactTime(ts)}>
                         {clockTime(ts)}
@@ -131,14 +138,14 @@ function Readers({ message }: { message: Message }): JSX.Element {
     );
 }
 
-function Failed({ message, timeline }: Pick<MessageProps, "message" | "timeline">): JSX.Element {
+function Failed({ txn, words, timeline }: { txn: string; words: string; timeline: Timeline }): JSX.Element {
     return (
         <div class="failed" role="alert">
-            <span>{t("Not sent.")}</span>
-            <button type="button" class="link" onClick={() => timeline.retry(message.key)}>
+            <span>{words}</span>
+            <button type="button" class="link" onClick={() => timeline.retry(txn)}>
                 {t("Try again")}
             </button>
-            <button type="button" class="link" onClick={() => timeline.discard(message.key)}>
+            <button type="button" class="link" onClick={() => timeline.discard(txn)}>
                 {t("Discard")}
             </button>
         </div>

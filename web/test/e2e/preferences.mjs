@@ -30,12 +30,48 @@ export async function preferAndGoOffline(ada, bob, second) {
     });
     const manifest = await phone.evaluate(async () => (await fetch(document.querySelector("link[rel=manifest]").href)).json());
     assert.ok(manifest.icons.some((icon) => icon.sizes === "512x512"), "it can be installed");
+    await offlineAndBack(ada, bob);
+}
+
+/** Without a network the app opens with what it has; what is written waits over a reload, and comes once. */
+async function offlineAndBack(ada, bob) {
+    const phone = bob.page;
+    await ada.say("before the tunnel");
+    await bob.sees("before the tunnel");
+    // To hide the page is when it keeps what it has.
+    await phone.evaluate(() => Object.defineProperty(document, "visibilityState", { configurable: true, value: "hidden" }) && document.dispatchEvent(new Event("visibilitychange")));
+    await phone.waitForFunction(async () => {
+        const { name } = (await indexedDB.databases()).find((db) => db.name.includes("hubbub-sync"));
+        const db = await new Promise((done) => (indexedDB.open(name).onsuccess = (event) => done(event.target.result)));
+        const all = await new Promise((done) => (db.transaction("sync").objectStore("sync").getAll().onsuccess = (event) => done(event.target.result)));
+        db.close();
+        return JSON.stringify(all[0]?.roomsData?.join ?? {}).includes("m.room.encrypted");
+    });
     await bob.context.setOffline(true);
     await phone.reload();
-    await phone.locator(".root").waitFor(); // from the kept files
-    await bob.context.setOffline(false);
+    await bob.sees("before the tunnel"); // decrypted with the keys of the device
+    await phone.getByText("You are offline.").filter({ visible: true }).first().waitFor();
+    await phone.getByRole("button", { name: "All conversations" }).click();
+    await phone.getByRole("link", { name: /Garden/ }).waitFor();
+    await shoot([bob], "offline-list");
+    await phone.getByRole("link", { name: /Garden/ }).click();
+    await bob.say("written in the tunnel");
+    await phone.locator(".is-waiting", { hasText: "written in the tunnel" }).waitFor();
+    await bob.act("before the tunnel", "React with 👍");
+    await bob.act("before the tunnel", "Reply");
+    await bob.say("and an answer");
+    await phone.getByLabel("Files to send").setInputFiles([{ name: "ticket.txt", mimeType: "text/plain", buffer: Buffer.from("one way") }]);
+    await phone.locator(".upload", { hasText: "ticket.txt" }).waitFor();
     await phone.reload();
+    await phone.locator(".is-waiting", { hasText: "and an answer" }).waitFor();
+    await phone.locator(".upload", { hasText: "ticket.txt" }).waitFor();
+    await shoot([bob], "offline");
+    await bob.context.setOffline(false);
     await phone.locator('[data-transport="socket"]').waitFor();
+    for (const text of ["written in the tunnel", "and an answer", "ticket.txt"]) await ada.sees(text);
+    await ada.page.getByRole("button", { name: "👍 1 by bob" }).waitFor();
+    await phone.locator(".is-waiting, .is-sending, .upload").first().waitFor({ state: "detached" });
     await ada.say("there again");
     await bob.sees("there again");
+    for (const text of ["written in the tunnel", "and an answer"]) assert.equal(await ada.page.locator(".bubble", { hasText: text }).count(), 1, `${text} came once`);
 }

@@ -9,6 +9,8 @@ export class FakeServer {
     clock: () => number;
     listen(port?: number): Promise<string>;
     close(): Promise<void>;
+    offline(): void;
+    online(): void;
     dropSockets(code?: number): void;
     createRoom(user: string, body: object): { room_id: string };
     send(user: string, roomId: string, type: string, txn: string, content: object, session: { txns: Map<string, string> }): { event_id: string };

@@ -24,6 +24,8 @@ export class FakeServer {
     overSocket = [];
     /** Refuse WebSockets, as a proxy may. */
     blockSockets = false;
+    /** Let nothing through at all, as a train in a tunnel. */
+    down = false;
     /** What the next sends are answered with: "fail", or nothing. */
     failSends = false;
     /** A token that registration asks for. */
@@ -35,6 +37,7 @@ export class FakeServer {
         this.http = createServer((req, res) => void this.handle(req, res));
         this.ws = new WebSocketServer({ noServer: true, handleProtocols: (offered) => (offered.has("hubbub.v1") ? "hubbub.v1" : false) });
         this.http.on("upgrade", (req, socket, head) => {
+            if (this.down) return socket.destroy();
             if (this.blockSockets || req.url !== "/_hubbub/v1/ws") return socket.end("HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n");
             this.ws.handleUpgrade(req, socket, head, (ws) => this.accept(ws));
         });
@@ -53,6 +56,16 @@ export class FakeServer {
         await new Promise((resolve) => this.http.close(resolve));
     }
 
+    offline() {
+        this.down = true;
+        for (const conn of this.sockets) conn.ws.terminate();
+        this.http.closeAllConnections();
+    }
+
+    online() {
+        this.down = false;
+    }
+
     dropSockets(code = 4500) {
         for (const conn of this.sockets) conn.ws.close(code);
     }
@@ -60,6 +73,7 @@ export class FakeServer {
     // HTTP
 
     async handle(req, res) {
+        if (this.down) return req.socket.destroy();
         const url = new URL(req.url, "http://x");
         if (!/^\/_(matrix|hubbub)\//.test(url.pathname)) return this.serveFile(url.pathname, res);
         this.overHttp.push(`${req.method} ${url.pathname}`);

@@ -36,10 +36,10 @@ function newApp(kv = new MemoryKeyValue()): App {
 }
 
 /** Waits until a look gives something; looks again whenever a moment has passed. */
-async function until<T>(look: () => T | undefined | false, what: string): Promise<T> {
+async function until<T>(look: () => Promise<T | undefined | false> | T | undefined | false, what: string): Promise<T> {
     const deadline = Date.now() + 10_000;
     for (;;) {
-        const found = look();
+        const found = await look();
         if (found !== undefined && found !== false) return found;
         if (Date.now() > deadline) throw new Error(`waited in vain for ${what}`);
         await new Promise((resolve) => setTimeout(resolve, 5));
@@ -59,6 +59,12 @@ async function join(name: string, kv?: MemoryKeyValue): Promise<App> {
     await app.signUp({ username: name, password: "secret", token: "" });
     await until(() => chatOf(app).ready.value && app.connection.value.kind === "socket", `${name}'s first sync`);
     return app;
+}
+
+/** Neither socket nor HTTP get through, for all. */
+async function goOffline(app: App): Promise<void> {
+    server.offline();
+    await until(() => app.connection.value.kind === "offline", "the app to be offline");
 }
 
 /** Two people in one room, each with its timeline open. */
@@ -176,6 +182,65 @@ describe("when things go wrong", () => {
         expect(texts(his)).toEqual(["second"]);
     });
 
+    it("what was written without a network outlives the page, and comes once and in order", async () => {
+        const kv = new MemoryKeyValue();
+        const ada = await join("ada", kv);
+        const roomId = await chatOf(ada).createRoom("Garden", "");
+        const hers = chatOf(ada).open(roomId);
+        hers.send("first");
+        const first = await until(() => messages(hers).find((m) => m.delivery === "sent" && m.eventId), "the first");
+        await new Promise((resolve) => setTimeout(resolve, 50)); // its echo comes in a frame of its own
+        await ada.save();
+        await goOffline(ada);
+        hers.context.value = { kind: "edit", message: first };
+        hers.send("first, changed");
+        hers.context.value = { kind: "reply", message: first };
+        hers.send("second");
+        hers.react(first, "👍");
+        hers.send("third");
+        await until(() => messages(hers).filter((m) => m.delivery === "waiting").length === 2, "both to wait");
+        expect(texts(hers)).toEqual(["first, changed", "second", "third"]);
+        expect((await kv.list("outbox:")).length).toBe(4);
+
+        const again = newApp(kv);
+        await again.start();
+        const opened = await until(() => chatOf(again).rooms.value.length === 1 && chatOf(again).open(roomId), "the stored room");
+        await until(() => messages(opened).filter((m) => m.delivery === "waiting").length === 2, "what waits");
+        expect(messages(opened)[0]).toMatchObject({ text: "first, changed", change: { failed: false }, reactions: [{ key: "👍" }] });
+        expect(messages(opened)[1]!.quote).toMatchObject({ eventId: first.eventId });
+        server.online();
+        for (const app of [again, ada]) app.wake(); // two pages of one session, with the same messages
+        for (const timeline of [opened, hers]) await until(() => messages(timeline).length === 3 && messages(timeline).every((m) => m.delivery === "sent" && !m.change), "all to be sent");
+        await until(async () => (await kv.list("outbox:")).length === 0, "nothing to wait any more");
+        const sent = (server as unknown as { rooms: Map<string, { events: { type: string; content: { body?: string } }[] }> }).rooms.get(roomId)!.events.filter((e) => /message|reaction/.test(e.type));
+        expect(sent.map((e) => e.content.body)).toEqual(["first", "* first, changed", "second", undefined, "third"]);
+    });
+
+    it("what the server refused is still there after a reload, and can be thrown away", async () => {
+        const kv = new MemoryKeyValue();
+        const ada = await join("ada", kv);
+        const roomId = await chatOf(ada).createRoom("Garden", "");
+        const hers = chatOf(ada).open(roomId);
+        hers.send("kept");
+        const kept = await until(() => messages(hers).find((m) => m.delivery === "sent" && m.eventId), "the message");
+        server.failSends = true;
+        hers.context.value = { kind: "edit", message: kept };
+        hers.send("not allowed");
+        hers.send("nor this");
+        hers.react(kept, "👍");
+        await until(() => messages(hers)[0]!.change?.failed && messages(hers)[1]?.delivery === "failed" && !messages(hers)[0]!.reactions, "all to be refused");
+        await ada.save();
+        server.failSends = false;
+        const again = newApp(kv);
+        await again.start();
+        const opened = await until(() => chatOf(again).rooms.value.length === 1 && chatOf(again).open(roomId), "the room");
+        await until(() => messages(opened)[0]?.change?.failed && messages(opened)[1]?.delivery === "failed", "what was refused");
+        opened.discard(messages(opened)[0]!.change!.key);
+        opened.discard(messages(opened)[1]!.key);
+        await until(() => texts(opened).join() === "kept", "it to be gone");
+        expect(await kv.list("outbox:")).toEqual([]);
+    });
+
     it("works over plain HTTP while sockets are blocked", async () => {
         server.blockSockets = true;
         const app = newApp();
@@ -228,22 +293,27 @@ describe("the session", () => {
         await new Promise((resolve) => setTimeout(resolve, 50)); // its echo comes in a frame of its own
         await first.save();
 
-        server.blockSockets = true; // the second page shows what it has before any server answers
+        await goOffline(first); // the second page shows what it has without any server
         const second = newApp(kv);
         await second.start();
         await until(() => chatOf(second).rooms.value.some((r) => r.id === roomId), "the stored room");
         expect(texts(chatOf(second).open(roomId))).toEqual(["stored"]);
-        server.blockSockets = false;
+        server.online();
+        second.wake();
         await until(() => second.connection.value.kind === "socket" || second.connection.value.kind === "http", "the connection");
     });
 
     it("leaves nothing behind on signing out", async () => {
         const kv = new MemoryKeyValue();
         const ada = await join("ada", kv);
+        const roomId = await chatOf(ada).createRoom("Garden", "");
+        server.failSends = true;
+        chatOf(ada).open(roomId).send("never sent");
+        await until(async () => (await kv.list("outbox:")).length === 1, "the message to be kept");
         const names = async (): Promise<string[]> => (await indexedDB.databases()).map((db) => db.name ?? "").filter((name) => name.includes("@ada"));
         expect(await names()).not.toEqual([]);
         await ada.signOut();
-        expect(await kv.get("session")).toBeUndefined();
+        expect(await kv.list("")).toEqual([]);
         expect(await names()).toEqual([]);
         expect((server as unknown as { tokens: Map<string, unknown> }).tokens.size).toBe(0);
     });

@@ -1,7 +1,8 @@
 /** Preferences from an account that may hold anything, and what the service worker touches. */
 import { describe, expect, it } from "vitest";
-import { versionsKnown } from "../../src/domain/client.ts";
+import { Known } from "../../src/domain/known.ts";
 import { DEFAULTS, readPreferences } from "../../src/domain/preferences.ts";
+import { MemoryKeyValue } from "../../src/store/keyvalue.ts";
 import { keptUnder, routeOf } from "../../src/sw/rules.ts";
 
 describe("preferences", () => {
@@ -33,13 +34,34 @@ describe("the service worker", () => {
 });
 
 describe("without a network", () => {
-    const broken = versionsKnown(() => Promise.reject(new TypeError("Failed to fetch")));
-    it("the server's versions are known, and nothing else is made up", async () => {
-        expect(await (await broken("https://x/_matrix/client/versions")).json()).toEqual({ versions: ["v1.1", "v1.11"] });
-        await expect(broken("https://x/_matrix/client/v3/sync")).rejects.toThrow("Failed to fetch");
+    const authorized = { headers: { Authorization: "Bearer x" } };
+    const broken = (): Promise<Response> => Promise.reject(new TypeError("Failed to fetch"));
+    it("what the server said last is known, and nothing else is made up", async () => {
+        const kv = new MemoryKeyValue();
+        const online = (await Known.load(kv, "@a:x")).around((address) => Promise.resolve(new Response(JSON.stringify({ from: String(address) }))));
+        await online("https://x/_matrix/client/v3/pushrules/", authorized);
+        await online("https://x/_matrix/client/v3/user/@a:x/filter", { method: "POST", body: "{}", ...authorized });
+        await online("https://x/_matrix/client/v3/sync", authorized);
+        const known = await Known.load(kv, "@a:x");
+        const offline = known.around(broken);
+        expect(await (await offline("https://x/_matrix/client/versions", authorized)).json()).toEqual({ versions: ["v1.1", "v1.11"] });
+        expect(await (await offline("https://x/_matrix/client/v3/pushrules/", authorized)).json()).toEqual({ from: "https://x/_matrix/client/v3/pushrules/" });
+        expect((await offline("https://x/_matrix/client/v3/user/@a:x/filter", { method: "POST", body: "{}" })).ok).toBe(true);
+        for (const [address, init] of [
+            ["https://x/_matrix/client/v3/sync", authorized],
+            ["https://x/_matrix/client/v3/user/@a:x/filter", { method: "POST", body: "another" }],
+            ["https://x/_matrix/client/versions", {}], // by which the SDK finds out whether the server is there again
+        ] as const) {
+            await expect(offline(address, init)).rejects.toThrow("Failed to fetch");
+        }
+        known.rulesAre({ global: {} });
+        expect(await (await (await Known.load(kv, "@a:x")).around(broken)("https://x/_matrix/client/v3/pushrules/")).json()).toEqual({ global: {} });
+        await expect((await Known.load(kv, "@b:x")).around(broken)("https://x/_matrix/client/v3/pushrules/")).rejects.toThrow();
     });
-    it("what the server answers is what is told", async () => {
-        const answer = new Response("{}");
-        expect(await versionsKnown(() => Promise.resolve(answer))("https://x/_matrix/client/versions")).toBe(answer);
+    it("what the server answers is what is told, and a refusal is not remembered", async () => {
+        const kv = new MemoryKeyValue();
+        const refused = (await Known.load(kv, "@a:x")).around(() => Promise.resolve(new Response("{}", { status: 401 })));
+        expect((await refused("https://x/_matrix/client/versions", authorized)).status).toBe(401);
+        expect(await kv.list("known:")).toEqual([]);
     });
 });
