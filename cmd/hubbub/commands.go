@@ -42,6 +42,7 @@ func commands() []command {
 		backupCommand(),
 		restoredCommand(),
 		migrateStoreCommand(),
+		movePartitionCommand(),
 		tool("bench", "Measure a server under load.", bench.Main),
 		configCommand(),
 		versionCommand(),
@@ -126,6 +127,30 @@ func migrateStoreCommand() command {
 			return err
 		}
 		return app.MigrateStore(ctx, cfg, flags.own("To"), p.stdout)
+	}}
+}
+
+func movePartitionCommand() command {
+	flags := newConfigFlags(
+		reflect.StructField{
+			Name: "Partition", Type: reflect.TypeFor[string](),
+			Tag: `arg:"" optional:"" help:"The number of a partition. Without it, where all are is printed."`,
+		},
+		reflect.StructField{
+			Name: "To", Type: reflect.TypeFor[string](),
+			Tag: `name:"to" placeholder:"N" help:"The number of the database, as server.store names them, from 1. That which the partition comes from takes back a move that was interrupted."`,
+		},
+		reflect.StructField{
+			Name: "Keep", Type: reflect.TypeFor[bool](),
+			Tag: `name:"keep" help:"Leave the old copy in its database."`,
+		},
+	)
+	return command{name: "move-partition", help: "Take a partition to another PostgreSQL database while servers run.", args: flags.args, run: func(ctx context.Context, p process) error {
+		cfg, err := flags.load(p)
+		if err != nil {
+			return err
+		}
+		return app.MovePartition(ctx, cfg, app.MoveOptions{Partition: flags.own("Partition"), To: flags.own("To"), Keep: flags.ownSwitch("Keep")}, p.stdout)
 	}}
 }
 

@@ -111,6 +111,11 @@ func (c configFlags) own(name string) string {
 	return reflect.ValueOf(c.args).Elem().FieldByName(name).String()
 }
 
+// ownSwitch is own for a flag without a value.
+func (c configFlags) ownSwitch(name string) bool {
+	return reflect.ValueOf(c.args).Elem().FieldByName(name).Bool()
+}
+
 // usageError makes an error one that ends the process with exitUsage, without a
 // word more in its text.
 type usageError struct{ cause error }

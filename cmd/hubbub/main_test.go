@@ -71,6 +71,7 @@ func TestExitCodes(t *testing.T) {
 		{"backup without a place", []string{"backup", "--data", dir}, exitUsage, "", "<dir>"},
 		{"backup of nothing", []string{"backup", "--data", dir, filepath.Join(dir, "to")}, exitError, "", "no such file"},
 		{"migration to nowhere", []string{"migrate-store", "--data", dir}, exitUsage, "", "--to"},
+		{"move in an embedded store", []string{"move-partition", "--data", t.TempDir(), "3", "--to", "2"}, exitError, "", "not PostgreSQL"},
 		{"migration of nothing", []string{"migrate-store", "--data", dir, "--to", filepath.Join(dir, "to")}, exitError, "", "no such file"},
 		{"no value", []string{"serve", "--listen"}, exitUsage, "", "--listen"},
 		{

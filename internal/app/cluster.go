@@ -98,6 +98,10 @@ func clusterTLS(c config.Cluster) (*tls.Config, error) {
 // clusterOptions adds to what a node is what it is among others.
 func (s *Server) clusterOptions(o cluster.Options, wire *partition.Wire) cluster.Options {
 	o.Wire = wire
+	if s.cfg.Server.Store != config.StoreEmbedded {
+		// A partition that moves to another database gets another owner.
+		o.Search = cluster.DefaultLeaseTTL + findOwner
+	}
 	if s.cfg.Clustered() {
 		o.LeaseTTL = s.cfg.Cluster.Lease()
 		o.Balance, o.Search, o.Fit = true, o.LeaseTTL+findOwner, s.store.fit

@@ -385,7 +385,7 @@ func (o *Owner) answer(err error) {
 	o.rows.release(b.tasks, b.inFlight)
 	for _, t := range b.tasks {
 		if err != nil {
-			t.res, t.err = nil, lost(err)
+			t.res, t.err = nil, refused(err)
 		}
 		if err != nil || t.effects.Load() == 0 {
 			t.finish()

@@ -228,7 +228,7 @@ func TestRefusalChecksEpoch(t *testing.T) {
 	if _, err := owner.Do(context.Background(), refuse); !merr.Is(err, merr.Forbidden) {
 		t.Errorf("the owner refuses with %v", err)
 	}
-	if _, err := old.Do(context.Background(), refuse); !errors.Is(err, ErrLost) {
+	if _, err := old.Do(context.Background(), refuse); !errors.Is(err, ErrClosing) || errors.Is(err, ErrLost) {
 		t.Errorf("who lost the partition answers %v", err)
 	}
 	<-old.Done()

@@ -55,7 +55,8 @@ var (
 	// was applied is not known.
 	ErrLost = errors.New("partition: lost")
 	// ErrClosing: this node gives the partition up or has lost it, and the command
-	// was not applied. It may be sent to the next owner.
+	// was not applied, or fenced with all of its batch. It may be sent to the next
+	// owner.
 	ErrClosing = errors.New("partition: moving")
 )
 
@@ -166,6 +167,15 @@ func overloaded() error {
 
 func lost(cause error) error {
 	return merr.UnavailableErr(overloadRetry, "The outcome is not known, try again").Because(errors.Join(ErrLost, cause))
+}
+
+// refused is what the callers of a batch are told whose commit failed. One that was
+// fenced left nothing behind: another owner may take its commands.
+func refused(cause error) error {
+	if errors.Is(cause, storage.ErrFenced) {
+		return closing(cause)
+	}
+	return lost(cause)
 }
 
 // closing refuses a command that the loop has not seen.

@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"maps"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -25,8 +26,10 @@ type lastReads struct {
 // lastRead is one statement, and who waits for it.
 type lastRead struct {
 	wanted map[lastKey]map[ids.Partition]string
-	done   chan struct{}
-	err    error // set before done is closed
+	// moved are partitions that are not in the database.
+	moved map[ids.Partition]bool
+	done  chan struct{}
+	err   error // set before done is closed
 }
 
 // lastKey is what is asked for in each partition.
@@ -43,38 +46,50 @@ func (s *Store) Last(ctx context.Context, t storage.Table, entity string, ps ...
 		return nil, err
 	}
 	defer s.mu.RUnlock()
-	by := make(map[int][]ids.Partition, 1)
 	for _, p := range ps {
 		if err := (storage.Key{Partition: p, Table: t, Entity: entity}).Check(); err != nil {
 			return nil, op("last", err)
 		}
+	}
+	out := make([]string, len(ps))
+	err := s.located(ctx, moveWait, func() error { return s.lastOf(ctx, lastKey{t, entity}, ps, out) })
+	if err != nil {
+		return nil, op("last", err)
+	}
+	return out, nil
+}
+
+func (s *Store) lastOf(ctx context.Context, key lastKey, ps []ids.Partition, out []string) error {
+	by := make(map[int][]ids.Partition, 1)
+	for _, p := range ps {
 		shard := s.shard(p)
 		by[shard] = append(by[shard], p)
 	}
-	key := lastKey{t, entity}
+	found := make(map[ids.Partition]string, len(ps))
 	reads := make([]*lastRead, 0, len(by))
 	for shard, list := range by {
 		reads = append(reads, s.joinLast(shard, key, list))
 	}
-	found := make(map[ids.Partition]string, len(ps))
 	for _, r := range reads {
 		select {
 		case <-r.done:
 		case <-ctx.Done():
-			return nil, op("last", ctx.Err())
+			return ctx.Err()
 		}
 		if r.err != nil {
-			return nil, op("last", r.err)
+			return r.err
 		}
-		for p, sort := range r.wanted[key] {
-			found[p] = sort
-		}
+		maps.Copy(found, r.wanted[key])
 	}
-	out := make([]string, len(ps))
 	for i, p := range ps {
+		for _, r := range reads {
+			if _, asked := r.wanted[key][p]; asked && r.moved[p] {
+				return errMoved
+			}
+		}
 		out[i] = found[p]
 	}
-	return out, nil
+	return nil
 }
 
 // joinLast adds to the next statement to a database, and sees to it that there is one.
@@ -123,8 +138,9 @@ func (s *Store) readLast(shard int, r *lastRead) error {
 	ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
 	defer cancel()
 	return s.again(ctx, shard, func(ctx context.Context, c *pgxpool.Conn) error {
+		r.moved = make(map[ids.Partition]bool)
 		for key, want := range r.wanted {
-			if err := readLast(ctx, c, key, want); err != nil {
+			if err := r.read(ctx, c, key, want); err != nil {
 				return err
 			}
 		}
@@ -134,9 +150,10 @@ func (s *Store) readLast(shard int, r *lastRead) error {
 
 const lastStatement = `SELECT k.p, (SELECT r.sort FROM hubbub_row r
 WHERE r.partition = k.p AND r.tbl = $1 AND r.entity = $2 ORDER BY r.sort DESC LIMIT 1)
-FROM unnest($3::int[]) AS k(p)`
+FROM unnest($3::int[]) AS k(p)
+UNION ALL SELECT -1 - w.partition, NULL FROM hubbub_place w WHERE w.partition = ANY($3::int[]) AND w.state >= 2`
 
-func readLast(ctx context.Context, c *pgxpool.Conn, key lastKey, want map[ids.Partition]string) error {
+func (r *lastRead) read(ctx context.Context, c *pgxpool.Conn, key lastKey, want map[ids.Partition]string) error {
 	ps := make([]int32, 0, len(want))
 	for p := range want {
 		ps = append(ps, int32(p))
@@ -148,6 +165,10 @@ func readLast(ctx context.Context, c *pgxpool.Conn, key lastKey, want map[ids.Pa
 	var p int32
 	var sort []byte
 	_, err = pgx.ForEachRow(rows, []any{&p, &sort}, func() error {
+		if p < 0 {
+			r.moved[ids.Partition(-1-p)] = true
+			return nil
+		}
 		want[ids.Partition(p)] = string(sort)
 		return nil
 	})

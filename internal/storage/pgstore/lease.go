@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -34,9 +35,17 @@ func (s *Store) Acquire(ctx context.Context, p ids.Partition, node ids.NodeID, t
 	var ok bool
 	var holder []byte
 	lease := storage.Lease{Partition: p}
-	err := s.again(ctx, s.shard(p), func(ctx context.Context, c *pgxpool.Conn) error {
-		return c.QueryRow(ctx, "SELECT ok, node, epoch, expires FROM hubbub_acquire($1, $2, $3, $4)",
-			int32(p), []byte(node), ttl, s.now()).Scan(&ok, &holder, &lease.Epoch, &lease.Expires)
+	err := s.located(ctx, acquireWait, func() error {
+		return s.again(ctx, s.shard(p), func(ctx context.Context, c *pgxpool.Conn) error {
+			var expires pgtype.Timestamptz // infinity, where it has gone
+			err := c.QueryRow(ctx, "SELECT ok, node, epoch, expires FROM hubbub_acquire($1, $2, $3, $4)",
+				int32(p), []byte(node), ttl, s.now()).Scan(&ok, &holder, &lease.Epoch, &expires)
+			if err == nil && string(holder) == movedHolder {
+				err = errMoved
+			}
+			lease.Expires = expires.Time
+			return err
+		})
 	})
 	if err != nil {
 		return storage.Lease{}, op("acquire", err)

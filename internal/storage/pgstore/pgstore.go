@@ -9,8 +9,8 @@
 // changing between the check and the end of the transaction.
 //
 // A partition's rows are all in one database, and no transaction spans two. Which
-// one follows from the partition's number and the number of databases; the
-// deployment's settings are in the first.
+// one follows from the partition's number and the number of databases at first, until
+// MovePartition takes it to another; the deployment's settings are in the first.
 //
 // A database that does not answer is away (see database): calls to it fail at once
 // until it is back, and nobody hangs on a connection that leads nowhere.
@@ -38,7 +38,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/hubbub-chat/hubbub/internal/clock"
-	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 )
 
@@ -84,6 +83,9 @@ type Store struct {
 	background sync.WaitGroup
 	// calls counts the round trips.
 	calls atomic.Int64
+	// places is the map that calls go by; refreshing is held by who reads it anew.
+	places     atomic.Pointer[places]
+	refreshing sync.Mutex
 
 	// mu is held shared by each running call, and by Close to wait for them.
 	mu struct {
@@ -140,6 +142,7 @@ func connect(ctx context.Context, url string, opts Options) (*database, error) {
 	for _, way := range []string{"enable_seqscan", "enable_bitmapscan", "jit"} {
 		params[way] = "off"
 	}
+	params["max_parallel_workers_per_gather"] = "0" // which would mix the order of rows
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
@@ -170,9 +173,6 @@ func prepare(ctx context.Context, pool *pgxpool.Pool, cfg *pgx.ConnConfig, log *
 
 // minVersion is the oldest PostgreSQL whose statements are tried in the tests.
 const minVersion = 140000
-
-// shard is the database of a partition.
-func (s *Store) shard(p ids.Partition) int { return int(p) % len(s.shards) }
 
 // begin opens a call; the caller defers s.mu.RUnlock if there is no error.
 func (s *Store) begin(ctx context.Context) error {

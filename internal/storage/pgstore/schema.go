@@ -62,18 +62,34 @@ func migrate(ctx context.Context, cfg *pgx.ConnConfig) error {
 // checkPlaces makes sure that the databases are those of this deployment, in
 // their order: a partition that was looked for elsewhere would seem empty.
 func (s *Store) checkPlaces(ctx context.Context, urls []string) error {
+	spread := len(s.shards)
 	for i := range s.shards {
-		want := fmt.Sprintf("%d of %d", i+1, len(s.shards))
+		want := fmt.Sprintf("%d of %d", i+1, spread)
 		have, err := s.initMeta(ctx, i, metaPlace, []byte(want))
 		if err != nil {
 			return op("place", err)
+		}
+		var first, n int
+		if i == 0 && string(have) != want {
+			// The deployment may have got further databases since.
+			if _, err := fmt.Sscanf(string(have), "%d of %d", &first, &n); err == nil && first == 1 && n >= 1 && n < spread {
+				spread, want = n, string(have)
+			}
 		}
 		if string(have) != want {
 			return fmt.Errorf("pgstore: database %d of the configuration (%s) is number %s of its deployment: name all databases in their order",
 				i+1, withoutPassword(urls[i]), have)
 		}
 	}
-	return s.checkDeployment(ctx)
+	if err := s.checkDeployment(ctx); err != nil {
+		return err
+	}
+	m, err := s.readPlaces(ctx, spread)
+	if err != nil {
+		return err
+	}
+	s.places.Store(m)
+	return nil
 }
 
 // checkDeployment makes sure that all databases are of one deployment, whose name
