@@ -50,6 +50,10 @@ func (d *Dispatcher) Handler(rest http.Handler) http.Handler {
 // and encode again a path with bytes that should have been escaped, and lose
 // which slashes were.
 func escapedPath(r *http.Request) string {
+	if strings.HasPrefix(r.RequestURI, "/") {
+		path, _, _ := strings.Cut(r.RequestURI, "?")
+		return path
+	}
 	if r.URL.RawPath != "" {
 		return r.URL.RawPath
 	}
@@ -197,14 +201,12 @@ func (t *overHTTP) body(limit int64) ([]byte, error) {
 	if t.r.ContentLength == 0 {
 		return nil, nil
 	}
-	var buf bytes.Buffer
-	buf.Grow(int(min(max(t.r.ContentLength+bytes.MinRead, bytes.MinRead), firstBodyBuffer)))
-	_, err := buf.ReadFrom(http.MaxBytesReader(t.w.ResponseWriter, t.r.Body, limit))
+	b, err := t.read(limit)
 	var tooLarge *http.MaxBytesError
 	switch {
 	case err == nil:
 		t.drained = true
-		return buf.Bytes(), nil
+		return b, nil
 	case errors.As(err, &tooLarge):
 		return nil, fmt.Errorf("read body: %w", err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -213,6 +215,22 @@ func (t *overHTTP) body(limit int64) ([]byte, error) {
 	}
 	// The client went away, or its chunks are malformed.
 	return nil, merr.New(http.StatusBadRequest, merr.Unknown, "The body could not be read").Because(err)
+}
+
+// read reads a body of at most limit bytes.
+func (t *overHTTP) read(limit int64) ([]byte, error) {
+	if n := t.r.ContentLength; n > 0 && n <= firstBodyBuffer {
+		// What most requests have: no byte more is allocated than they bring.
+		b := make([]byte, n)
+		_, err := io.ReadFull(t.r.Body, b)
+		return b, err
+	}
+	var buf bytes.Buffer
+	if t.r.ContentLength > 0 {
+		buf.Grow(firstBodyBuffer)
+	}
+	_, err := buf.ReadFrom(http.MaxBytesReader(t.w.ResponseWriter, t.r.Body, limit))
+	return buf.Bytes(), err
 }
 
 // stream runs a stream route, with deadlines that suit its hold.

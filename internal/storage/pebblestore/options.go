@@ -35,8 +35,11 @@ const (
 	memTables = 4
 	// l0Compaction and l0Stop are numbers of sublevels: at the first the topmost
 	// level is merged down, at the second commits stall. The distance lets a
-	// burst pass without a stall.
-	l0Compaction = 4
+	// burst pass without a stall. A merge writes the level below anew, since
+	// rooms lie anywhere in it; so the more sublevels go down together, the less is
+	// written for each row: with 4 it was 3.4 times what commits brought, and with 12
+	// it is 2.3 times, as with 20. A read asks each sublevel's filter.
+	l0Compaction = 12
 	l0Stop       = 200
 	// bloomBits a row give about one false positive in a hundred.
 	bloomBits = 10
