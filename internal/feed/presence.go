@@ -42,8 +42,9 @@ const (
 	presenceAudience = 200
 	// presenceTold bounds how many one change reaches.
 	presenceTold = 1000
-	// presenceNoted bounds the users that a view remembers as changed.
-	presenceNoted = 2000
+	// presenceNoted bounds the users that a view remembers as changed, which are
+	// looked through at each change.
+	presenceNoted = 500
 	// presenceGrace is how long a user stays present without a request: clients
 	// that poll are away between two.
 	presenceGrace = 30 * time.Second
@@ -487,11 +488,16 @@ func (v *view) notePresenceLocked(u ids.UserID) {
 	if !v.hub.opts.Presence {
 		return
 	}
-	if v.mu.present == nil || len(v.mu.present) >= presenceNoted {
-		// Those who have not asked since learn of the rest when it changes again.
-		v.mu.present = make(map[ids.UserID]uint64)
+	at := v.hub.typing.next()
+	if i := slices.IndexFunc(v.mu.present, func(c presentChange) bool { return c.user == u }); i >= 0 {
+		v.mu.present[i].at = at
+		return
 	}
-	v.mu.present[u] = v.hub.typing.next()
+	if len(v.mu.present) >= presenceNoted {
+		// Those who have not asked since learn of the rest when it changes again.
+		v.mu.present = nil
+	}
+	v.mu.present = append(v.mu.present, presentChange{u, at})
 }
 
 // presenceChanged tells a view how present a user is.
@@ -535,9 +541,9 @@ func (s *syncer) addPresence(ctx context.Context, moved map[ids.RoomID]*account.
 	all := s.req.Since == nil || !s.known
 	users := make(map[ids.UserID]bool) // whether to tell of who is not there
 	s.v.mu.Lock()
-	for u, at := range s.v.mu.present {
-		if !all && at > s.since.Typing {
-			users[u] = true
+	for _, c := range s.v.mu.present {
+		if !all && c.at > s.since.Typing {
+			users[c.user] = true
 		}
 	}
 	s.v.mu.Unlock()
