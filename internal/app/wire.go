@@ -110,7 +110,7 @@ func (s *Server) openEdge() error {
 	var dispatch lateAPI
 	s.gateway = gateway.New(gateway.Config{
 		API: &dispatch, Auth: s.tokens, Feed: s.hub, Log: s.log, Registry: s.registry,
-		PublicBaseURL: s.URL(), DrainSpread: s.shutdownSpread(), Withdrawn: s.node.Withdrawn,
+		PublicBaseURL: s.URL(), DrainSpread: s.shutdownSpread(), Withdrawn: s.node.Withdrawn, Recheck: s.recheck(),
 	})
 	routes, err := s.routes(limiter, &dispatch)
 	if err != nil {

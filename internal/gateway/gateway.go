@@ -90,6 +90,8 @@ type Config struct {
 	// DefaultDrainSpread.
 	DrainSpread time.Duration
 
+	// Recheck is how often the token of each socket is looked at again; 0 is 4 s.
+	Recheck time.Duration
 	// Withdrawn says why this node has left its work to others: its sockets are told to
 	// go there, and it takes no new ones. nil stands for a node that never does.
 	Withdrawn func() error
@@ -134,6 +136,9 @@ func New(cfg Config) *Gateway {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Recheck > 0 {
+		cfg.times.recheck = cfg.Recheck
 	}
 	poller, err := idleread.NewPoller()
 	if err != nil {

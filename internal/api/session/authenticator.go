@@ -16,7 +16,7 @@ import (
 
 const (
 	// tokenTTL is how long a proven token is believed without looking at the
-	// store: the bound of a revocation on another node whose notice got lost.
+	// store, if nobody else says: see Believe.
 	tokenTTL = 5 * time.Second
 	// maxProven bounds the tokens that are remembered; beyond it all are
 	// forgotten, which costs a look-up each.
@@ -32,6 +32,7 @@ type Authenticator struct {
 	server   string
 	clock    clock.Clock
 	log      *slog.Logger
+	ttl      time.Duration
 	wg       sync.WaitGroup
 
 	mu struct {
@@ -63,10 +64,15 @@ var _ api.Authenticator = (*Authenticator)(nil)
 
 // NewAuthenticator returns an authenticator for the users of a server.
 func NewAuthenticator(accounts *account.Reader, router partition.Router, server string, c clock.Clock, log *slog.Logger) *Authenticator {
-	a := &Authenticator{accounts: accounts, router: router, server: server, clock: c, log: log}
+	a := &Authenticator{accounts: accounts, router: router, server: server, clock: c, log: log, ttl: tokenTTL}
 	a.mu.proven = make(map[string]proven)
 	return a
 }
+
+// Believe sets how long a proven token is believed without looking at the store: the
+// bound of a revocation on another node whose notice got lost. It is called before the
+// first Authenticate.
+func (a *Authenticator) Believe(d time.Duration) { a.ttl = d }
 
 // Authenticate implements api.Authenticator.
 func (a *Authenticator) Authenticate(ctx context.Context, c api.Credentials) (api.Caller, error) {
@@ -143,7 +149,7 @@ func (a *Authenticator) prove(ctx context.Context, user ids.UserID, hash string,
 			User: user, Device: t.Device, TokenHash: hash, Admin: acc.Admin, Guest: acc.Guest,
 			Suspended: acc.Suspended, Unlimited: acc.Unlimited,
 		},
-		until: now.Add(tokenTTL), expires: t.ExpiresTS, locked: acc.Locked,
+		until: now.Add(a.ttl), expires: t.ExpiresTS, locked: acc.Locked,
 	}, nil
 }
 
