@@ -2,6 +2,8 @@ package app
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,8 +41,11 @@ func openPebble(dir string, reg prometheus.Registerer, log *slog.Logger) (*opene
 // database may come back.
 func openPostgres(ctx context.Context, urls []string, reg prometheus.Registerer, log *slog.Logger) (*openedStore, error) {
 	p, err := pgstore.Open(ctx, pgstore.Options{URLs: urls, Log: log})
+	if errors.Is(err, pgstore.ErrConnect) {
+		return nil, fmt.Errorf("server.store: %w. Check that the database runs and listens there, that a database of that name was made, and user and password", err)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("server.store: %w", err)
 	}
 	export := func(register func(prometheus.Opts, func() float64) prometheus.Collector, name, help string, value func(pgstore.Stats) float64) {
 		reg.MustRegister(register(prometheus.Opts{Namespace: obs.Namespace, Subsystem: "store", Name: name, Help: help}, func() float64 {

@@ -97,7 +97,7 @@ func clusterTLS(c config.Cluster) (*tls.Config, error) {
 
 // clusterOptions adds to what a node is what it is among others.
 func (s *Server) clusterOptions(o cluster.Options, wire *partition.Wire) cluster.Options {
-	o.Wire = wire
+	o.Wire, o.Exclusive = wire, s.store.fit != nil
 	if s.cfg.Server.Store != config.StoreEmbedded {
 		// A partition that moves to another database gets another owner.
 		o.Search = cluster.DefaultLeaseTTL + findOwner
@@ -108,6 +108,18 @@ func (s *Server) clusterOptions(o cluster.Options, wire *partition.Wire) cluster
 		o.EdgeOnly = !s.cfg.Server.HasRole(config.RoleCore)
 	}
 	return o
+}
+
+// notAlone says what to do about a node that runs the partitions and is not heard of.
+func (s *Server) notAlone(err error) error {
+	switch {
+	case !errors.Is(err, cluster.ErrOccupied):
+		return fmt.Errorf("partitions: %w", err)
+	case s.cfg.Clustered():
+		return fmt.Errorf("partitions: %w: server.store is in use by another node, which is not heard of: name it in server.join and use certificates (cluster.tls_cert) as it does, or, if it is another deployment, use another database", err)
+	default:
+		return fmt.Errorf("partitions: %w: server.store is in use by another process: stop it, or set cluster.listen and server.join in both, so that they share the work", err)
+	}
 }
 
 // ClusterAddr is where other nodes join this one, "" if there are none or their

@@ -65,7 +65,7 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 		Metrics:    partition.NewMetrics(s.registry),
 	}, wire))
 	if err != nil {
-		return fmt.Errorf("partitions: %w", err)
+		return s.notAlone(err)
 	}
 	s.countOwned()
 	s.consumers = consumer.NewSet(consumer.Options{

@@ -67,6 +67,9 @@ type Options struct {
 	// Fit says, without waiting, why this node cannot do its work, nil if it can. nil
 	// stands for a node that always can.
 	Fit func() error
+	// Exclusive: a node that is alive and not heard of belongs to somebody else, and
+	// this one must not start beside it.
+	Exclusive bool
 	// EdgeOnly: this node runs no partitions.
 	EdgeOnly bool
 	// Search is how long Do looks for the owner of a partition that changes hands.
@@ -142,14 +145,8 @@ func (n *Node) start(ctx context.Context) (err error) {
 			return fmt.Errorf("join the other nodes: %w", err)
 		}
 	}
-	for i := range n.opts.Count {
-		p := ids.Partition(i)
-		if !n.wants(p) {
-			continue
-		}
-		if err := n.begin(ctx, p); err != nil && !errors.Is(err, storage.ErrHeld) {
-			return fmt.Errorf("take partition %d: %w", p, err)
-		}
+	if err := n.takeFree(ctx); err != nil {
+		return err
 	}
 	n.announce(false)
 	return nil

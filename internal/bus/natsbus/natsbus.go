@@ -78,6 +78,8 @@ const (
 	joinTimeout  = 3 * time.Second
 	// refuseTimeout is how long a node that is there has to let this one in or not.
 	refuseTimeout = 20 * time.Second
+	// answerTimeout is how long the first word of a node takes.
+	answerTimeout = time.Second
 	// linger is how long the end of a handler takes to be known on all servers.
 	linger = 2 * time.Second
 	// connectTimeout is how long an outside server may take to answer.

@@ -78,7 +78,7 @@ func (b *Bus) join(ctx context.Context, l *logger) error {
 	defer tick.Stop()
 	for b.server.NumRoutes() == 0 {
 		if why := l.refusal.Load(); why != nil {
-			return fmt.Errorf("%w: %s. All nodes of a deployment have the same store, the same server.cluster_secret and the same certificates' authority", ErrRefused, *why)
+			return fmt.Errorf("%w: %s. All nodes of a deployment have the same store, the same cluster.secret and the same certificates' authority", ErrRefused, *why)
 		}
 		select {
 		case <-tick.C:
@@ -91,7 +91,8 @@ func (b *Bus) join(ctx context.Context, l *logger) error {
 }
 
 // anyReachable reports whether something answers at the address of another node: then
-// it says, sooner or later, whether this one may join.
+// it says, sooner or later, whether this one may join. Who speaks no TLS is answered at
+// once, or not at all by one that does.
 func (b *Bus) anyReachable(ctx context.Context) bool {
 	d := net.Dialer{Timeout: joinTimeout}
 	for _, addr := range b.opts.Join {
@@ -99,8 +100,14 @@ func (b *Bus) anyReachable(ctx context.Context) bool {
 			continue
 		}
 		if c, err := d.DialContext(ctx, "tcp", addr); err == nil {
+			answers := b.opts.TLS != nil
+			if !answers {
+				_ = c.SetReadDeadline(time.Now().Add(answerTimeout)) // it is open
+				n, _ := c.Read(make([]byte, 1))
+				answers = n > 0
+			}
 			_ = c.Close() // nothing was said
-			return true
+			return answers
 		}
 	}
 	return false

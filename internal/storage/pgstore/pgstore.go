@@ -62,6 +62,9 @@ const (
 // ErrBusy: no connection was free in time.
 var ErrBusy = errors.New("pgstore: no free connection")
 
+// ErrConnect: a database was not reached at the start.
+var ErrConnect = errors.New("pgstore: cannot connect")
+
 // Options configure a Store.
 type Options struct {
 	// URLs are the databases, as connection URLs or keyword strings. Their order
@@ -145,7 +148,7 @@ func connect(ctx context.Context, url string, opts Options) (*database, error) {
 	params["max_parallel_workers_per_gather"] = "0" // which would mix the order of rows
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrConnect, err)
 	}
 	if err := prepare(ctx, pool, cfg.ConnConfig, opts.Log); err != nil {
 		pool.Close()
@@ -160,7 +163,7 @@ func prepare(ctx context.Context, pool *pgxpool.Pool, cfg *pgx.ConnConfig, log *
 	var version int
 	err := pool.QueryRow(ctx, "SELECT current_setting('fsync'), current_setting('server_version_num')::int").Scan(&fsync, &version)
 	if err != nil {
-		return fmt.Errorf("connect: %w", err)
+		return fmt.Errorf("%w: %w", ErrConnect, err)
 	}
 	if version < minVersion {
 		return fmt.Errorf("PostgreSQL %d is too old; %d is the oldest that is supported", version/10000, minVersion/10000)
