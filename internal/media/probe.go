@@ -2,7 +2,6 @@ package media
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"image"
@@ -28,7 +27,7 @@ const (
 	maxSide = 32768
 	// maxFrames bounds animations: 40 s at 25 frames a second.
 	maxFrames = 1000
-	// maxFrameBytes bounds the first frame of an animated WebP.
+	// maxFrameBytes bounds a frame of an animated WebP.
 	maxFrameBytes = 16 << 20
 )
 
@@ -39,7 +38,8 @@ type probed struct {
 	// cost is the memory that decoding takes, in bytes.
 	cost int64
 	exif exif
-	// frames and area are the number of frames of a GIF and their pixels together.
+	// frames and area are the number of frames of a GIF and their pixels together. Those
+	// of a WebP are counted when it is to move.
 	frames int
 	area   int64
 	// still, if not nil, is the first frame of an animated WebP as a file of its own.
@@ -87,7 +87,7 @@ func probe(r io.ReaderAt, size int64) (*probed, error) {
 		}
 	case typeWebP:
 		if c, err = webp.DecodeConfig(whole()); err == nil {
-			p.still, err = firstFrame(bufio.NewReader(io.NewSectionReader(r, 0, size)))
+			p.still, err = firstFrame(io.NewSectionReader(r, 0, size), c.Width, c.Height)
 		}
 	default:
 		return nil, errUnsupported()
@@ -220,50 +220,5 @@ func skipBlocks(r *bufio.Reader) bool {
 		if _, err := r.Discard(int(n)); err != nil {
 			return false
 		}
-	}
-}
-
-// firstFrame returns the first frame of an animated WebP as a picture of its own,
-// nil for one that does not move. spec: RFC 9649 §2.7.1.1.
-func firstFrame(r *bufio.Reader) ([]byte, error) {
-	const (
-		frameHead = 16
-		alphaFlag = 1 << 4
-	)
-	if _, err := r.Discard(riffHead); err != nil {
-		return nil, errFormat
-	}
-	for {
-		head, err := readBytes(r, riffChunk)
-		if err != nil {
-			return nil, nil // without a frame it does not move
-		}
-		n := int64(binary.LittleEndian.Uint32(head[4:]))
-		n += n & 1
-		if string(head[:4]) != "ANMF" {
-			if err := copyBytes(nil, r, n); err != nil {
-				return nil, nil
-			}
-			continue
-		}
-		if n > maxFrameBytes {
-			return nil, errLarge()
-		}
-		frame, err := readBytes(r, n)
-		if err != nil || n < frameHead+riffChunk {
-			return nil, errFormat
-		}
-		var b bytes.Buffer
-		b.WriteString("RIFF\x00\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00")
-		flags := byte(0)
-		if string(frame[frameHead:frameHead+4]) == "ALPH" {
-			flags = alphaFlag
-		}
-		b.Write([]byte{flags, 0, 0, 0})
-		b.Write(frame[6:12]) // its own width and height
-		b.Write(frame[frameHead:])
-		still := b.Bytes()
-		binary.LittleEndian.PutUint32(still[4:], uint32(len(still)-8))
-		return still, nil
 	}
 }

@@ -193,6 +193,13 @@ func FuzzPicture(f *testing.F) {
 				t.Errorf("the place is still there")
 			}
 		}
-		_, _ = probe(bytes.NewReader(b), int64(len(b)))
+		p, err := probe(bytes.NewReader(b), int64(len(b)))
+		if err != nil || p.still == nil || p.width*p.height > 1<<12 {
+			return
+		}
+		var out bytes.Buffer
+		if err := movingWebP(&out, bytes.NewReader(b), p, size{32, 32, true}); err == nil {
+			play(t, out.Bytes())
+		}
 	})
 }

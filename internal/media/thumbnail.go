@@ -193,36 +193,75 @@ func (s *Service) make(ctx context.Context, from, key string, to size, animated 
 		return false, err
 	}
 	moves := p.frames > 1 || p.still != nil
-	animate := animated && p.frames > 1
-	if p.fits(to) && moves == (animate || animated && p.still != nil) {
+	if p.fits(to) && moves == (animated && moves) {
 		return true, nil
 	}
-	if animate && (p.area > maxAnimated || int64(p.frames)*int64(p.width)*int64(p.height) > maxAnimated) {
-		animate = false
+	animate, err := p.animate(io.NewSectionReader(r, 0, o.Size()), animated)
+	if err != nil {
+		return false, errPicture(err)
 	}
 	cost := p.cost
 	if animate {
-		// The frames as they are stored, as they come out, and two canvases.
-		whole := int64(p.width) * int64(p.height)
-		cost = p.area + int64(p.frames)*whole + 8*whole
+		cost = p.movingCost()
 	}
 	if err := s.decoding.Acquire(ctx, min(cost, decodeBytes)); err != nil {
 		return false, merr.UnavailableErr(time.Second, "Too many thumbnails are being made").Because(err)
 	}
 	defer s.decoding.Release(min(cost, decodeBytes))
 	var b bytes.Buffer
-	if animate {
-		err = animation(&b, io.NewSectionReader(r, 0, o.Size()), p, to)
-	} else {
-		err = still(&b, io.NewSectionReader(r, 0, o.Size()), p, to)
-	}
-	if err != nil {
+	if err = thumbnailOf(&b, io.NewSectionReader(r, 0, o.Size()), p, to, animate); err != nil {
 		return false, errPicture(err)
 	}
 	if err := s.o.Blobs.Put(ctx, key, &b, int64(b.Len())); err != nil {
 		return false, fmt.Errorf("store thumbnail: %w", full(err))
 	}
 	return false, nil
+}
+
+// animate reports whether a thumbnail is to move. One that would be too much work
+// does not.
+func (p *probed) animate(r io.Reader, wanted bool) (bool, error) {
+	if !wanted {
+		return false, nil
+	}
+	if p.still != nil {
+		var err error
+		if p.frames, err = scanWebP(r, p.width, p.height); err != nil {
+			return false, err
+		}
+	}
+	whole := int64(p.width) * int64(p.height)
+	return p.frames > 1 && p.frames <= maxFrames && p.area <= maxAnimated && int64(p.frames)*whole <= maxAnimated, nil
+}
+
+// movingCost is the memory that a thumbnail takes that moves.
+func (p *probed) movingCost() int64 {
+	whole := int64(p.width) * int64(p.height)
+	if p.still != nil {
+		// A frame as it is stored, decoded, and put together, two that come out, and those
+		// that are done.
+		const each = 4
+		return maxFrameBytes + 2*each*whole + 3*each*whole + maxMoving
+	}
+	// The frames as they are stored, as they come out, and two canvases.
+	return p.area + int64(p.frames)*whole + 8*whole
+}
+
+// thumbnailOf writes a thumbnail, which moves if animate is set and it does not get too
+// large.
+func thumbnailOf(b *bytes.Buffer, r *io.SectionReader, p *probed, to size, animate bool) error {
+	switch {
+	case animate && p.typ == typeGIF:
+		return animation(b, r, p, to)
+	case animate:
+		if err := movingWebP(b, r, p, to); !errors.Is(err, errMoving) {
+			return err
+		}
+		if _, err := r.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
+	return still(b, r, p, to)
 }
 
 // fits reports whether a picture is no larger than a thumbnail of it, and has its
