@@ -82,7 +82,7 @@ export type Entry = ({ kind: "message" } & Message) | ({ kind: "notice" } & Noti
 
 export type Item =
     | { kind: "day"; key: string; ts: number }
-    | { kind: "group"; key: string; sender: string; senderName: string; own: boolean; messages: Message[] }
+    | { kind: "group"; key: string; sender: string; senderName: string; own: boolean; continued?: boolean; goesOn?: boolean; messages: Message[] }
     | { kind: "unread"; key: string }
     | ({ kind: "notice" } & Notice);
 
@@ -280,9 +280,12 @@ export function toItems(entries: readonly Entry[], dayOf: (ts: number) => string
             else if (!isImplied(last, entry)) addNotice(items, last, entry);
             continue;
         }
-        const { kind: _kind, ...message } = entry;
-        if (last?.kind === "group" && continues(last.messages, message)) last.messages.push(message);
-        else items.push({ kind: "group", key: `group-${entry.key}`, sender: entry.sender, senderName: entry.senderName, own: entry.own, messages: [message] });
+        const goesOn = last?.kind === "group" && continues(last.messages, entry);
+        if (goesOn && !isFull(last.messages, entry)) last.messages.push(entry);
+        else {
+            if (goesOn) last.goesOn = true;
+            items.push({ kind: "group", key: `group-${entry.key}`, sender: entry.sender, senderName: entry.senderName, own: entry.own, ...(goesOn ? { continued: true } : {}), messages: [entry] });
+        }
     }
     return items;
 }
@@ -302,15 +305,34 @@ function addNotice(items: Item[], last: Notice, next: Notice & { kind: "notice" 
     items[items.length - 1] = { kind: "notice", key: last.key, ts: last.ts, text: join(listed), listed };
 }
 
+/** Messages that a group holds at least before it may be cut. */
+const LEAST = 8;
+
+/**
+ * A person may write thousands of messages in a row, and only what is near the screen is drawn: long groups are cut in
+ * parts that look like one. The keys say where, so that older messages before it do not move the cuts.
+ */
+function isFull(messages: readonly Message[], next: Message): boolean {
+    return messages.length >= LEAST && (messages.length >= 4 * LEAST || (next.key.charCodeAt(next.key.length - 1) & 7) === 0);
+}
+
 function continues(messages: Message[], next: Message): boolean {
     const last = messages.at(-1);
     return last !== undefined && last.sender === next.sender && last.senderName === next.senderName && Math.abs(next.ts - last.ts) <= GROUP_WINDOW_MS;
 }
 
+/** No zone's clock is off by less than this. */
+const QUARTER_MS = 15 * 60_000;
+let lastQuarter = { quarter: -1, day: "" };
+
 /** The day of a time where the reader is, as a key and for no one's eyes. */
 export function localDay(ts: number): string {
+    const quarter = Math.floor(ts / QUARTER_MS);
+    if (quarter === lastQuarter.quarter) return lastQuarter.day; // messages stand together
     const date = new Date(ts);
-    return `${date.getFullYear()}-${date.getMonth() + 1}-${date.getDate()}`;
+    const day = `${date.getFullYear()}-${date.getMonth() + 1}-${date.getDate()}`;
+    lastQuarter = { quarter, day };
+    return day;
 }
 
 /** The entry in one line, for the room list. */

@@ -7,7 +7,7 @@ import { RoomEvent, type Room } from "matrix-js-sdk/lib/models/room";
 import { RoomMemberEvent } from "matrix-js-sdk/lib/models/room-member";
 import { RoomStateEvent } from "matrix-js-sdk/lib/models/room-state";
 import type { MatrixClient } from "./client.ts";
-import { type Entry, type Item, localDay, type Message, type Quote, type Reaction, toEntry, toItems } from "./entries.ts";
+import { type Entry, type Item, localDay, type Message, type People, type Quote, type Reaction, toEntry, toItems } from "./entries.ts";
 import { write } from "./markdown.ts";
 import { t } from "./i18n.ts";
 import { localpart } from "./ids.ts";
@@ -23,17 +23,29 @@ const TYPING_AGAIN_MS = 12_000;
 /** Silence after which somebody is not typing any more. */
 const TYPING_IDLE_MS = 6_000;
 
-/** Pages looked through for the first unread message, at most. */
-const MAX_UNREAD_PAGES = 10;
-
 /** What the next message is about, beside itself. */
 export type Context = { kind: "reply" | "edit"; message: Message };
+
+/** An entry as it was made, and what it was made of. */
+interface Made {
+    status: string | null;
+    type: string;
+    redacted: boolean;
+    replacing: MatrixEvent | null;
+    replacingType: string | undefined;
+    locked: boolean;
+    /** Of the sender; for notices, which name others too, how often names changed. */
+    name: string | number;
+    entry: Entry | undefined;
+}
 
 export class Timeline {
     readonly items = signal<Item[]>([]);
     /** Names of the others who are typing. */
     readonly typing = signal<string[]>([]);
     readonly older = signal<"more" | "loading" | "none" | "failed">("more");
+    /** Whether there is more towards the present: only after a jump to another time. */
+    readonly newer = signal<"more" | "loading" | "none" | "failed">("none");
     readonly name = signal("");
     readonly members = signal(0);
     readonly context = signal<Context | undefined>(undefined);
@@ -48,6 +60,11 @@ export class Timeline {
     /** What was read when the room was opened, and the first message after it, once it is found. */
     private readonly readBefore: string | null;
     private firstUnread: string | undefined;
+    /** The SDK's timeline that was jumped to; undefined at the present. */
+    private place: EventTimeline | undefined;
+    private readonly made = new WeakMap<MatrixEvent, Made>();
+    private names = 0;
+    private entries: readonly Entry[] = [];
 
     constructor(
         private readonly client: MatrixClient,
@@ -59,7 +76,7 @@ export class Timeline {
         if (!room) throw new Error(t("This room is not known here."));
         this.room = room;
         this.readBefore = room.getEventReadUpTo(client.getSafeUserId());
-        room.on(RoomEvent.Timeline, this.later);
+        room.on(RoomEvent.Timeline, this.onEvent);
         room.on(RoomEvent.Receipt, this.later);
         client.on(MatrixEventEvent.Decrypted, this.later);
         client.on(MatrixEventEvent.Replaced, this.later);
@@ -67,7 +84,7 @@ export class Timeline {
         room.on(RoomEvent.LocalEchoUpdated, this.later);
         room.on(RoomEvent.Redaction, this.later);
         room.on(RoomEvent.Name, this.later);
-        room.on(RoomStateEvent.Members, this.later);
+        room.on(RoomStateEvent.Members, this.onMembers);
         client.on(RoomMemberEvent.Typing, this.onTyping);
         this.refresh();
         this.onTyping();
@@ -78,7 +95,7 @@ export class Timeline {
         this.stopTyping();
         clearTimeout(this.refreshing);
         const { room } = this;
-        room.off(RoomEvent.Timeline, this.later);
+        room.off(RoomEvent.Timeline, this.onEvent);
         room.off(RoomEvent.Receipt, this.later);
         this.client.off(MatrixEventEvent.Decrypted, this.later);
         this.client.off(MatrixEventEvent.Replaced, this.later);
@@ -86,7 +103,7 @@ export class Timeline {
         room.off(RoomEvent.LocalEchoUpdated, this.later);
         room.off(RoomEvent.Redaction, this.later);
         room.off(RoomEvent.Name, this.later);
-        room.off(RoomStateEvent.Members, this.later);
+        room.off(RoomStateEvent.Members, this.onMembers);
         this.client.off(RoomMemberEvent.Typing, this.onTyping);
     }
 
@@ -162,6 +179,7 @@ export class Timeline {
     }
 
     private sendContent(content: Record<string, unknown>): void {
+        this.goToEnd(); // where it will stand
         this.outbox.send(this.roomId, "m.room.message", content);
         this.later();
     }
@@ -181,35 +199,85 @@ export class Timeline {
     async loadOlder(): Promise<void> {
         if (this.older.value === "loading" || this.older.value === "none") return;
         this.older.value = "loading";
+        const first = this.stretches()[0]!;
+        const had = first.getEvents().length;
         try {
-            await this.client.paginateEventTimeline(this.stretches()[0]!, { backwards: true, limit: PAGE });
-            this.refresh();
+            await this.client.paginateEventTimeline(first, { backwards: true, limit: PAGE });
+            if (this.stretches()[0] === first) this.prepend(first.getEvents().slice(0, first.getEvents().length - had));
+            else this.refresh();
             this.older.value = this.hasOlder() ? "more" : "none";
         } catch {
             this.older.value = "failed";
         }
     }
 
-    /** Loads older messages until the first unread one is there, or it is too far away. */
-    async findUnread(): Promise<void> {
-        for (let pages = 0; this.unread.value === "above" && pages < MAX_UNREAD_PAGES; pages++) {
-            if (this.older.value === "none") return;
-            await this.loadOlder();
-            if ((this.older.value as string) === "failed") return;
+    /** Goes on towards the present from a place that was jumped to. */
+    async loadNewer(): Promise<void> {
+        if (this.newer.value === "loading" || this.newer.value === "none") return;
+        this.newer.value = "loading";
+        try {
+            await this.client.paginateEventTimeline(this.stretches().at(-1)!, { backwards: false, limit: PAGE });
+            this.moved();
+        } catch {
+            this.newer.value = "failed";
         }
     }
 
-    /** Loads older messages until one is there, or it is too far away. */
-    async find(eventId: string): Promise<boolean> {
-        const here = (): boolean => this.stretches().some((stretch) => stretch.getEvents().some((event) => event.getId() === eventId));
-        for (let pages = 0; !here() && pages < 2 * MAX_UNREAD_PAGES && this.older.value === "more"; pages++) await this.loadOlder();
-        return here();
+    /** Goes to where a message stands, however far back. False if it is not to be had. */
+    async goTo(eventId: string): Promise<boolean> {
+        if (this.holds(eventId)) return true;
+        try {
+            const place = await this.client.getEventTimeline(this.room.getUnfilteredTimelineSet(), eventId);
+            if (!place) return false;
+            this.place = place;
+            this.moved();
+            return this.holds(eventId);
+        } catch {
+            return false;
+        }
+    }
+
+    /** Goes to the first message at or after a time, or the last before it. Gives its ID and time. */
+    async goToTime(ts: number): Promise<{ eventId: string; ts: number } | undefined> {
+        for (const direction of [Direction.Forward, Direction.Backward]) {
+            try {
+                const { event_id: eventId, origin_server_ts: at } = await this.client.timestampToEvent(this.roomId, ts, direction);
+                return (await this.goTo(eventId)) ? { eventId, ts: at } : undefined;
+            } catch (error) {
+                if ((error as { errcode?: unknown }).errcode !== "M_NOT_FOUND") return undefined;
+            }
+        }
+        return undefined;
+    }
+
+    /** Goes to where the first unread message stands. */
+    async goToUnread(): Promise<boolean> {
+        if (this.unread.value === "above" && this.readBefore !== null) await this.goTo(this.readBefore);
+        return (this.unread.value as string) === "shown";
+    }
+
+    /** Back to the present. */
+    goToEnd(): void {
+        if (!this.place) return;
+        this.place = undefined;
+        this.moved();
+    }
+
+    private holds(eventId: string): boolean {
+        return this.stretches().some((stretch) => stretch.getEvents().some((event) => event.getId() === eventId));
+    }
+
+    private moved(): void {
+        this.refresh();
+        this.older.value = this.hasOlder() ? "more" : "none";
+        this.newer.value = this.isApart() ? "more" : "none";
     }
 
     /** To be called while the reader sees the end of the timeline. */
     markRead(): void {
         const last = this.room.getLiveTimeline().getEvents().at(-1);
         const id = last?.getId();
+        if (this.isApart()) return; // the end of what is shown is not the end
         if (!last || id === undefined || id === this.readReceiptAt || this.room.getEventReadUpTo(this.client.getSafeUserId()) === id) return;
         this.readReceiptAt = id;
         if (last.getSender() === this.client.getUserId()) return; // writing is reading
@@ -243,42 +311,75 @@ export class Timeline {
         }, 0);
     };
 
+    /** Pages of older events are looked at when they are whole. */
+    private readonly onEvent = (_event: MatrixEvent, _room: Room | undefined, toStart: boolean | undefined): void => {
+        if (!toStart) this.later();
+    };
+
+    /** Notices name people, who may have come to be known by other names. */
+    private readonly onMembers = (): void => {
+        this.names++;
+        this.later();
+    };
+
     /** After a gap the newest messages stand alone, until loading older ones closes it. */
     private readonly onReset = (): void => {
         this.older.value = this.hasOlder() ? "more" : "none";
         this.later();
     };
 
-    /** The SDK's timelines that follow each other without a gap up to now, oldest first. */
+    /** The SDK's timelines that follow each other without a gap, oldest first: up to now, or around the place that was jumped to. */
     private stretches(): EventTimeline[] {
-        const stretches = [this.room.getLiveTimeline()];
-        for (;;) {
-            const before = stretches[0]!.getNeighbouringTimeline(Direction.Backward);
-            if (!before) return stretches;
-            stretches.unshift(before);
-        }
+        const stretches = [this.place ?? this.room.getLiveTimeline()];
+        for (let next = stretches[0]!.getNeighbouringTimeline(Direction.Forward); next; next = next.getNeighbouringTimeline(Direction.Forward)) stretches.push(next);
+        for (let next = stretches[0]!.getNeighbouringTimeline(Direction.Backward); next; next = next.getNeighbouringTimeline(Direction.Backward)) stretches.unshift(next);
+        return stretches;
     }
 
     private hasOlder(): boolean {
         return this.stretches()[0]!.getPaginationToken(Direction.Backward) !== null;
     }
 
+    /** Whether there is a gap between what is shown and the present. */
+    private isApart(): boolean {
+        return this.stretches().at(-1) !== this.room.getLiveTimeline();
+    }
+
     private refresh(): void {
+        clearTimeout(this.refreshing);
+        this.refreshing = undefined;
+        const known = this.stretches().flatMap((stretch) => stretch.getEvents());
+        const { entries, afterRead } = this.read(this.isApart() ? known : [...known, ...this.room.getPendingEvents()]);
+        const seen = this.firstUnread !== undefined || afterRead || this.readBefore === null;
+        this.unread.value = this.firstUnread !== undefined ? "shown" : seen ? "none" : "above";
+        this.entries = entries;
+        this.items.value = toItems(entries, localDay, this.firstUnread);
+        this.name.value = this.room.name;
+        this.members.value = this.room.getJoinedMemberCount();
+    }
+
+    /** Puts a page of older events before what is there, which they change nothing of, be it thousands of entries. */
+    private prepend(events: readonly MatrixEvent[]): void {
+        if (this.refreshing !== undefined || this.unread.value === "above") return this.refresh();
+        this.entries = [...this.read(events).entries, ...this.entries];
+        this.items.value = toItems(this.entries, localDay, this.firstUnread);
+    }
+
+    private read(events: readonly MatrixEvent[]): { entries: Entry[]; afterRead: boolean } {
         const me = this.client.getSafeUserId();
         const people = { ...peopleOf(this.room, me), quoted: (id: string) => this.quoted(id) };
+        const changes = this.pendingChanges(this.room.getPendingEvents());
+        const rights = this.rights();
         const entries: Entry[] = [];
-        const known = this.stretches().flatMap((stretch) => stretch.getEvents());
         let last: Message | undefined;
         let afterRead = false;
-        const pending = this.room.getPendingEvents();
-        const changes = this.pendingChanges(pending);
-        for (const event of [...known, ...pending]) {
-            const entry = toEntry(event, people);
+        for (const event of events) {
+            const entry = this.entryOf(event, people);
             if (entry?.kind === "message") {
                 if (entry.delivery === "failed" && !this.outbox.refused(entry.key)) entry.delivery = "waiting";
                 const change = changes.get(event.getId() ?? "");
                 if (change) entry.change = change;
-                this.complete(entry, event);
+                this.complete(entry, event, rights);
                 last = entry;
                 if (afterRead && !entry.own) this.firstUnread ??= entry.key;
             }
@@ -286,11 +387,37 @@ export class Timeline {
             if (last) this.addReaders(last, event, me);
             if (entry) entries.push(entry);
         }
-        const seen = this.firstUnread !== undefined || afterRead || this.readBefore === null;
-        this.unread.value = this.firstUnread !== undefined ? "shown" : seen ? "none" : "above";
-        this.items.value = toItems(entries, localDay, this.firstUnread);
-        this.name.value = this.room.name;
-        this.members.value = this.room.getJoinedMemberCount();
+        return { entries, afterRead };
+    }
+
+    /** The entry of an event. Of thousands of events, few have changed since the last look. */
+    private entryOf(event: MatrixEvent, people: People): Entry | undefined {
+        const known = this.made.get(event);
+        const replacing = event.replacingEvent();
+        const now: Omit<Made, "entry"> = {
+            status: event.status,
+            type: event.getType(),
+            redacted: event.isRedacted(),
+            replacing,
+            replacingType: replacing?.getType(),
+            locked: event.isDecryptionFailure(),
+            name: event.isState() ? this.names : people.nameOf(event.getSender() ?? ""),
+        };
+        const same = known && (Object.keys(now) as (keyof typeof now)[]).every((key) => known[key] === now[key]);
+        const made = same ? known : { ...now, entry: toEntry(event, people) };
+        if (!same) this.made.set(event, made);
+        if (made.entry?.kind !== "message") return made.entry;
+        const entry = { ...made.entry };
+        if (entry.quote) entry.quote = { eventId: entry.quote.eventId, ...this.quoted(entry.quote.eventId) };
+        return entry;
+    }
+
+    /** Whether this person may remove what they and what others wrote. */
+    private rights(): { own: boolean; others: boolean } {
+        const { currentState } = this.room;
+        const may = (sender: string): boolean => currentState.maySendRedactionForEvent({ getSender: () => sender, status: null, isRedacted: () => false } as MatrixEvent, me);
+        const me = this.client.getSafeUserId();
+        return { own: may(me), others: may("") };
     }
 
     /** Changes on their way, by the message that they change. */
@@ -304,11 +431,11 @@ export class Timeline {
     }
 
     /** What other events say of a message, and what may be done with it. */
-    private complete(message: Message, event: MatrixEvent): void {
+    private complete(message: Message, event: MatrixEvent, rights: { own: boolean; others: boolean }): void {
         if (message.eventId === undefined || message.style === "removed") return;
         const reactions = this.reactionsTo(message.eventId);
         if (reactions.length > 0) message.reactions = reactions;
-        message.mayRemove = this.room.currentState.maySendRedactionForEvent(event, this.client.getSafeUserId());
+        message.mayRemove = event.status === null && (message.own ? rights.own : rights.others);
         message.mayEdit = message.own && message.style === "text";
     }
 
@@ -338,7 +465,7 @@ export class Timeline {
 
     private quoted(eventId: string): Omit<Quote, "eventId"> | undefined {
         const event = this.room.findEventById(eventId);
-        const entry = event && toEntry(event, peopleOf(this.room, this.client.getSafeUserId()));
+        const entry = event && (this.made.get(event)?.entry ?? toEntry(event, peopleOf(this.room, this.client.getSafeUserId())));
         if (entry?.kind !== "message") return undefined;
         return { senderName: entry.senderName, text: entry.text.replace(/\s+/g, " ").slice(0, 200) };
     }

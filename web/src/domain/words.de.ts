@@ -239,5 +239,11 @@ const words: Readonly<Record<string, string>> = {
     "The change was not sent.": "Die Änderung wurde nicht gesendet.",
     "Waits to be sent": "Wartet auf das Senden",
     "What you write is sent later.": "Was du schreibst, wird später gesendet.",
+    "Loading newer messages": "Neuere Nachrichten werden geladen",
+    "Newer messages could not be loaded.": "Neuere Nachrichten konnten nicht geladen werden.",
+    "Nothing could be found there.": "Dort war nichts zu finden.",
+    "Go to a day": "Zu einem Tag springen",
+    "Go there": "Dorthin",
+    "Day": "Tag",
 };
 export default words;

@@ -1,5 +1,5 @@
 /** One message: what it quotes, what it says, reactions, who read it, and the way to what can be done with it. */
-import type { JSX } from "preact";
+import { Component, type JSX } from "preact";
 import { useRef } from "preact/hooks";
 import type { Message } from "../domain/entries.ts";
 import { t } from "../domain/i18n.ts";
@@ -22,7 +22,18 @@ export interface MessageProps {
     onJump: (eventId: string) => void;
 }
 
-export function MessageView({ message, timeline, media, onMenu, onJump }: MessageProps): JSX.Element {
+/** Draws a message again only if it is another one: the window moves over rows that stay as they are. */
+export class MessageRow extends Component<MessageProps> {
+    override shouldComponentUpdate(next: MessageProps): boolean {
+        return next.message !== this.props.message || next.timeline !== this.props.timeline;
+    }
+
+    render(): JSX.Element {
+        return <MessageView {...this.props} />;
+    }
+}
+
+function MessageView({ message, timeline, media, onMenu, onJump }: MessageProps): JSX.Element {
     const { style, delivery } = message;
     const row = useRef<HTMLDivElement>(null);
     const hasMenu = message.eventId !== undefined && style !== "removed";
@@ -35,6 +46,7 @@ export function MessageView({ message, timeline, media, onMenu, onJump }: Messag
             ref={row}
             class={`message style-${style} is-${delivery}`}
             data-event={message.eventId}
+            data-key={message.key}
             tabIndex={-1}
             onKeyDown={(event) => {
                 if (event.target !== row.current || (event.key !== "Enter" && event.key !== "ContextMenu")) return;

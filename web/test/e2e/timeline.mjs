@@ -132,6 +132,39 @@ async function whatIsNew(ada, bob) {
     await bob.page.getByRole("button", { name: "Latest" }).click();
 }
 
+/** Reading back draws few messages, and what is read stays where it is while older ones come. */
+async function readBack(bob) {
+    const { page } = bob;
+    const log = page.locator(".messages");
+    for (let i = 1; i <= 300; i++) await bob.request("PUT", `/_matrix/client/v3/rooms/${encodeURIComponent(bob.longId)}/send/m.room.message/long${i}`, { msgtype: "m.text", body: `line ${i}${" and so on".repeat(i % 23)}` });
+    await page.getByRole("button", { name: "All conversations" }).click();
+    await page.getByRole("link", { name: /Diary/ }).click();
+    await bob.sees("line 300");
+    const first = () => log.evaluate((box) => [...box.querySelectorAll(".message")].map((row) => [row.dataset.key, row.getBoundingClientRect().top]).find(([, top]) => top > 120));
+    for (let i = 0; i < 40 && !(await page.getByText("This is where it begins.").isVisible()); i++) {
+        await log.evaluate((box) => (box.scrollTop = Math.min(box.scrollTop, 700))); // so that more comes, in its time
+        await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+        const [key, top] = await first();
+        await log.evaluate((box) => box.dispatchEvent(new Event("scroll")));
+        await page.waitForFunction(() => !document.querySelector(".beginning .spinner"));
+        const after = await log.locator(`[data-key="${key}"]`).evaluate((row) => row.getBoundingClientRect().top);
+        assert.ok(Math.abs(after - top) < 2, `the reader's place moved by ${after - top}`);
+        assert.ok((await log.locator(".message").count()) <= 200, "no more is drawn than is near the screen");
+        if ((await log.evaluate((box) => box.scrollTop)) < 100) break;
+        await log.evaluate((box) => (box.scrollTop = 0));
+    }
+    await bob.sees("line 1 "); // as "line 1 and so on"
+    await page.locator(".day button").first().click();
+    await shoot([bob], "day");
+    await page.getByLabel("Day", { exact: true }).fill(await page.evaluate(() => new Date().toLocaleDateString("sv")));
+    await page.getByRole("button", { name: "Go there" }).click();
+    await page.locator("dialog").waitFor({ state: "detached" });
+    await page.getByRole("button", { name: "Latest" }).click();
+    await bob.sees("line 300");
+    await page.getByRole("button", { name: "All conversations" }).click();
+    await page.getByRole("link", { name: /Garden/ }).click();
+}
+
 export async function talkRichly(ada, bob) {
     await answersAndChanges(ada, bob);
     await files(ada, bob);
@@ -140,4 +173,6 @@ export async function talkRichly(ada, bob) {
     await bob.page.locator(".bubble pre").waitFor();
     await shoot([ada, bob], "rich");
     await whatIsNew(ada, bob);
+    bob.longId = JSON.parse(await bob.request("POST", "/_matrix/client/v3/createRoom", { name: "Diary" })).room_id;
+    await readBack(bob);
 }

@@ -4,6 +4,7 @@ import { decryptFile, encryptedFileIn, encryptFile } from "../../src/domain/atta
 import { bodyOf, type Entry, type Message, toItems } from "../../src/domain/entries.ts";
 import { attachmentIn, isShown, parseMxc } from "../../src/domain/media.ts";
 import { withContext } from "../../src/domain/timeline.ts";
+import { around, AT_END, DRAWN, moved, rangeOf, STEP, windowOf } from "../../src/ui/window.ts";
 
 const message = (key: string, more: Partial<Message> = {}): Entry & Message => ({
     kind: "message", key, eventId: `$${key}`, sender: "@bob:x", senderName: "Bob", own: false, ts: 1, text: key, style: "text", delivery: "sent", edited: false, ...more,
@@ -38,6 +39,49 @@ it("the first unread message stands under a line, and begins a group", () => {
     const items = toItems([message("a"), message("b"), message("c")], () => "day", "b");
     expect(items.map((item) => item.kind)).toEqual(["day", "group", "unread", "group"]);
     expect(items.at(-1)).toMatchObject({ messages: [{ key: "b" }, { key: "c" }] });
+});
+
+describe("what is drawn of a long room", () => {
+    const entries = (from: number, to: number): (Entry & Message)[] => Array.from({ length: to - from }, (_, i) => message(`k${from + i}`));
+    const keys = (items: ReturnType<typeof toItems>): string[] => items.flatMap((item) => (item.kind === "group" ? item.messages.map((each) => each.key) : []));
+    it("thousands of messages of one person are cut in parts, which older messages do not move", () => {
+        const all = toItems(entries(0, 1000), () => "day");
+        const some = toItems(entries(400, 1000), () => "day");
+        const groups = all.filter((item) => item.kind === "group");
+        expect(Math.max(...groups.map((group) => group.messages.length))).toBeLessThanOrEqual(32);
+        expect(groups.map((group) => group.continued === true)).toEqual(groups.map((_, i) => i > 0));
+        expect(groups.map((group) => group.goesOn === true)).toEqual(groups.map((_, i) => i < groups.length - 1));
+        expect(keys(all)).toEqual(entries(0, 1000).map((each) => each.key));
+        expect(some.slice(-20).map((item) => item.key)).toEqual(all.slice(-20).map((item) => item.key));
+    });
+    it("is the end, and moves by steps without a gap until the beginning, however long that is", () => {
+        const items = toItems(entries(0, 2000), () => "day");
+        let range = rangeOf(items, AT_END);
+        expect(range.to).toBe(items.length);
+        const seen = new Set<string>();
+        for (let steps = 0; range.from > 0; steps++) {
+            expect(steps).toBeLessThan(2000 / STEP + 1);
+            const drawn = keys(items.slice(range.from, range.to));
+            expect(drawn.length).toBeLessThan(DRAWN + 64);
+            for (const key of drawn) seen.add(key);
+            const next = moved(items, range, "older");
+            expect(next.to).toBeGreaterThan(range.from);
+            range = next;
+        }
+        for (const key of keys(items.slice(range.from, range.to))) seen.add(key);
+        expect(seen.size).toBe(2000);
+        expect(moved(items, range, "newer").from).toBeLessThan(range.to);
+    });
+    it("stays where it is when older messages come before it, and newer ones after it", () => {
+        const items = toItems(entries(500, 1000), () => "day");
+        const place = windowOf(items, around(items, 20));
+        const before = rangeOf(items, place);
+        const longer = toItems(entries(0, 1500), () => "day");
+        const after = rangeOf(longer, place);
+        const [was, is] = [keys(items.slice(before.from, before.to)), keys(longer.slice(after.from, after.to))];
+        expect(is).toEqual(expect.arrayContaining(was));
+        expect(is.length).toBeLessThan(was.length + 64);
+    });
 });
 
 describe("files", () => {
