@@ -340,13 +340,13 @@ func (o *Owner) commit() error {
 	p := o.opts.Partition
 	if len(b.records) > 0 {
 		last := b.next - 1
-		b.storage.Put(storage.Key{Partition: p, Table: tables.Log, Sort: tables.SeqSort(last)},
+		b.storage.Insert(storage.Key{Partition: p, Table: tables.Log, Sort: tables.SeqSort(last)},
 			appendRecords(nil, b.first, b.records, false))
 		o.trim(last)
 	}
 	for i := range b.effects {
 		e := &b.effects[i].effect
-		b.storage.Put(outboxKey(e), encodeOutbox(e))
+		b.storage.Insert(outboxKey(e), encodeOutbox(e))
 	}
 	if len(b.storage.Ops) > 0 {
 		// Only then: forgetting effects that have arrived is no reason to write.

@@ -139,6 +139,12 @@ func (tx *Tx) Put(k storage.Key, value []byte, obj any) {
 	}
 }
 
+// Insert is Put of a row of which the command knows that it is not there.
+func (tx *Tx) Insert(k storage.Key, value []byte, obj any) {
+	tx.Put(k, value, obj)
+	tx.batch.Ops[len(tx.batch.Ops)-1].New = true
+}
+
 // PutNew sets a row that nobody can know of before it is committed, since its
 // key holds a position given out by this Tx. It is Put without the cost of
 // showing the row to other commands of the batch.

@@ -129,8 +129,8 @@ func writeEvent(v view, head *Head, ev *event.Event, txn Txn, thread ids.EventID
 	}
 	row := s.encode()
 	index, _ := v.p.eventIndex(s.ID)
-	v.tx.PutNew(v.p.timeline(s.Seq), row)
-	v.tx.Put(index, []byte(tables.SeqSort(s.Seq)), nil)
+	v.tx.Insert(v.p.timeline(s.Seq), row, nil)
+	v.tx.Insert(index, []byte(tables.SeqSort(s.Seq)), nil)
 	next := *head
 	next.Advance(&s.Event)
 	next.Last = s.Seq

@@ -134,7 +134,7 @@ func (t *Txn) record(v view, user ids.UserID, id ids.EventID) {
 		return
 	}
 	row := t.row(v.p, user)
-	v.tx.Put(row, encodeTxn(id, v.tx.Now), nil)
+	v.tx.Insert(row, encodeTxn(id, v.tx.Now), nil) // or it would have been replayed
 	known, _ := v.tx.Get(t.index(v.p, user)).Obj.(*knownTxns)
 	if known == nil {
 		return

@@ -116,8 +116,13 @@ const (
 // Op is one operation of a batch. End belongs to OpDeleteRange: the first sort
 // key that is kept, "" for the end of the entity. A range whose End is not
 // behind its Key.Sort is empty.
+//
+// New belongs to OpPut: whoever made it knows that there is no such row, so that a
+// backend need not look for one. It is a hint: a row that is there all the same is
+// set.
 type Op struct {
 	Kind  OpKind
+	New   bool
 	Key   Key
 	End   string
 	Value []byte
@@ -132,6 +137,11 @@ type Batch struct {
 // Put sets a row. value is not copied.
 func (b *Batch) Put(k Key, value []byte) {
 	b.Ops = append(b.Ops, Op{Kind: OpPut, Key: k, Value: value})
+}
+
+// Insert sets a row that is not there. value is not copied.
+func (b *Batch) Insert(k Key, value []byte) {
+	b.Ops = append(b.Ops, Op{Kind: OpPut, New: true, Key: k, Value: value})
 }
 
 // Delete removes a row if it is there.

@@ -3,8 +3,10 @@ package pgstore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -20,15 +22,12 @@ func (s *Store) Commit(ctx context.Context, p ids.Partition, epoch ids.Epoch, b 
 	if err := b.Check(p); err != nil {
 		return op("commit", err)
 	}
-	w := gather(b)
-	var ok bool
-	err := s.with(ctx, s.shard(p), func(ctx context.Context, c *pgxpool.Conn) error {
-		return c.QueryRow(ctx, "SELECT hubbub_commit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-			int32(p), int64(epoch),
-			w.ranges.tables, w.ranges.entities, w.ranges.sorts, w.ends,
-			w.deletes.tables, w.deletes.entities, w.deletes.sorts,
-			w.puts.tables, w.puts.entities, w.puts.sorts, w.values).Scan(&ok)
-	})
+	ok, err := s.commit(ctx, p, epoch, gather(b, minNew))
+	if taken := new(pgconn.PgError); errors.As(err, &taken) && taken.Code == uniqueViolation {
+		// A row is there that should not be, and all was rolled back.
+		s.log.Warn("a row that was to be new is there", "partition", p, "detail", taken.Detail)
+		ok, err = s.commit(ctx, p, epoch, gather(b, len(b.Ops)+1))
+	}
 	if err != nil {
 		return op("commit", err)
 	}
@@ -38,11 +37,31 @@ func (s *Store) Commit(ctx context.Context, p ids.Partition, epoch ids.Epoch, b 
 	return nil
 }
 
+// uniqueViolation is PostgreSQL's code for a row whose key is there.
+const uniqueViolation = "23505"
+
+// minNew is from how many new rows on these are written by a statement of their own: it
+// does not look for each whether it is there, which costs as much as writing it, but
+// another statement costs something too.
+const minNew = 6
+
+func (s *Store) commit(ctx context.Context, p ids.Partition, epoch ids.Epoch, w *writes) (ok bool, err error) {
+	err = s.with(ctx, s.shard(p), func(ctx context.Context, c *pgxpool.Conn) error {
+		return c.QueryRow(ctx, "SELECT hubbub_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+			int32(p), int64(epoch),
+			w.ranges.tables, w.ranges.entities, w.ranges.sorts, w.ends,
+			w.deletes.tables, w.deletes.entities, w.deletes.sorts,
+			w.puts.tables, w.puts.entities, w.puts.sorts, w.values,
+			w.fresh.tables, w.fresh.entities, w.fresh.sorts, w.freshValues).Scan(&ok)
+	})
+	return ok, err
+}
+
 // writes is a batch in which no key comes twice: the ranges are deleted first,
-// then single rows, then rows are put.
+// then single rows, then rows are put. fresh are those that are not there.
 type writes struct {
-	ranges, deletes, puts columns
-	ends, values          [][]byte
+	ranges, deletes, puts, fresh columns
+	ends, values, freshValues    [][]byte
 }
 
 // behindAll is behind every sort key.
@@ -75,12 +94,15 @@ func (c *columns) add(k storage.Key) {
 
 // gather brings a batch into the order of writes, with the same outcome: of
 // several operations on a key the last one counts, and what a range deletes that
-// comes later is not put at all.
-func gather(b *storage.Batch) *writes {
+// comes later is not put at all. New rows are kept apart from minNew on.
+func gather(b *storage.Batch, minNew int) *writes {
 	last := make(map[storage.Key]int, len(b.Ops))
-	ranges := 0
+	ranges, fresh := 0, 0
 	for i := range b.Ops {
 		o := &b.Ops[i]
+		if o.New {
+			fresh++
+		}
 		if o.Kind != storage.OpDeleteRange {
 			last[o.Key] = i
 			continue
@@ -112,11 +134,16 @@ func gather(b *storage.Batch) *writes {
 			w.deletes.add(o.Key)
 			continue
 		}
-		w.puts.add(o.Key)
 		value := o.Value
 		if value == nil {
 			value = []byte{} // nil would be NULL
 		}
+		if o.New && fresh >= minNew {
+			w.fresh.add(o.Key)
+			w.freshValues = append(w.freshValues, value)
+			continue
+		}
+		w.puts.add(o.Key)
 		w.values = append(w.values, value)
 	}
 	return w

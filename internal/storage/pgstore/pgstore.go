@@ -81,6 +81,7 @@ type Options struct {
 // Store is a storage.Store.
 type Store struct {
 	clock  clock.Clock
+	log    *slog.Logger
 	shards []*database
 	// background counts what runs for several callers.
 	background sync.WaitGroup
@@ -107,7 +108,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{clock: opts.Clock}
+	s := &Store{clock: opts.Clock, log: opts.Log}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	for i, url := range opts.URLs {

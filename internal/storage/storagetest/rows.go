@@ -270,6 +270,31 @@ func testDeleteRange(t *testing.T, h *harness) {
 	}
 }
 
+// testInsert: rows that are said to be new are set, also one that was there.
+func testInsert(_ *testing.T, h *harness) {
+	for _, n := range []int{1, 40} {
+		at := func(i int) storage.Key { return key(1, 3, fmt.Sprint("e", n), fmt.Sprint(i)) }
+		var b storage.Batch
+		for i := range n {
+			b.Insert(at(i), []byte("new"))
+		}
+		h.commit(1, &b)
+		h.wantValue(at(n-1), "new")
+		b.Reset()
+		for i := range n {
+			b.Insert(at(i+n-1), []byte("again"))
+		}
+		b.Insert(at(2*n), []byte("twice"))
+		b.Put(at(2*n), []byte("put"))
+		b.Put(at(2*n+1), []byte("put"))
+		h.commit(1, &b)
+		h.wantValue(at(n-1), "again")
+		h.wantValue(at(2*n-2), "again")
+		h.wantValue(at(2*n), "put")
+		h.wantValue(at(2*n+1), "put")
+	}
+}
+
 func testLast(t *testing.T, h *harness) {
 	last := func(ps ...ids.Partition) []string {
 		t.Helper()

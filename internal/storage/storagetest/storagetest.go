@@ -46,6 +46,7 @@ func Run(t *testing.T, open func(t testing.TB) Opened) {
 		{"LargestRow", testLargestRow},
 		{"BatchOrder", testBatchOrder},
 		{"DeleteRange", testDeleteRange},
+		{"Insert", testInsert},
 		{"Last", testLast},
 		{"Invalid", testInvalid},
 		{"InvalidHasNoEffect", testInvalidHasNoEffect},
