@@ -52,6 +52,7 @@ type args struct {
 	Longpoll longpollArgs `cmd:"" help:"Delivery over long polls of /sync."`
 	Account  accountArgs  `cmd:"" help:"Syncs of users who are in many rooms with many others."`
 	Join     joinArgs     `cmd:"" help:"What a join of a large room costs, beside one of a small room."`
+	Compare  compareArgs  `cmd:"" help:"Print two reports of --json side by side, with ratios."`
 	Cluster  clusterArgs  `cmd:"" help:"What it costs that a server runs on several nodes: one PostgreSQL, all on this machine."`
 }
 
@@ -83,7 +84,13 @@ type idleArgs struct {
 
 type longpollArgs struct {
 	roomArgs
-	Rate float64 `default:"200" help:"Messages a second."`
+	Rate      float64 `default:"200" help:"Messages a second."`
+	Transport string  `default:"ws" enum:"http,ws" help:"How they are sent; http is what servers of every make have."`
+}
+
+type compareArgs struct {
+	One   string `arg:"" placeholder:"FILE" help:"What --json wrote."`
+	Other string `arg:"" placeholder:"FILE" help:"What it wrote of the other server."`
 }
 
 type accountArgs struct {
@@ -164,6 +171,8 @@ func (a *args) scenarios(command string) ([]scenario, error) {
 		return a.Account.scenarios()
 	case "join":
 		return a.Join.scenarios()
+	case "compare <one> <other>":
+		return []scenario{}, nil
 	case "cluster":
 		if a.URL != "" {
 			return nil, errors.New("cluster starts its nodes itself: --url has no place there")
@@ -190,7 +199,7 @@ func goals() ([]scenario, error) {
 	add((&sendArgs{roomArgs: usual, Transport: "ws", Receivers: usual.Members}).scenarios())
 	add((&deliverArgs{roomArgs: usual}).scenarios())
 	add((&fanoutArgs{Members: 500, Senders: 32, Size: 100, Window: 32}).scenarios())
-	add((&longpollArgs{roomArgs: usual, Rate: 200}).scenarios())
+	add((&longpollArgs{roomArgs: usual, Rate: 200, Transport: "ws"}).scenarios())
 	add((&accountArgs{Rooms: 300, Members: 300}).scenarios())
 	add((&joinArgs{Members: 10_000, Joins: 200}).scenarios())
 	add((&idleArgs{Sessions: 15000, Members: 10, Dialers: 64, Settle: 150 * time.Second}).scenarios())

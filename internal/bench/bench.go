@@ -45,6 +45,9 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil || run == nil {
 		return err
 	}
+	if a.Compare.One != "" {
+		return a.Compare.compare(stdout)
+	}
 	e := &env{commonArgs: a.commonArgs, targetArgs: a.targetArgs, stdout: stdout, stderr: stderr, started: time.Now()}
 	return e.main(ctx, run)
 }

@@ -131,6 +131,7 @@ func TestScenarios(t *testing.T) {
 		{"deliver --rooms 2 --members 3 --senders 4 --rate 50", "at rate: deliveries", 3},
 		{"fanout --members 10 --senders 2 --window 4", "saturated: deliveries", 10},
 		{"longpoll --rooms 2 --members 3 --senders 4 --rate 50", "deliveries", 3},
+		{"longpoll --transport http --rooms 2 --members 3 --senders 2 --rate 200", "deliveries", 3},
 		{"idle --sessions 6 --members 3 --settle 0s", "sessions opened", 0},
 		{"idle --sessions 6 --members 0 --settle 0s", "sessions opened", 0},
 		{"account --rooms 3 --members 2", "incremental sync, one message p50", 0},

@@ -159,6 +159,8 @@ type sender struct {
 	http    *httpConn
 	sockets []*wsclient.Client
 	turn    atomic.Uint32
+	// httpTurn is held while http, and what it answered, is used.
+	httpTurn sync.Mutex
 }
 
 // addSender prepares the sender with a number: senders are spread over rooms
@@ -193,9 +195,13 @@ func (l *load) addSender(ctx context.Context, n int) error {
 }
 
 // send sends one message that was due at a time of the run's clock and reports
-// whether it was acknowledged. Over HTTP one message at a time, over WebSocket
-// from any number of goroutines.
+// whether it was acknowledged. It may be called from any number of goroutines; over HTTP
+// one message is under way at a time.
 func (s *sender) send(ctx context.Context, due int64, p phase) bool {
+	if s.http != nil {
+		s.httpTurn.Lock() // the wait counts as latency
+		defer s.httpTurn.Unlock()
+	}
 	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
 	n := s.ledger.begin(s.log)

@@ -21,7 +21,7 @@ func (a *longpollArgs) scenarios() ([]scenario, error) {
 // run sends at a rate while every member polls.
 func (a *longpollArgs) run(ctx context.Context, e *env, srv *server, r *Result) error {
 	s := a.shape()
-	s.overWS = true
+	s.overWS = a.Transport == "ws"
 	s.parameters(r)
 	delete(r.Parameters, "receivers")
 	r.Parameters["rate"] = a.Rate

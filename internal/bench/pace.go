@@ -113,7 +113,7 @@ func (l *load) closedLoop(ctx context.Context, stop <-chan struct{}, window int)
 // openLoop sends at a rate whatever the server does: messages are due at random
 // times (a Poisson process), and latency counts from when they were due, also if
 // they had to wait for their turn to be sent. It returns when stop is closed and
-// all answers have come. It needs senders over WebSocket.
+// all answers have come.
 func (l *load) openLoop(ctx context.Context, stop <-chan struct{}, perSecond float64) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
