@@ -22,13 +22,14 @@ ROUNDS ?= 1
 HOLD ?= 5s
 SOCKETS ?= 5000
 FAULT ?=
+BASE ?= HEAD~1
 CHROMIUM ?= $(firstword $(wildcard /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome))
 
 BIN := bin/hubbub
 WEB_DEPS := web/node_modules/.package-lock.json
 WEB_BUNDLE := web/dist/index.html
 WEB_SOURCES := $(shell find web \( -path web/node_modules -o -path web/dist -o -path web/test \) -prune -o -type f ! -name '*.go' -print)
-GO_DIRS := cmd internal test web/embed.go
+GO_DIRS := bench cmd internal test web/embed.go
 
 # CI runs the same tests under the race detector and in random order, never twice.
 GO_TEST := $(GO) test -timeout 15m
@@ -125,6 +126,25 @@ define named
 		[ -n "$$dirs" ] || { echo "no test begins with $(1)" >&2; exit 1; }; \
 		$(2) $(GO) test -count=1 -timeout 0 -v -run '^$(1)' $$dirs
 endef
+
+# The hot functions: what a message costs on its way from the request to the member.
+HOT := ^Benchmark(Send|Join|Allow|Canonical|Seal|AppendPDU|ParsePDU|Call|Router|BuildMessage|AuthorizeMessage|Message)$$
+# Left out: what waits for a disk, takes long to set up, or says the same again.
+HOT_SKIP := /(pebble|members=1000|members=10000|version_[1-9]$$|version_1[01])
+HOT_DIRS := ./internal/room ./internal/ratelimit ./internal/event ./internal/api ./internal/roomstate ./internal/pushrules
+HOT_FLAGS = -run '^$$' -bench '$(HOT)' -skip '$(HOT_SKIP)' -benchmem
+
+.PHONY: allocs
+allocs: ## check that the hot functions allocate no more than bench/allocs.tsv says
+	$(GO) test $(HOT_FLAGS) -benchtime=2000x $(HOT_DIRS) | $(GO) run ./bench/allocs bench/allocs.tsv
+
+.PHONY: allocs-write
+allocs-write: ## write bench/allocs.tsv anew
+	$(GO) test $(HOT_FLAGS) -benchtime=2000x $(HOT_DIRS) | $(GO) run ./bench/allocs -write bench/allocs.tsv
+
+.PHONY: benchstat
+benchstat: ## compare the hot functions with those of BASE (times are information, no more)
+	GO="$(GO)" bench/benchstat "$(BASE)" $(HOT_FLAGS) -benchtime=100ms -count=6 $(HOT_DIRS)
 
 .PHONY: torture
 torture: ## kill the real server KILLS times and check what it promised

@@ -93,7 +93,7 @@ func repositoryPath(w string) (string, bool) {
 		return "", false
 	}
 	switch top {
-	case "cmd", "internal", "docs", "deploy", ".ci":
+	case "cmd", "internal", "docs", "deploy", "bench", ".ci":
 		return w, true
 	case "web":
 		// What npm makes is not in a fresh clone.

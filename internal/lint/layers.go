@@ -107,6 +107,10 @@ func beside() []besideRule {
 			"it is about the source, not part of the server",
 		},
 		{
+			"bench", nil, nil,
+			"it reads what benchmarks print",
+		},
+		{
 			"web", nil,
 			[]string{"internal/app"},
 			"the bundle is handed to the transport as an fs.FS, so that the transport can be tested without it",
