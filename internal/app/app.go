@@ -109,7 +109,7 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, e
 	if err = s.openSearch(); err != nil {
 		return s, err
 	}
-	for _, addr := range cfg.Server.Listen {
+	for _, addr := range s.clientAddrs() {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 		if err != nil {
 			return s, err
@@ -151,13 +151,29 @@ func (s *Server) checks() []obs.Check {
 	}
 }
 
-// Addr is the first address the server answers clients on.
-func (s *Server) Addr() net.Addr { return s.listeners[0].Addr() }
+// clientAddrs are where clients are answered: nowhere by a node without that role.
+func (s *Server) clientAddrs() []string {
+	if !s.cfg.Server.HasRole(config.RoleEdge) {
+		return nil
+	}
+	return s.cfg.Server.Listen
+}
 
-// URL is where clients reach the server.
+// Addr is the first address the server answers clients on, nil if there is none.
+func (s *Server) Addr() net.Addr {
+	if len(s.listeners) == 0 {
+		return nil
+	}
+	return s.listeners[0].Addr()
+}
+
+// URL is where clients reach the server, "" if they do not reach this node.
 func (s *Server) URL() string {
 	if s.cfg.Server.PublicBaseURL != "" {
 		return s.cfg.Server.PublicBaseURL
+	}
+	if s.Addr() == nil {
+		return ""
 	}
 	return (&url.URL{Scheme: "http", Host: s.Addr().String()}).String()
 }
@@ -263,6 +279,10 @@ func (s *Server) clock() clock.Clock { return clock.Real{} }
 // Announce writes where the server is, and the sign-up link of the first
 // administrator while there is no account, to out.
 func (s *Server) Announce(ctx context.Context, out io.Writer) error {
+	if s.Addr() == nil {
+		_, err := fmt.Fprintf(out, "hubbub runs as %v and answers no clients\n", s.cfg.Server.Roles)
+		return err
+	}
 	if _, err := fmt.Fprintf(out, "hubbub is at %s\n", s.URL()); err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}

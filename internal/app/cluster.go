@@ -98,6 +98,7 @@ func clusterTLS(c config.Cluster) (*tls.Config, error) {
 // clusterOptions adds to what a node is what it is among others.
 func (s *Server) clusterOptions(o cluster.Options, wire *partition.Wire) cluster.Options {
 	o.Wire, o.Exclusive = wire, s.store.fit != nil
+	o.Worker = s.cfg.Server.HasRole(config.RoleWorker)
 	if s.cfg.Server.Store != config.StoreEmbedded {
 		// A partition that moves to another database gets another owner.
 		o.Search = cluster.DefaultLeaseTTL + findOwner
@@ -108,6 +109,13 @@ func (s *Server) clusterOptions(o cluster.Options, wire *partition.Wire) cluster
 		o.EdgeOnly = !s.cfg.Server.HasRole(config.RoleCore)
 	}
 	return o
+}
+
+// followOthers follows what runs on nodes that are no workers.
+func (s *Server) followOthers() {
+	if s.cfg.Clustered() {
+		s.node.Follow(s.consumers)
+	}
 }
 
 // notAlone says what to do about a node that runs the partitions and is not heard of.

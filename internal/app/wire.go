@@ -84,7 +84,10 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 			return fmt.Errorf("consumers: %w", err)
 		}
 	}
-	s.node.Watch(s.consumers)
+	if s.cfg.Server.HasRole(config.RoleWorker) {
+		s.node.Watch(s.consumers)
+		s.followOthers()
+	}
 	s.hub, err = feed.NewHub(ctx, feed.Options{
 		Node: s.bus.id, Count: s.store.partitions, Store: s.store, Bus: s.bus.Bus, Heads: s.node,
 		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(s.pushRules()), Router: s.node,

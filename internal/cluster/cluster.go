@@ -67,6 +67,9 @@ type Options struct {
 	// Fit says, without waiting, why this node cannot do its work, nil if it can. nil
 	// stands for a node that always can.
 	Fit func() error
+	// Worker: what follows the logs runs here, of the partitions that this node runs
+	// and, with Follow, of those whose nodes are no workers.
+	Worker bool
 	// Exclusive: a node that is alive and not heard of belongs to somebody else, and
 	// this one must not start beside it.
 	Exclusive bool
@@ -88,6 +91,7 @@ type Node struct {
 	// handler takes the commands of other nodes.
 	handler bus.Subscription
 	members members
+	follows follows
 	// watcher is told what the node runs, nil if nobody is.
 	watcher atomic.Pointer[Watcher]
 

@@ -42,6 +42,8 @@ type notice struct {
 	Node ids.NodeID `json:"node"`
 	// Core: it runs partitions.
 	Core bool `json:"core,omitempty"`
+	// Worker: what follows the logs runs on it.
+	Worker bool `json:"worker,omitempty"`
 	// Draining: it gives its partitions away, or has withdrawn, and takes no others.
 	Draining bool `json:"draining,omitempty"`
 	// Hello asks the others to say who they are, Gone says that this is the last.
@@ -135,7 +137,7 @@ func (n *Node) announce(hello bool) {
 	if !n.opts.Balance {
 		return
 	}
-	a := &notice{Node: n.opts.Node, Core: !n.opts.EdgeOnly, Hello: hello, Runs: make(map[ids.Partition]ids.Epoch)}
+	a := &notice{Node: n.opts.Node, Core: !n.opts.EdgeOnly, Worker: n.opts.Worker, Hello: hello, Runs: make(map[ids.Partition]ids.Epoch)}
 	n.members.mu.Lock()
 	a.Draining, a.Gone = n.members.idleLocked(), n.members.mu.gone
 	a.Unfit = !n.members.mu.unfitSince.IsZero()

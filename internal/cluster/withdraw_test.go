@@ -24,6 +24,8 @@ type network struct {
 	mu    sync.Mutex
 	buses map[string]*membus.Bus
 	cut   map[[2]string]bool
+	// lose: what is published does not arrive elsewhere, but for who is there.
+	lose atomic.Bool
 }
 
 func (w *network) part(a, b string, cut bool) {
@@ -53,8 +55,10 @@ type leg struct {
 }
 
 func (l leg) Publish(subject string, p bus.Payload) error {
-	for _, b := range l.net.reaches(l.name) {
-		_ = b.Publish(subject, p) // one that is closed hears nothing
+	for i, b := range l.net.reaches(l.name) {
+		if i == 0 || subject == "members" || !l.net.lose.Load() {
+			_ = b.Publish(subject, p) // one that is closed hears nothing
+		}
 	}
 	return nil
 }

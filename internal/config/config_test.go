@@ -327,7 +327,7 @@ func TestMistakes(t *testing.T) {
 		{"join", flags("server.join", "a:1"), []string{"server.join", "cluster.listen"}},
 		{"cluster address", flags("cluster.listen", "nowhere"), []string{"cluster.listen"}},
 		{"short lease", cluster("lease_ms = 10\n", ""), []string{"cluster.lease_ms", "1000"}},
-		{"cluster roles", cluster("", "[server]\nroles = [\"edge\", \"core\"]\n"), []string{"server.roles", "edge alone"}},
+		{"cluster roles", cluster("", "[server]\nroles = []\n"), []string{"server.roles", "nothing"}},
 		{"cluster join", cluster("", "[server]\njoin = [\"nowhere\"]\n"), []string{"server.join"}},
 		{"cluster TLS", cluster("tls_key = \"k\"\n", ""), []string{"tls_ca"}},
 		{"NATS twice", cluster("nats_url = \"nats://h\"\n", ""), []string{"cluster.nats_url"}},

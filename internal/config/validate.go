@@ -164,8 +164,8 @@ func (c *Config) checkCluster(k *checker) {
 		}
 		return
 	}
-	if !s.HasRole(RoleEdge) || s.HasRole(RoleCore) != s.HasRole(RoleWorker) {
-		k.add("server.roles", "cannot be divided so: use edge,core,worker, or edge alone; what follows the log runs where the partitions are")
+	if len(s.Roles) == 0 {
+		k.add("server.roles", "is empty: this process would do nothing; use one or more of edge, core, worker")
 	}
 	for _, a := range s.Join {
 		if err := checkAddress(a); err != nil {

@@ -55,8 +55,10 @@
 //
 // Rejected: followers on every node that share the work by a lock of their own (the
 // lease of the partition is one already, and the records are in this process's
-// memory); the bus as the way from owner to follower (it may lose a batch that no
-// later one gives away, so it would take polling).
+// memory); the bus as the way from owner to follower everywhere (it may lose a batch that
+// no later one gives away, so it takes polling). Fleets in which the nodes that run
+// partitions are no workers pay for that: their workers follow over the bus, and are told
+// with Behind of what it lost.
 //
 // Methods of Set are safe for concurrent use.
 package consumer
@@ -208,7 +210,7 @@ var (
 	ErrClosed = errors.New("consumer: closed")
 )
 
-var _ cluster.Watcher = (*Set)(nil)
+var _ cluster.Follower = (*Set)(nil)
 
 // NewSet returns a set without consumers.
 func NewSet(opts Options) *Set { return newSet(opts, defaultPace) }
@@ -301,6 +303,18 @@ func (s *Set) Published(b *partition.Published) {
 	for _, r := range s.mu.consumers {
 		if f := r.byPart[b.Partition]; f != nil {
 			f.offer(b)
+		}
+	}
+}
+
+// Behind implements cluster.Follower: the followers of a partition that runs elsewhere
+// read its log.
+func (s *Set) Behind(p ids.Partition, head ids.Seq) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, r := range s.mu.consumers {
+		if f := r.byPart[p]; f != nil {
+			f.readOn(head)
 		}
 	}
 }

@@ -101,6 +101,18 @@ func (f *follower) offer(b *partition.Published) {
 	}
 }
 
+// readOn says that the log goes up to a position, and that the queue does not.
+func (f *follower) readOn(head ids.Seq) {
+	f.mu.Lock()
+	if f.mu.at >= f.mu.head {
+		f.mu.since = f.set.opts.Clock.Now()
+	}
+	f.mu.head = max(f.mu.head, head)
+	f.mu.queue, f.mu.bytes, f.mu.behind = nil, 0, true
+	f.mu.Unlock()
+	f.wake()
+}
+
 func (f *follower) wake() {
 	select {
 	case f.signal <- struct{}{}:
