@@ -6,6 +6,7 @@ import { parseHtml, type Rich } from "./html.ts";
 import { t } from "./i18n.ts";
 import { localpart } from "./ids.ts";
 import { type Attachment, attachmentIn } from "./media.ts";
+import { isPollStart, type Poll, pollIn, type PollStart } from "./polls.ts";
 
 export interface EventView {
     getId(): string | undefined;
@@ -42,7 +43,7 @@ export interface Quote {
 
 /** What waits is sent by itself as soon as that can be; what failed only if the person says so. */
 export type Delivery = "sent" | "sending" | "waiting" | "failed";
-export type Style = "text" | "emote" | "notice" | "removed" | "file" | "locked";
+export type Style = "text" | "emote" | "notice" | "removed" | "file" | "locked" | "poll";
 
 export interface Message {
     /** The same before and after the server gave the event its ID. */
@@ -61,6 +62,9 @@ export interface Message {
     /** The message with its markup, if it has any. */
     rich?: Rich[];
     attachment?: Attachment;
+    /** What is asked, and what came of it so far. */
+    asked?: PollStart;
+    poll?: Poll;
     quote?: Quote;
     reactions?: Reaction[];
     /** Others who have read up to here, and not further. */
@@ -128,7 +132,7 @@ function deliveryOf(status: string | null): Delivery {
     return status === null || status === "sent" ? "sent" : "sending";
 }
 
-type Shown = Pick<Message, "text" | "style" | "rich" | "attachment" | "quote">;
+type Shown = Pick<Message, "text" | "style" | "rich" | "attachment" | "quote" | "asked">;
 
 function describeMessage(event: EventView, people: People): Shown | undefined {
     const type = event.getType();
@@ -137,6 +141,7 @@ function describeMessage(event: EventView, people: People): Shown | undefined {
         if (event.isRedacted()) return { text: t("Message removed"), style: "removed" };
         return { text: event.isDecryptionFailure?.() === false ? t("Decrypting…") : t("This message cannot be read on this device."), style: "locked" };
     }
+    if (isPollStart(type)) return describePoll(event);
     if (type !== "m.room.message" && type !== "m.sticker") return undefined;
     if (event.isRedacted()) return { text: t("Message removed"), style: "removed" };
     const content = contentOf(event);
@@ -153,6 +158,12 @@ function describeMessage(event: EventView, people: People): Shown | undefined {
     if (body.trim() === "") return undefined;
     const rich = richOf(content);
     return { text: body, style: msgtype === "m.emote" ? "emote" : msgtype === "m.notice" ? "notice" : "text", ...(rich ? { rich } : {}), ...quote };
+}
+
+function describePoll(event: EventView): Shown | undefined {
+    if (event.isRedacted()) return { text: t("Message removed"), style: "removed" };
+    const asked = pollIn(contentOf(event));
+    return asked && { text: t("Poll: {question}", { question: asked.question }), style: "poll", asked };
 }
 
 /**
@@ -217,6 +228,8 @@ function describeState(event: EventView, people: People): string | Listed | unde
             return text(content.name) ? t("{sender} named the room “{name}”", { sender, name: text(content.name)! }) : text(previous.name) ? t("{sender} removed the room’s name", { sender }) : undefined;
         case "m.room.topic":
             return text(content.topic) ? t("{sender} set the topic: {topic}", { sender, topic: text(content.topic)! }) : text(previous.topic) ? t("{sender} removed the topic", { sender }) : undefined;
+        case "m.room.pinned_events":
+            return countOf(content.pinned) > countOf(previous.pinned) ? t("{sender} pinned a message", { sender }) : undefined;
         case "m.room.encryption":
             return t("{sender} turned on encryption", { sender });
         case "m.room.tombstone":
@@ -255,6 +268,8 @@ function describeProfile(previous: Record<string, unknown>, content: Record<stri
     if (before !== after) return t("{before} is now called {after}", { before, after });
     return text(previous.avatar_url) !== text(content.avatar_url) ? t("{after} has a new picture", { after }) : undefined;
 }
+
+const countOf = (value: unknown): number => (Array.isArray(value) ? value.length : 0);
 
 function text(value: unknown): string | undefined {
     return typeof value === "string" && value.trim() !== "" ? value.slice(0, 500) : undefined;

@@ -11,6 +11,7 @@ import { EventStatus } from "matrix-js-sdk/lib/models/event-status";
 import { type Room, RoomEvent } from "matrix-js-sdk/lib/models/room";
 import type { OutboxStore, Unsent } from "../store/outbox.ts";
 import type { MatrixClient } from "./client.ts";
+import { POLL_END, POLL_RESPONSE } from "./polls.ts";
 import type { PreparedFile } from "./uploads.ts";
 
 /** The pause after the first failed attempt, doubled with each further one. */
@@ -20,7 +21,7 @@ const LONGEST_PAUSE_MS = 60_000;
 const MAX_ATTEMPTS = 5;
 
 /** What has no place on the screen to say that it failed: if it is refused, it is as if it had not been said. */
-const SILENT: ReadonlySet<string> = new Set(["m.reaction", "m.room.redaction"]);
+const SILENT: ReadonlySet<string> = new Set(["m.reaction", "m.room.redaction", POLL_RESPONSE, POLL_END]);
 
 interface Job {
     record: Unsent;

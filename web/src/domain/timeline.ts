@@ -12,6 +12,8 @@ import { write } from "./markdown.ts";
 import { t } from "./i18n.ts";
 import { localpart } from "./ids.ts";
 import type { Outbox } from "./outbox.ts";
+import { Pins } from "./pins.ts";
+import { ENDS, endContent, type Poll, POLL_END, POLL_RESPONSE, POLL_START, type PollEvent, responseContent, RESPONSES, startContent, tally } from "./polls.ts";
 import { peopleOf } from "./rooms.ts";
 import type { PreparedFile, Uploads } from "./uploads.ts";
 
@@ -52,6 +54,8 @@ export class Timeline {
     /** Whether there is something unread from before the room was opened, and whether it is loaded. */
     readonly unread = signal<"none" | "above" | "shown">("none");
 
+    readonly pins: Pins;
+
     private readonly room: Room;
     private refreshing: ReturnType<typeof setTimeout> | undefined;
     private typingSince = 0;
@@ -75,6 +79,7 @@ export class Timeline {
         const room = client.getRoom(roomId);
         if (!room) throw new Error(t("This room is not known here."));
         this.room = room;
+        this.pins = new Pins(client, room);
         this.readBefore = room.getEventReadUpTo(client.getSafeUserId());
         room.on(RoomEvent.Timeline, this.onEvent);
         room.on(RoomEvent.Receipt, this.later);
@@ -93,6 +98,7 @@ export class Timeline {
 
     close(): void {
         this.stopTyping();
+        this.pins.close();
         clearTimeout(this.refreshing);
         const { room } = this;
         room.off(RoomEvent.Timeline, this.onEvent);
@@ -144,6 +150,25 @@ export class Timeline {
 
     private redact(redacts: string): void {
         this.outbox.send(this.roomId, "m.room.redaction", {}, { redacts });
+    }
+
+    /** Asks all in the room to choose one of a few answers. */
+    askPoll(question: string, answers: readonly string[], open: boolean): void {
+        this.goToEnd();
+        this.outbox.send(this.roomId, POLL_START, startContent(question, answers, open));
+        this.later();
+    }
+
+    vote(message: Message, answers: readonly string[]): void {
+        if (message.eventId === undefined) return;
+        this.outbox.send(this.roomId, POLL_RESPONSE, responseContent(message.eventId, answers));
+        this.later();
+    }
+
+    endPoll(message: Message): void {
+        if (message.eventId === undefined) return;
+        this.outbox.send(this.roomId, POLL_END, endContent(message.eventId, t("The poll is over.")));
+        this.later();
     }
 
     /** Begins to change the last message that this person wrote. */
@@ -435,8 +460,22 @@ export class Timeline {
         if (message.eventId === undefined || message.style === "removed") return;
         const reactions = this.reactionsTo(message.eventId);
         if (reactions.length > 0) message.reactions = reactions;
+        if (message.asked) message.poll = this.pollOf(message, rights.others);
         message.mayRemove = event.status === null && (message.own ? rights.own : rights.others);
         message.mayEdit = message.own && message.style === "text";
+    }
+
+    private pollOf(message: Message, moderates: boolean): Poll {
+        const { relations, currentState } = this.room;
+        const all = (types: readonly string[]): PollEvent[] =>
+            types.flatMap((type) => relations.getChildEventsForEvent(message.eventId!, "m.reference", type)?.getRelations() ?? [])
+                .filter((event) => !event.isRedacted())
+                .map((event) => ({ sender: event.getSender() ?? "", ts: event.getTs(), content: event.getContent() }));
+        // Who asked may end it, and who may remove what others wrote. spec: MSC3381 §Closing a poll
+        const power = (sender: string): boolean => currentState.hasSufficientPowerLevelFor("redact", this.room.getMember(sender)?.powerLevel ?? 0);
+        const ends = all(ENDS).filter(({ sender }) => sender === message.sender || power(sender));
+        const endedAt = ends.length > 0 ? Math.min(...ends.map(({ ts }) => ts)) : undefined;
+        return tally(message.asked!, all(RESPONSES), endedAt, this.client.getSafeUserId(), message.own || moderates);
     }
 
     private reactionsTo(eventId: string): Reaction[] {

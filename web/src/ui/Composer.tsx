@@ -9,6 +9,7 @@ import { localpart } from "../domain/ids.ts";
 import type { Context, Timeline } from "../domain/timeline.ts";
 import { prepareFile } from "../platform/files.ts";
 import { Avatar, Icon, IconButton } from "./parts.tsx";
+import { NewPoll } from "./PollView.tsx";
 
 /** What was begun in each room and not sent, for as long as the page lives. */
 const drafts = new Map<string, string>();
@@ -20,6 +21,7 @@ export async function sendFiles(timeline: Timeline, files: Iterable<File>): Prom
 export function Composer({ timeline, name }: { timeline: Timeline; name: string }): JSX.Element {
     const [text, setText] = useState(drafts.get(timeline.roomId) ?? "");
     const [caret, setCaret] = useState(0);
+    const [asking, setAsking] = useState(false);
     const box = useRef<HTMLTextAreaElement>(null);
     const picker = useRef<HTMLInputElement>(null);
     const touch = matchMedia("(pointer: coarse)").matches;
@@ -84,6 +86,7 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
         send();
     };
     return (
+        <>
         <form
             class="composer"
             onSubmit={(event) => {
@@ -115,6 +118,7 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
                 }}
             />
             <IconButton icon="attach" label={t("Attach a file")} onClick={() => picker.current?.click()} />
+            <IconButton icon="poll" label={t("New poll")} onClick={() => setAsking(true)} />
             <textarea
                 ref={box}
                 rows={1}
@@ -139,6 +143,8 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
                 <Icon name="send" />
             </button>
         </form>
+        {asking && <NewPoll timeline={timeline} onClose={() => setAsking(false)} />}
+        </>
     );
 }
 

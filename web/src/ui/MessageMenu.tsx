@@ -22,6 +22,7 @@ export function MessageMenu({ message, at, timeline, onClose }: { message: Messa
         style.left = `${Math.max(MARGIN, Math.min(message.own ? at.right - (offsetWidth || 300) : at.left, innerWidth - 300 - MARGIN))}px`;
         style.top = `${Math.max(MARGIN, Math.min(at.bottom + 4, innerHeight - height - MARGIN))}px`;
     }, []);
+    const pinned = message.eventId !== undefined && timeline.pins.ids.value.includes(message.eventId);
     const act = (action: () => void) => (): void => {
         onClose();
         action();
@@ -44,6 +45,7 @@ export function MessageMenu({ message, at, timeline, onClose }: { message: Messa
                 <MenuItem icon="reply" label={t("Reply")} onClick={act(() => (timeline.context.value = { kind: "reply", message }))} />
                 {message.mayEdit && <MenuItem icon="edit" label={t("Edit")} onClick={act(() => (timeline.context.value = { kind: "edit", message }))} />}
                 {message.style !== "locked" && <MenuItem icon="copy" label={t("Copy the text")} onClick={act(() => void navigator.clipboard?.writeText(message.text).catch(() => undefined))} />}
+                {timeline.pins.may && message.eventId !== undefined && <MenuItem icon="pin" label={pinned ? t("Unpin") : t("Pin")} onClick={act(() => void timeline.pins.set(message.eventId!, !pinned).catch(() => undefined))} />}
                 {message.mayRemove && !sure && <MenuItem icon="bin" label={t("Remove")} danger onClick={() => setSure(true)} />}
                 {message.mayRemove && sure && <MenuItem icon="bin" label={t("Remove for everybody")} danger onClick={act(() => timeline.remove(message))} />}
             </div>

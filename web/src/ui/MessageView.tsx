@@ -3,10 +3,12 @@ import { Component, type JSX } from "preact";
 import { useRef } from "preact/hooks";
 import type { Message } from "../domain/entries.ts";
 import { t } from "../domain/i18n.ts";
+import { tally } from "../domain/polls.ts";
 import type { Media } from "../domain/media.ts";
 import type { Timeline } from "../domain/timeline.ts";
 import { AttachmentView } from "./AttachmentView.tsx";
 import { colourOf, Icon, IconButton } from "./parts.tsx";
+import { PollView } from "./PollView.tsx";
 import { RichText, Text } from "./RichText.tsx";
 import { clockTime, exactTime } from "./time.ts";
 
@@ -56,7 +58,7 @@ function MessageView({ message, timeline, media, onMenu, onJump }: MessageProps)
             {...press}
         >
             <div class="bubble-line">
-                <Bubble message={message} media={media} onJump={onJump} />
+                <Bubble message={message} timeline={timeline} media={media} onJump={onJump} />
                 {hasMenu && (
                     <div class="quick">
                         <IconButton icon="smile" label={t("React")} focusable={false} onClick={menu} />
@@ -73,7 +75,7 @@ function MessageView({ message, timeline, media, onMenu, onJump }: MessageProps)
     );
 }
 
-function Bubble({ message, media, onJump }: Pick<MessageProps, "message" | "media" | "onJump">): JSX.Element {
+function Bubble({ message, timeline, media, onJump }: Pick<MessageProps, "message" | "timeline" | "media" | "onJump">): JSX.Element {
     const { style, delivery, ts, attachment, quote, rich } = message;
     return (
         <div class={`bubble ${attachment ? "with-attachment" : ""} ${rich ? "rich" : ""}`} dir="auto">
@@ -86,6 +88,8 @@ function Bubble({ message, media, onJump }: Pick<MessageProps, "message" | "medi
             {style === "emote" && <span class="emote-name">{message.senderName} </span>}
             {attachment ? (
                 <AttachmentView attachment={attachment} media={media} />
+            ) : message.asked ? (
+                <PollView message={message} poll={message.poll ?? tally(message.asked, [], undefined, "", false)} timeline={timeline} />
             ) : rich ? (
                 <RichText nodes={rich} />
             ) : style === "removed" || style === "locked" ? (

@@ -145,7 +145,7 @@ export function Messages({ timeline, media }: { timeline: Timeline; media: Media
     const wanted = route.value.page === "room" ? route.value.eventId : undefined;
     useEffect(() => {
         if (wanted !== undefined) void jump(wanted);
-    }, [wanted]);
+    }, [route.value /* the same place may be asked for again */]);
 
     useEffect(() => {
         // The keyboard of a phone, a window that is pulled, a picture that arrives: the reader stays where they are.

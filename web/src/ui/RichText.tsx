@@ -1,6 +1,7 @@
 /** Text with markup, made of elements, never of markup itself. */
 import { Fragment, h, type JSX } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
+import { highlight, type Piece } from "../domain/highlight.ts";
 import type { Rich, RichElement } from "../domain/html.ts";
 import { t } from "../domain/i18n.ts";
 import { splitLinks } from "../domain/links.ts";
@@ -55,11 +56,42 @@ function Node({ node, plain }: { node: RichElement; plain: boolean }): JSX.Eleme
         return <span ref={(element) => paint(element, node)}>{inside()}</span>;
     }
     if (node.tag === "hr" || node.tag === "br") return h(node.tag, {});
+    if (node.tag === "pre") {
+        const [code] = node.children;
+        if (typeof code === "object" && code.tag === "code" && code.language !== undefined) return <Code code={textOf(code)} language={code.language} />;
+    }
     if (node.tag === "table") return <div class="table-frame">{h("table", {}, inside())}</div>;
     // A message is no chapter of the page: its headings are strong lines.
     if (/^h[1-6]$/.test(node.tag)) return <p class={`rich-${node.tag}`}>{inside()}</p>;
     if (node.tag === "ol") return <ol {...(node.start === undefined ? {} : { start: node.start })}>{inside()}</ol>;
     return h(node.tag, {}, inside(plain || node.tag === "code"));
+}
+
+const textOf = (node: Rich): string => (typeof node === "string" ? node : node.tag === "br" ? "\n" : node.children.map(textOf).join(""));
+
+/** A block of code, plain until its colours are known. */
+function Code({ code, language }: { code: string; language: string }): JSX.Element {
+    const [pieces, setPieces] = useState<Piece[]>([code]);
+    useEffect(() => {
+        setPieces([code]);
+        let gone = false;
+        void highlight(code, language).then((found) => gone || setPieces(found));
+        return () => void (gone = true);
+    }, [code, language]);
+    return (
+        <pre tabIndex={0} aria-label={t("Code in {language}", { language })} role="region">
+            <code>{pieces.map(drawPiece)}</code>
+        </pre>
+    );
+}
+
+function drawPiece(piece: Piece, at: number): JSX.Element | string {
+    if (typeof piece === "string") return piece;
+    return (
+        <span key={at} class={`code-${piece.kind}`}>
+            {piece.children.map(drawPiece)}
+        </span>
+    );
 }
 
 /** The policy forbids styles in markup; through the DOM they may be set, and these are checked colours. */

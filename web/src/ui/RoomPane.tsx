@@ -10,6 +10,7 @@ import { Composer, sendFiles } from "./Composer.tsx";
 import { Connection } from "./Connection.tsx";
 import { Messages } from "./Messages.tsx";
 import { Avatar, Icon, IconButton } from "./parts.tsx";
+import { PinsBar } from "./PinsBar.tsx";
 import { go } from "./route.ts";
 
 export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat: Chat; room: RoomSummary; onInfo: () => void; onInvite: () => void }): JSX.Element {
@@ -53,6 +54,7 @@ export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat
                         void sendFiles(timeline, [...(event.dataTransfer?.files ?? [])]);
                     }}
                 >
+                    <PinsBar timeline={timeline} />
                     <Messages timeline={timeline} media={chat.media} />
                     <TypingLine timeline={timeline} />
                     <Composer timeline={timeline} name={room.name} />

@@ -165,12 +165,48 @@ async function readBack(bob) {
     await page.getByRole("link", { name: /Garden/ }).click();
 }
 
+async function pollAndPin(ada, bob) {
+    const { page } = ada;
+    await page.getByRole("button", { name: "New poll" }).click();
+    await page.getByLabel("Question").fill("Which day suits?");
+    await page.getByLabel("Answer 1").fill("Thursday");
+    await page.getByRole("button", { name: "Ask" }).click();
+    await page.getByLabel("Answer 2").fill("Friday");
+    await shoot([ada], "new-poll");
+    await page.getByRole("button", { name: "Ask" }).click();
+    const theirs = bob.page.getByRole("group", { name: "Poll: Which day suits?" });
+    await theirs.getByRole("button", { name: "Friday" }).click();
+    await theirs.getByRole("button", { name: "Thursday" }).click(); // another choice takes the place of the first
+    const hers = page.getByRole("group", { name: "Poll: Which day suits?" });
+    await hers.getByText("1 vote", { exact: true }).waitFor();
+    await hers.getByRole("button", { name: "Thursday" }).click();
+    await theirs.getByRole("button", { name: "Thursday 2 votes" }).waitFor();
+    await theirs.getByRole("button", { name: "Friday 0 votes" }).waitFor();
+    assert.equal(await theirs.getByRole("button", { name: "End the poll" }).count(), 0, "who did not ask does not end it");
+    await shoot([bob], "poll");
+    await hers.getByRole("button", { name: "End the poll" }).click();
+    await theirs.getByText("The poll is over.").waitFor();
+    assert.ok(await theirs.getByRole("button", { name: "Thursday" }).isDisabled());
+
+    await ada.act("Which day suits?", "Pin");
+    await bob.page.getByRole("button", { name: "1 pinned message" }).click();
+    assert.equal(await bob.page.getByRole("button", { name: "Unpin" }).count(), 0, "who may not pin does not unpin");
+    await shoot([bob], "pins");
+    await bob.page.locator(".pin-text", { hasText: "Which day suits?" }).click();
+    await bob.page.locator(".message:focus", { hasText: "Which day suits?" }).waitFor();
+    await page.getByRole("button", { name: "1 pinned message" }).click();
+    await page.getByRole("button", { name: "Unpin" }).click();
+    await page.keyboard.press("Escape");
+    await bob.page.getByRole("button", { name: "1 pinned message" }).waitFor({ state: "detached" });
+}
+
 export async function talkRichly(ada, bob) {
     await answersAndChanges(ada, bob);
     await files(ada, bob);
     await hostile(ada, bob);
     await ada.say("A list:\n- one\n- two\n\n```js\nconst x = 1;\n```\n> and a quote");
-    await bob.page.locator(".bubble pre").waitFor();
+    await bob.page.locator(".bubble pre .code-keyword", { hasText: "const" }).waitFor();
+    await pollAndPin(ada, bob);
     await shoot([ada, bob], "rich");
     await whatIsNew(ada, bob);
     bob.longId = JSON.parse(await bob.request("POST", "/_matrix/client/v3/createRoom", { name: "Diary" })).room_id;

@@ -3,6 +3,8 @@ import { describe, expect, it } from "vitest";
 import { decryptFile, encryptedFileIn, encryptFile } from "../../src/domain/attachments.ts";
 import { bodyOf, type Entry, type Message, toItems } from "../../src/domain/entries.ts";
 import { attachmentIn, isShown, parseMxc } from "../../src/domain/media.ts";
+import { highlight } from "../../src/domain/highlight.ts";
+import { endContent, type PollEvent, pollIn, responseContent, startContent, tally } from "../../src/domain/polls.ts";
 import { withContext } from "../../src/domain/timeline.ts";
 import { around, AT_END, DRAWN, moved, rangeOf, STEP, windowOf } from "../../src/ui/window.ts";
 
@@ -108,4 +110,36 @@ describe("files", () => {
     it("are shown by the browser only if they cannot run", () => {
         for (const type of ["image/svg+xml", "text/html", "application/xhtml+xml", "application/pdf", ""]) expect(isShown(type)).toBe(false);
     });
+});
+
+describe("polls", () => {
+    const start = pollIn(startContent("Which?", ["A", "B"], true))!;
+    const [a, b] = start.answers.map((answer) => answer.id) as [string, string];
+    const vote = (sender: string, ts: number, ...answers: string[]): PollEvent => ({ sender, ts, content: responseContent("$poll", answers) });
+    it("are read as they are written, and from other apps in the forms there are", () => {
+        expect(start).toMatchObject({ question: "Which?", answers: [{ text: "A" }, { text: "B" }], choices: 1, open: true });
+        expect(pollIn(startContent("Which?", ["A"], false))!.open).toBe(false);
+        expect(pollIn({ "m.poll": { question: { "m.text": [{ body: "New?" }] }, answers: [{ "m.id": "x", "m.text": [{ body: "Yes" }] }], kind: "m.disclosed", max_selections: 2 } })).toEqual({
+            question: "New?", answers: [{ id: "x", text: "Yes" }], choices: 2, open: true,
+        }); // prettier-ignore
+        for (const content of [{}, { "m.poll": null }, { "m.poll": { question: { body: "x" }, answers: "no" } }, { "m.poll": { question: 5, answers: [{ id: 1 }] } }]) expect(pollIn(content)).toBeUndefined();
+    });
+    it("count the last choice of each person, of what there is to choose, before the end", () => {
+        const votes = [vote("@a:x", 1, a), vote("@a:x", 2, b), vote("@b:x", 1, b, a), vote("@c:x", 1, "other"), vote("@d:x", 1, a), vote("@d:x", 3), vote("@e:x", 9, a)];
+        expect(tally(start, votes, undefined, "@a:x", false)).toMatchObject({ counts: { [a]: 1, [b]: 2 }, voters: 3, mine: [b], ended: false });
+        expect(tally(start, votes, 8, "@z:x", true)).toMatchObject({ counts: { [a]: 0, [b]: 2 }, voters: 2, mine: [], ended: true });
+        expect(endContent("$poll", "over")["m.relates_to"]).toEqual({ rel_type: "m.reference", event_id: "$poll" });
+    });
+    it("with a choice of several count each of them once", () => {
+        expect(tally({ ...start, choices: 2 }, [vote("@a:x", 1, a, a, b)], undefined, "@a:x", false)).toMatchObject({ counts: { [a]: 1, [b]: 1 }, voters: 1, mine: [a, b] });
+    });
+});
+
+it("code is coloured where its language is known, and is the same text", async () => {
+    const flat = (pieces: Awaited<ReturnType<typeof highlight>>): string => pieces.map((piece) => (typeof piece === "string" ? piece : flat(piece.children))).join("");
+    const code = "const x = `<b>${1}</b>`;";
+    const pieces = await highlight(code, "js");
+    expect(flat(pieces)).toBe(code);
+    expect(pieces[0]).toEqual({ kind: "keyword", children: ["const"] });
+    for (const language of ["nonsense", "constructor"]) expect(await highlight(code, language)).toEqual([code]);
 });
