@@ -18,8 +18,9 @@ type movingPNG struct {
 	width, height int
 	frames        []pngFrame
 	// last is what the last frame shows.
-	last  *image.NRGBA
-	bytes int
+	last *image.NRGBA
+	// bytes is how large the frames are, most how large they may be.
+	bytes, most int
 }
 
 type pngFrame struct {
@@ -45,7 +46,7 @@ func (m *movingPNG) add(img *image.RGBA, delay int) error {
 	if err != nil {
 		return err
 	}
-	if m.bytes += len(data); m.bytes > maxMoving {
+	if m.bytes += len(data); m.bytes > m.most {
 		return errMoving
 	}
 	m.frames, m.last = append(m.frames, pngFrame{rect, delay, data}), next

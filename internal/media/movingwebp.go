@@ -172,7 +172,7 @@ func movingWebP(w io.Writer, r io.Reader, p *probed, to size) error {
 		return err
 	}
 	src, tw, th := p.target(to)
-	out := &movingPNG{width: tw, height: th}
+	out := &movingPNG{width: tw, height: th, most: maxMoving}
 	canvas := image.NewRGBA(image.Rect(0, 0, p.width, p.height))
 	for range maxFrames {
 		f, err := in.next(true)

@@ -130,7 +130,7 @@ func TestMovingWebP(t *testing.T) {
 
 // TestSameFrames: what does not change is not written again.
 func TestSameFrames(t *testing.T) {
-	m := &movingPNG{width: 8, height: 8}
+	m := &movingPNG{width: 8, height: 8, most: maxMoving}
 	img := image.NewRGBA(image.Rect(0, 0, 8, 8))
 	for range 3 {
 		if err := m.add(img, 40); err != nil {
@@ -219,7 +219,7 @@ func TestMovingBombs(t *testing.T) {
 
 // TestMovingTooLarge: noise that does not get smaller ends the making in time.
 func TestMovingTooLarge(t *testing.T) {
-	m := &movingPNG{width: 1024, height: 1024}
+	m := &movingPNG{width: 64, height: 64, most: 64 << 10}
 	random := rand.New(rand.NewPCG(1, 2))
 	img := image.NewRGBA(image.Rect(0, 0, m.width, m.height))
 	var err error
@@ -229,7 +229,7 @@ func TestMovingTooLarge(t *testing.T) {
 		}
 		err = m.add(img, int(time.Second.Milliseconds()))
 	}
-	if err != errMoving || m.bytes > maxMoving+5<<20 {
+	if err != errMoving || m.bytes > 2*m.most {
 		t.Errorf("%v after %d bytes", err, m.bytes)
 	}
 }
