@@ -125,6 +125,7 @@ GET /_matrix/federation/v1/openid/userinfo
 GET /_matrix/client/v3/login/sso/redirect
 GET /_matrix/client/v3/login/sso/redirect/{idpId}
 GET /_hubbub/v1/sso/callback/{idpId}
+GET /_matrix/client/v3/auth/{authType}/fallback/web
 POST /_matrix/client/v1/delayed_events/{delayId}/{action}
 POST /_matrix/client/v1/delayed_events/{delayId}
 GET /_matrix/client/v1/room_summary/{roomIdOrAlias}
