@@ -29,8 +29,16 @@ func (r *Reader) Place(user ids.UserID) Place { return PlaceOf(user, r.count) }
 
 func one[T any](ctx context.Context, r *Reader, k storage.Key) (*T, error) {
 	row, err := r.row(ctx, k)
-	if err != nil || row == nil {
+	if err != nil {
 		return nil, err
+	}
+	return decoded[T](k, row)
+}
+
+// decoded is a row that was read, nil if there is none.
+func decoded[T any](k storage.Key, row []byte) (*T, error) {
+	if row == nil {
+		return nil, nil
 	}
 	v := new(T)
 	if err := decode(row, v); err != nil {
@@ -80,6 +88,25 @@ func (r *Reader) Account(ctx context.Context, user ids.UserID) (*Account, error)
 // Token returns the token with a hash.
 func (r *Reader) Token(ctx context.Context, user ids.UserID, hash string) (*Token, error) {
 	return one[Token](ctx, r, r.Place(user).token(hash))
+}
+
+// TokenAndAccount returns the token with a hash, and the account that it would be of,
+// read together: each request of a client that was not seen lately asks for both.
+func (r *Reader) TokenAndAccount(ctx context.Context, user ids.UserID, hash string) (*Token, *Account, error) {
+	token, account := r.Place(user).token(hash), r.Place(user).account()
+	if token.Check() != nil || account.Check() != nil {
+		return nil, nil, nil
+	}
+	rows, err := r.st.Get(ctx, token, account)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read token: %w", err)
+	}
+	t, err := decoded[Token](token, rows[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := decoded[Account](account, rows[1])
+	return t, a, err
 }
 
 // Device returns a device.

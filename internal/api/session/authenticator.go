@@ -50,6 +50,9 @@ type proven struct {
 	until   time.Time
 	expires int64 // of the token, ms since 1970, 0 for never
 	locked  bool
+	// seen is when the device was last noted as seen, ms since 1970, as far as that is
+	// known here.
+	seen int64
 }
 
 // admit says what a proven token is good for.
@@ -89,7 +92,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, c api.Credentials) (ap
 		return p.admit(c, now)
 	}
 	user := ids.NewUserID(local, a.server)
-	p, err = a.prove(ctx, user, hash, c, now)
+	p, err = a.prove(ctx, user, hash, c, now, p.seen)
 	if err != nil {
 		return api.Caller{}, err
 	}
@@ -118,8 +121,8 @@ func expired(expires int64, now time.Time) error {
 }
 
 // prove looks a token up.
-func (a *Authenticator) prove(ctx context.Context, user ids.UserID, hash string, c api.Credentials, now time.Time) (proven, error) {
-	t, err := a.accounts.Token(ctx, user, hash)
+func (a *Authenticator) prove(ctx context.Context, user ids.UserID, hash string, c api.Credentials, now time.Time, seen int64) (proven, error) {
+	t, acc, err := a.accounts.TokenAndAccount(ctx, user, hash)
 	if err != nil {
 		return proven{}, err
 	}
@@ -127,10 +130,6 @@ func (a *Authenticator) prove(ctx context.Context, user ids.UserID, hash string,
 		return proven{}, account.ErrUnknownToken(false)
 	}
 	if err := expired(t.ExpiresTS, now); err != nil {
-		return proven{}, err
-	}
-	acc, err := a.accounts.Account(ctx, user)
-	if err != nil {
 		return proven{}, err
 	}
 	if acc == nil || acc.Deactivated {
@@ -143,26 +142,32 @@ func (a *Authenticator) prove(ctx context.Context, user ids.UserID, hash string,
 		}
 		a.Forget(user)
 	}
-	a.noteSeen(ctx, user, t.Device, c, now)
+	if now.UnixMilli()-seen >= seenEvery.Milliseconds() {
+		seen = a.noteSeen(ctx, user, t.Device, c, now)
+	}
 	return proven{
 		caller: api.Caller{
 			User: user, Device: t.Device, TokenHash: hash, Admin: acc.Admin, Guest: acc.Guest,
 			Suspended: acc.Suspended, Unlimited: acc.Unlimited,
 		},
-		until: now.Add(a.ttl), expires: t.ExpiresTS, locked: acc.Locked,
+		until: now.Add(a.ttl), expires: t.ExpiresTS, locked: acc.Locked, seen: seen,
 	}, nil
 }
 
-// noteSeen writes down that a device was seen, now and then, beside the request.
-func (a *Authenticator) noteSeen(ctx context.Context, user ids.UserID, device ids.DeviceID, c api.Credentials, now time.Time) {
+// noteSeen writes down that a device was seen, now and then, beside the request. It
+// returns when that was noted last, 0 if it is to be looked at again.
+func (a *Authenticator) noteSeen(ctx context.Context, user ids.UserID, device ids.DeviceID, c api.Credentials, now time.Time) int64 {
 	d, err := a.accounts.Device(ctx, user, device)
-	if err != nil || d == nil || now.UnixMilli()-d.LastSeenTS < seenEvery.Milliseconds() {
-		return
+	if err != nil || d == nil {
+		return 0
+	}
+	if now.UnixMilli()-d.LastSeenTS < seenEvery.Milliseconds() {
+		return d.LastSeenTS
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.mu.closed {
-		return
+		return 0
 	}
 	seen := &account.Seen{IP: c.Addr.String(), UserAgent: c.UserAgent, TS: now.UnixMilli()}
 	ctx = context.WithoutCancel(ctx)
@@ -171,6 +176,7 @@ func (a *Authenticator) noteSeen(ctx context.Context, user ids.UserID, device id
 			a.log.Debug("note when a device was seen", "user", user, "error", err)
 		}
 	})
+	return 0
 }
 
 // Forget makes the tokens of a user be looked up again.
