@@ -23,6 +23,7 @@ import { PreferencesStore } from "./preferencestore.ts";
 import { type Found, searchMessages } from "./search.ts";
 import { RoomSettings } from "./roomsettings.ts";
 import { directContent, listRooms, type RoomSummary } from "./rooms.ts";
+import { ThreadTimeline } from "./thread.ts";
 import { Timeline } from "./timeline.ts";
 import { type PreparedFile, Uploads } from "./uploads.ts";
 
@@ -126,6 +127,11 @@ export class Chat {
     /** Opens a room that the list holds. The caller closes it. */
     open(roomId: string): Timeline {
         return new Timeline(this.client, roomId, this.outbox, this.uploadsOf(roomId));
+    }
+
+    /** Opens the thread that begins with a message. The caller closes it. */
+    openThread(roomId: string, root: string): Timeline {
+        return new ThreadTimeline(this.client, roomId, this.outbox, this.uploadsOf(roomId), root);
     }
 
     /** To be called when the network came or went. */

@@ -65,6 +65,8 @@ export interface Message {
     /** What is asked, and what came of it so far. */
     asked?: PollStart;
     poll?: Poll;
+    /** Replies in the thread that begins here. */
+    thread?: { count: number; last?: { senderName: string; text: string } };
     quote?: Quote;
     reactions?: Reaction[];
     /** Others who have read up to here, and not further. */

@@ -56,7 +56,7 @@ export class Timeline {
 
     readonly pins: Pins;
 
-    private readonly room: Room;
+    protected readonly room: Room;
     private refreshing: ReturnType<typeof setTimeout> | undefined;
     private typingSince = 0;
     private typingStops: ReturnType<typeof setTimeout> | undefined;
@@ -71,16 +71,18 @@ export class Timeline {
     private entries: readonly Entry[] = [];
 
     constructor(
-        private readonly client: MatrixClient,
+        protected readonly client: MatrixClient,
         readonly roomId: string,
         private readonly outbox: Outbox,
         readonly uploads: Uploads,
+        /** The message that began the thread that is shown; undefined for the room itself. */
+        readonly threadRoot?: string,
     ) {
         const room = client.getRoom(roomId);
         if (!room) throw new Error(t("This room is not known here."));
         this.room = room;
         this.pins = new Pins(client, room);
-        this.readBefore = room.getEventReadUpTo(client.getSafeUserId());
+        this.readBefore = threadRoot === undefined ? room.getEventReadUpTo(client.getSafeUserId()) : null;
         room.on(RoomEvent.Timeline, this.onEvent);
         room.on(RoomEvent.Receipt, this.later);
         client.on(MatrixEventEvent.Decrypted, this.later);
@@ -128,7 +130,7 @@ export class Timeline {
         };
         const people = context?.kind === "reply" && !context.message.own ? [...mentions, context.message.sender] : mentions;
         if (people.length > 0) content["m.mentions"] = { user_ids: [...new Set(people)] };
-        this.sendContent(withContext(content, context));
+        this.sendContent(this.related(content, context));
     }
 
     /** Says a reaction, or takes it back. */
@@ -361,7 +363,7 @@ export class Timeline {
         return stretches;
     }
 
-    private hasOlder(): boolean {
+    protected hasOlder(): boolean {
         return this.stretches()[0]!.getPaginationToken(Direction.Backward) !== null;
     }
 
@@ -370,10 +372,24 @@ export class Timeline {
         return this.stretches().at(-1) !== this.room.getLiveTimeline();
     }
 
-    private refresh(): void {
+    /** The events that are loaded, oldest first. */
+    protected known(): MatrixEvent[] {
+        return this.stretches().flatMap((stretch) => stretch.getEvents());
+    }
+
+    /** Replies in a thread are shown there, and counted at the message that began it. */
+    protected shows(event: MatrixEvent): boolean {
+        return threadOf(event) === this.threadRoot || (this.threadRoot !== undefined && event.getId() === this.threadRoot);
+    }
+
+    protected related(content: Record<string, unknown>, context: Context | undefined): Record<string, unknown> {
+        return withContext(content, context);
+    }
+
+    protected refresh(): void {
         clearTimeout(this.refreshing);
         this.refreshing = undefined;
-        const known = this.stretches().flatMap((stretch) => stretch.getEvents());
+        const known = this.known();
         const { entries, afterRead } = this.read(this.isApart() ? known : [...known, ...this.room.getPendingEvents()]);
         const seen = this.firstUnread !== undefined || afterRead || this.readBefore === null;
         this.unread.value = this.firstUnread !== undefined ? "shown" : seen ? "none" : "above";
@@ -399,7 +415,7 @@ export class Timeline {
         let last: Message | undefined;
         let afterRead = false;
         for (const event of events) {
-            const entry = this.entryOf(event, people);
+            const entry = this.shows(event) ? this.entryOf(event, people) : undefined;
             if (entry?.kind === "message") {
                 if (entry.delivery === "failed" && !this.outbox.refused(entry.key)) entry.delivery = "waiting";
                 const change = changes.get(event.getId() ?? "");
@@ -460,9 +476,25 @@ export class Timeline {
         if (message.eventId === undefined || message.style === "removed") return;
         const reactions = this.reactionsTo(message.eventId);
         if (reactions.length > 0) message.reactions = reactions;
+        const thread = this.threadRoot === undefined ? this.threadFrom(event) : undefined;
+        if (thread) message.thread = thread;
         if (message.asked) message.poll = this.pollOf(message, rights.others);
         message.mayRemove = event.status === null && (message.own ? rights.own : rights.others);
         message.mayEdit = message.own && message.style === "text";
+    }
+
+    /** What the server counted when it gave the message, and what came since. spec: client-server §Server-side aggregation of m.thread */
+    private threadFrom(event: MatrixEvent): Message["thread"] {
+        const { "m.relations": bundled } = event.getUnsigned() as { "m.relations"?: { "m.thread"?: { count?: unknown; latest_event?: { origin_server_ts?: unknown } } } };
+        const counted = bundled?.["m.thread"];
+        const replies = (this.room.relations.getChildEventsForEvent(event.getId()!, "m.thread", "m.room.message")?.getRelations() ?? []).filter((reply) => !reply.isRedacted());
+        if (!counted && replies.length === 0) return undefined;
+        const upTo = typeof counted?.latest_event?.origin_server_ts === "number" ? counted.latest_event.origin_server_ts : 0;
+        const before = typeof counted?.count === "number" ? counted.count : 0;
+        const last = replies.reduce<MatrixEvent | undefined>((latest, reply) => (latest && latest.getTs() > reply.getTs() ? latest : reply), undefined);
+        const entry = last && toEntry(last, peopleOf(this.room, this.client.getSafeUserId()));
+        const said = entry?.kind === "message" ? { senderName: entry.senderName, text: entry.text.replace(/\s+/g, " ").slice(0, 120) } : undefined;
+        return { count: before + replies.filter((reply) => reply.getTs() > upTo).length, ...(said ? { last: said } : {}) };
     }
 
     private pollOf(message: Message, moderates: boolean): Poll {
@@ -529,4 +561,10 @@ export function withContext(content: Record<string, unknown>, context: Context |
         "m.new_content": content,
         "m.relates_to": { rel_type: "m.replace", event_id: target },
     };
+}
+
+/** The message that began the thread in which an event was said. */
+export function threadOf(event: MatrixEvent): string | undefined {
+    const relation = event.getWireContent()["m.relates_to"] as { rel_type?: unknown; event_id?: unknown } | null | undefined;
+    return relation?.rel_type === "m.thread" && typeof relation.event_id === "string" ? relation.event_id : undefined;
 }

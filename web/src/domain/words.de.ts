@@ -264,5 +264,11 @@ const words: Readonly<Record<string, string>> = {
     "Pin": "Anheften",
     "Unpin": "Nicht mehr anheften",
     "Code in {language}": "Code in {language}",
+    "Thread": "Thread",
+    "Close the thread": "Thread schließen",
+    "Replies": "Antworten",
+    "Reply in a thread": "In einem Thread antworten",
+    "{count} reply|{count} replies": "{count} Antwort|{count} Antworten",
+    "Reply in the thread": "Im Thread antworten",
 };
 export default words;

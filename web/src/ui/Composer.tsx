@@ -19,7 +19,8 @@ export async function sendFiles(timeline: Timeline, files: Iterable<File>): Prom
 }
 
 export function Composer({ timeline, name }: { timeline: Timeline; name: string }): JSX.Element {
-    const [text, setText] = useState(drafts.get(timeline.roomId) ?? "");
+    const place = timeline.threadRoot ?? timeline.roomId;
+    const [text, setText] = useState(drafts.get(place) ?? "");
     const [caret, setCaret] = useState(0);
     const [asking, setAsking] = useState(false);
     const box = useRef<HTMLTextAreaElement>(null);
@@ -44,12 +45,12 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
 
     const change = (value: string): void => {
         setText(value);
-        if (value === "") drafts.delete(timeline.roomId);
-        else if (context?.kind !== "edit") drafts.set(timeline.roomId, value);
+        if (value === "") drafts.delete(place);
+        else if (context?.kind !== "edit") drafts.set(place, value);
         timeline.isTyping(value.trim() === "");
     };
     const endContext = (): void => {
-        if (context?.kind === "edit") setText(drafts.get(timeline.roomId) ?? "");
+        if (context?.kind === "edit") setText(drafts.get(place) ?? "");
         timeline.context.value = undefined;
         box.current?.focus();
     };
@@ -57,7 +58,7 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
         if (text.trim() === "") return;
         const wasEdit = context?.kind === "edit";
         timeline.send(text);
-        if (wasEdit) setText(drafts.get(timeline.roomId) ?? "");
+        if (wasEdit) setText(drafts.get(place) ?? "");
         else change("");
         box.current?.focus();
     };
@@ -106,7 +107,7 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
                 </ul>
             )}
             {context && <ContextBar context={context} onEnd={endContext} />}
-            <input
+            {timeline.threadRoot === undefined && <input
                 ref={picker}
                 type="file"
                 multiple
@@ -116,16 +117,20 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
                     void sendFiles(timeline, [...(event.currentTarget.files ?? [])]);
                     event.currentTarget.value = "";
                 }}
-            />
-            <IconButton icon="attach" label={t("Attach a file")} onClick={() => picker.current?.click()} />
-            <IconButton icon="poll" label={t("New poll")} onClick={() => setAsking(true)} />
+            />}
+            {timeline.threadRoot === undefined && (
+                <>
+                    <IconButton icon="attach" label={t("Attach a file")} onClick={() => picker.current?.click()} />
+                    <IconButton icon="poll" label={t("New poll")} onClick={() => setAsking(true)} />
+                </>
+            )}
             <textarea
                 ref={box}
                 rows={1}
                 value={text}
                 dir="auto"
-                aria-label={t("Message to {name}", { name })}
-                placeholder={t("Write a message")}
+                aria-label={timeline.threadRoot === undefined ? t("Message to {name}", { name }) : t("Reply in the thread")}
+                placeholder={timeline.threadRoot === undefined ? t("Write a message") : t("Reply in the thread")}
                 enterkeyhint={touch ? "enter" : "send"}
                 onInput={(event) => {
                     setCaret(event.currentTarget.selectionStart);
@@ -133,7 +138,7 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
                 }}
                 onPaste={(event) => {
                     const files = [...(event.clipboardData?.files ?? [])];
-                    if (files.length === 0) return;
+                    if (files.length === 0 || timeline.threadRoot !== undefined) return;
                     event.preventDefault();
                     void sendFiles(timeline, files);
                 }}

@@ -5,6 +5,7 @@ import type { Message } from "../domain/entries.ts";
 import { t } from "../domain/i18n.ts";
 import type { Timeline } from "../domain/timeline.ts";
 import { Icon, type IconName } from "./parts.tsx";
+import { go } from "./route.ts";
 
 const QUICK = ["👍", "❤️", "😂", "😮", "😢", "🎉"];
 const MORE = [..."🙏👏🔥✅👀💯🤔😀😍😎🥳🤯😴😡👎🙌💪🤝☕🍰🌱🚲🐛🚀⭐❓❗➕"];
@@ -43,6 +44,9 @@ export function MessageMenu({ message, at, timeline, onClose }: { message: Messa
                     {more && MORE.map(emoji)}
                 </div>
                 <MenuItem icon="reply" label={t("Reply")} onClick={act(() => (timeline.context.value = { kind: "reply", message }))} />
+                {timeline.threadRoot === undefined && message.eventId !== undefined && (
+                    <MenuItem icon="thread" label={t("Reply in a thread")} onClick={act(() => go({ page: "room", roomId: timeline.roomId, thread: message.eventId! }))} />
+                )}
                 {message.mayEdit && <MenuItem icon="edit" label={t("Edit")} onClick={act(() => (timeline.context.value = { kind: "edit", message }))} />}
                 {message.style !== "locked" && <MenuItem icon="copy" label={t("Copy the text")} onClick={act(() => void navigator.clipboard?.writeText(message.text).catch(() => undefined))} />}
                 {timeline.pins.may && message.eventId !== undefined && <MenuItem icon="pin" label={pinned ? t("Unpin") : t("Pin")} onClick={act(() => void timeline.pins.set(message.eventId!, !pinned).catch(() => undefined))} />}

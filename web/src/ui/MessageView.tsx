@@ -10,6 +10,7 @@ import { AttachmentView } from "./AttachmentView.tsx";
 import { colourOf, Icon, IconButton } from "./parts.tsx";
 import { PollView } from "./PollView.tsx";
 import { RichText, Text } from "./RichText.tsx";
+import { go } from "./route.ts";
 import { clockTime, exactTime } from "./time.ts";
 
 /** A finger that rests this long means the message, not the list; one that moves this far scrolls. */
@@ -67,6 +68,7 @@ function MessageView({ message, timeline, media, onMenu, onJump }: MessageProps)
                     </div>
                 )}
             </div>
+            {message.thread && <ThreadLine message={message} thread={message.thread} timeline={timeline} />}
             {message.reactions && <Reactions message={message} timeline={timeline} />}
             {message.readers && <Readers message={message} />}
             {delivery === "failed" && <Failed txn={message.key} words={t("Not sent.")} timeline={timeline} />}
@@ -114,6 +116,19 @@ function Bubble({ message, timeline, media, onJump }: Pick<MessageProps, "messag
                 )}
             </span>
         </div>
+    );
+}
+
+function ThreadLine({ message, thread, timeline }: { message: Message; thread: NonNullable<Message["thread"]>; timeline: Timeline }): JSX.Element {
+    return (
+        <button type="button" class="thread-line" onClick={() => go({ page: "room", roomId: timeline.roomId, thread: message.eventId! })}>
+            <Icon name="thread" /> <strong>{t("{count} reply|{count} replies", { count: thread.count })}</strong>
+            {thread.last && (
+                <span class="hint">
+                    {thread.last.senderName}: {thread.last.text}
+                </span>
+            )}
+        </button>
     );
 }
 

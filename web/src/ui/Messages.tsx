@@ -142,7 +142,7 @@ export function Messages({ timeline, media }: { timeline: Timeline; media: Media
         setUnreadAbove(line ? line.getBoundingClientRect().top < box.getBoundingClientRect().top : timeline.unread.value !== "none");
     }, []);
 
-    const wanted = route.value.page === "room" ? route.value.eventId : undefined;
+    const wanted = route.value.page === "room" && timeline.threadRoot === undefined ? route.value.eventId : undefined;
     useEffect(() => {
         if (wanted !== undefined) void jump(wanted);
     }, [route.value /* the same place may be asked for again */]);
@@ -161,13 +161,13 @@ export function Messages({ timeline, media }: { timeline: Timeline; media: Media
 
     return (
         <div class="messages-frame">
-            <div class="messages" ref={scroller} onScroll={look} onKeyDown={moveFocus} tabIndex={0} role="log" aria-label={t("Messages")}>
+            <div class="messages" ref={scroller} onScroll={look} onKeyDown={moveFocus} tabIndex={0} role="log" aria-label={timeline.threadRoot === undefined ? t("Messages") : t("Replies")}>
                 <div class="messages-content" ref={content}>
                     {range.from === 0 && <Beginning timeline={timeline} />}
                     {items.slice(range.from, range.to).map((item) => (
                         <ItemView key={item.key} item={item} timeline={timeline} media={media} onMenu={(message, at) => setMenu({ message, at })} onJump={(id) => void jump(id)} onDay={() => setDating(true)} />
                     ))}
-                    {whole ? <UploadRows timeline={timeline} /> : <Later timeline={timeline} />}
+                    {whole ? timeline.threadRoot === undefined && <UploadRows timeline={timeline} /> : <Later timeline={timeline} />}
                 </div>
             </div>
             {unreadAbove && (
@@ -261,7 +261,7 @@ function Beginning({ timeline }: { timeline: Timeline }): JSX.Element | null {
                 </div>
             );
         case "none":
-            return <p class="beginning">{t("This is where it begins.")}</p>;
+            return timeline.threadRoot === undefined ? <p class="beginning">{t("This is where it begins.")}</p> : null;
         default:
             return null;
     }

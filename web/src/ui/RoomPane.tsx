@@ -11,11 +11,12 @@ import { Connection } from "./Connection.tsx";
 import { Messages } from "./Messages.tsx";
 import { Avatar, Icon, IconButton } from "./parts.tsx";
 import { PinsBar } from "./PinsBar.tsx";
-import { go } from "./route.ts";
+import { go, route } from "./route.ts";
 
 export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat: Chat; room: RoomSummary; onInfo: () => void; onInvite: () => void }): JSX.Element {
     const [timeline, setTimeline] = useState<Timeline>();
     const [dragged, setDragged] = useState(false);
+    const thread = route.value.page === "room" ? route.value.thread : undefined;
     useEffect(() => {
         const opened = chat.open(room.id);
         setTimeline(opened);
@@ -39,6 +40,7 @@ export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat
             <div class="only-phone">
                 <Connection app={app} />
             </div>
+            <div class="room-body">
             {timeline && (
                 <div
                     class={`conversation ${dragged ? "dragged" : ""}`}
@@ -60,7 +62,35 @@ export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat
                     <Composer timeline={timeline} name={room.name} />
                 </div>
             )}
+            {thread !== undefined && <ThreadPane key={thread} chat={chat} room={room} root={thread} />}
+            </div>
         </>
+    );
+}
+
+/** The thread beside the conversation, or in its place on a phone. */
+function ThreadPane({ chat, room, root }: { chat: Chat; room: RoomSummary; root: string }): JSX.Element {
+    const [timeline, setTimeline] = useState<Timeline>();
+    useEffect(() => {
+        const opened = chat.openThread(room.id, root);
+        setTimeline(opened);
+        void opened.loadOlder();
+        return () => opened.close();
+    }, [chat, root]);
+    const close = (): void => go({ page: "room", roomId: room.id }, true);
+    return (
+        <section class="thread-pane" aria-label={t("Thread")} onKeyDown={(event) => event.key === "Escape" && !event.defaultPrevented && !(event.target as Element).closest("dialog") && close()}>
+            <header class="thread-head">
+                <h3>{t("Thread")}</h3>
+                <IconButton icon="close" label={t("Close the thread")} onClick={close} />
+            </header>
+            {timeline && (
+                <div class="conversation">
+                    <Messages timeline={timeline} media={chat.media} />
+                    <Composer timeline={timeline} name={room.name} />
+                </div>
+            )}
+        </section>
     );
 }
 

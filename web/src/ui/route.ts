@@ -1,15 +1,16 @@
 /** Where in the app the reader is, as the part of the address after `#`, so that "back" works on a phone. */
 import { signal } from "@preact/signals";
 
-export type Route = { page: "rooms" } | { page: "room"; roomId: string; eventId?: string } | { page: "signup"; token: string } | { page: "signin" };
+export type Route = { page: "rooms" } | { page: "room"; roomId: string; eventId?: string; thread?: string } | { page: "signup"; token: string } | { page: "signin" };
 
 export function parseRoute(hash: string): Route {
     const [path = "", query = ""] = hash.replace(/^#/, "").split("?", 2);
     const [, page, id] = path.split("/");
     if (page === "room" && id) {
         try {
-            const eventId = new URLSearchParams(query).get("event");
-            return { page: "room", roomId: decodeURIComponent(id), ...(eventId === null ? {} : { eventId }) };
+            const asked = new URLSearchParams(query);
+            const [eventId, thread] = [asked.get("event"), asked.get("thread")];
+            return { page: "room", roomId: decodeURIComponent(id), ...(eventId === null ? {} : { eventId }), ...(thread === null ? {} : { thread }) };
         } catch {
             return { page: "rooms" };
         }
@@ -20,7 +21,10 @@ export function parseRoute(hash: string): Route {
 }
 
 export function formatRoute(route: Route): string {
-    if (route.page === "room") return `#/room/${encodeURIComponent(route.roomId)}${route.eventId === undefined ? "" : `?event=${encodeURIComponent(route.eventId)}`}`;
+    if (route.page === "room") {
+        const asked = new URLSearchParams({ ...(route.eventId === undefined ? {} : { event: route.eventId }), ...(route.thread === undefined ? {} : { thread: route.thread }) }).toString();
+        return `#/room/${encodeURIComponent(route.roomId)}${asked === "" ? "" : `?${asked}`}`;
+    }
     if (route.page === "signup") return "#/signup";
     return route.page === "signin" ? "#/signin" : "#/";
 }

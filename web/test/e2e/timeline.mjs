@@ -200,6 +200,34 @@ async function pollAndPin(ada, bob) {
     await bob.page.getByRole("button", { name: "1 pinned message" }).waitFor({ state: "detached" });
 }
 
+async function talkAside(ada, bob) {
+    const [hers, his] = [ada, bob].map(({ page }) => page.locator(".thread-pane"));
+    const reply = async ({ page }, text) => {
+        await page.getByLabel("Reply in the thread").fill(text);
+        await page.locator(".thread-pane button.send").click();
+    };
+    await ada.say("Let us talk about the shed");
+    await ada.act("Let us talk about the shed", "Reply in a thread");
+    await reply(ada, "It leaks");
+    const line = bob.page.getByRole("button", { name: /^1 reply/ });
+    await line.waitFor();
+    assert.equal(await bob.page.locator(".bubble", { hasText: "It leaks" }).count(), 0, "the reply stands in its thread alone");
+    await line.click();
+    await his.locator(".bubble", { hasText: "It leaks" }).waitFor();
+    await reply(bob, "I have a tarpaulin");
+    await hers.locator(".bubble", { hasText: "I have a tarpaulin" }).waitFor();
+    await ada.page.getByRole("button", { name: /^2 replies/ }).waitFor();
+    await shoot([ada, bob], "thread");
+    await bob.page.reload(); // from the server, for those who have not loaded so far back
+    await his.locator(".bubble", { hasText: "It leaks" }).waitFor();
+    await his.locator(".bubble", { hasText: "Let us talk about the shed" }).waitFor();
+    for (const { page } of [ada, bob]) {
+        await page.getByLabel("Reply in the thread").focus();
+        await page.keyboard.press("Escape");
+        await page.locator(".thread-pane").waitFor({ state: "detached" });
+    }
+}
+
 export async function talkRichly(ada, bob) {
     await answersAndChanges(ada, bob);
     await files(ada, bob);
@@ -207,6 +235,7 @@ export async function talkRichly(ada, bob) {
     await ada.say("A list:\n- one\n- two\n\n```js\nconst x = 1;\n```\n> and a quote");
     await bob.page.locator(".bubble pre .code-keyword", { hasText: "const" }).waitFor();
     await pollAndPin(ada, bob);
+    await talkAside(ada, bob);
     await shoot([ada, bob], "rich");
     await whatIsNew(ada, bob);
     bob.longId = JSON.parse(await bob.request("POST", "/_matrix/client/v3/createRoom", { name: "Diary" })).room_id;
