@@ -284,7 +284,13 @@ func TestPausedOwnerCannotCommit(t *testing.T) {
 			if len(by) < 101 || slices.Contains(by[:101], "late") || slices.Contains(by[1:101], "a") {
 				t.Errorf("the log was written by %v", by)
 			}
-			if v, err := a.Do(ctx, ticket{0, "a"}); v != len(by) || err != nil {
+			var v any
+			var err error
+			until(func() bool { // a moment later it knows where the partition is
+				v, err = a.Do(ctx, ticket{0, "a"})
+				return !errors.Is(err, bus.ErrNoResponder)
+			})
+			if v != len(by) || err != nil {
 				t.Errorf("through the old owner's node: %v, %v", v, err)
 			}
 			if head, err := a.Heads(ctx, 0); err != nil || head[0] != ids.Seq(len(by)+1) {
