@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -48,6 +49,11 @@ type fleet struct {
 	t     *testing.T
 	pg    *pgtest.Server
 	nodes []*node
+
+	mu struct {
+		sync.Mutex
+		processes map[int]string // names by process ID
+	}
 }
 
 // node is a process of the fleet.
@@ -70,7 +76,6 @@ type node struct {
 	mu struct {
 		sync.Mutex
 		ready bool // as a load balancer sees it
-		pid   int
 	}
 }
 
@@ -124,15 +129,22 @@ func newFleet(t *testing.T, binary string, names []string, flags ...string) *fle
 
 // processes names the nodes by process, for the proxies.
 func (f *fleet) processes() map[int]string {
-	out := make(map[int]string)
-	for _, n := range f.nodes {
-		n.mu.Lock()
-		if n.mu.pid != 0 {
-			out[n.mu.pid] = n.name
-		}
-		n.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.mu.processes)
+}
+
+// process notes that a node runs, or no longer, if there is none.
+func (f *fleet) process(n *node) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mu.processes == nil {
+		f.mu.processes = make(map[int]string)
 	}
-	return out
+	maps.DeleteFunc(f.mu.processes, func(_ int, name string) bool { return name == n.name })
+	if n.proc != nil {
+		f.mu.processes[n.proc.Process.Pid] = n.name
+	}
 }
 
 // part sets the fault of the way between two nodes, both directions.
@@ -203,9 +215,7 @@ func (n *node) start() {
 		n.fleet.t.Fatal(err)
 	}
 	n.exited = make(chan struct{})
-	n.mu.Lock()
-	n.mu.pid = n.proc.Process.Pid
-	n.mu.Unlock()
+	n.fleet.process(n)
 	go func(p *exec.Cmd, exited chan struct{}) {
 		_ = p.Wait()
 		close(exited)
@@ -243,9 +253,7 @@ func (n *node) kill() {
 
 func (n *node) gone() {
 	n.proc = nil
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.mu.pid = 0
+	n.fleet.process(n)
 }
 
 // balance asks for readiness as a load balancer does.
