@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -632,6 +633,61 @@ func TestServerLimits(t *testing.T) {
 	got := g.raw("GET", v3+"any", "", "X-Long: "+strings.Repeat("a", 80<<10))
 	if got.Status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("80 KB of headers: %d", got.Status)
+	}
+}
+
+// TestNoHTTP2InClearText: neither by its preface nor by an upgrade. Frames in clear
+// text have escaped the time limits of servers in Go.
+func TestNoHTTP2InClearText(t *testing.T) {
+	g := newRig(t, basicRoutes(), rigOptions{})
+	conn, err := net.Dial("tcp", g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
+		t.Fatal(err)
+	}
+	if raw, _ := io.ReadAll(conn); !bytes.HasPrefix(raw, []byte("HTTP/1.1 ")) {
+		t.Errorf("the preface is answered by %q", raw)
+	}
+	got := g.raw("GET", v3+"any", "", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA")
+	if got.Status == http.StatusSwitchingProtocols {
+		t.Errorf("upgraded: %+v", got)
+	}
+}
+
+// TestOneRequestIsOne: where two readers of HTTP could differ in where a request ends,
+// it is refused and the connection closed, or it is the last one of its connection, so
+// that nothing is smuggled past a proxy.
+func TestOneRequestIsOne(t *testing.T) {
+	g := newRig(t, basicRoutes(), rigOptions{})
+	const second = "GET /_matrix/client/v3/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+	for name, head := range map[string]string{
+		"two lengths":            "Content-Length: 0\r\nContent-Length: 5\r\n",
+		"a list of lengths":      "Content-Length: 0, 5\r\n",
+		"a signed length":        "Content-Length: +0\r\n",
+		"a negative length":      "Content-Length: -1\r\n",
+		"a length in hex":        "Content-Length: 0x0\r\n",
+		"unknown coding":         "Transfer-Encoding: xchunked\r\n",
+		"two codings":            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+		"coding with a tab":      "Transfer-Encoding:\vchunked\r\n",
+		"space before the colon": "Content-Length : 0\r\n",
+		"NUL":                    "X: a\x00b\r\n",
+		"both, long":             "Content-Length: 3\r\nTransfer-Encoding: chunked, identity\r\n",
+	} {
+		conn, err := net.Dial("tcp", g.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, "POST "+v3+"any HTTP/1.1\r\nHost: x\r\n"+head+"\r\n"+second); err != nil {
+			t.Fatal(err)
+		}
+		raw, _ := io.ReadAll(conn)
+		_ = conn.Close()
+		if n := bytes.Count(raw, []byte("HTTP/1.1 ")); n != 1 || !bytes.HasPrefix(raw, []byte("HTTP/1.1 400")) && !bytes.HasPrefix(raw, []byte("HTTP/1.1 501")) {
+			t.Errorf("%s: %d answers: %.200q", name, n, raw)
+		}
 	}
 }
 

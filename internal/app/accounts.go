@@ -67,12 +67,14 @@ func (s *Server) people(limiter *ratelimit.Limiter) (*people, error) {
 	if err != nil {
 		return nil, err
 	}
+	hasher := auth.NewHasher(params)
+	s.countHashes(hasher)
 	sessions := session.New(session.Deps{
 		Guests: s.cfg.Registration.Guests, Providers: signOn.Providers(), JWT: webTokens, JWTCreates: s.cfg.JWT.CreateUsers,
 		Server: s.cfg.Server.Name, Mode: s.cfg.Registration.Mode, Contacts: contacts, NeedEmail: s.cfg.Registration.RequireEmail,
 		Router: s.node, Accounts: s.accounts(),
 		Services: s.services.registry,
-		Hasher:   auth.NewHasher(params), Policy: auth.NewPolicy(s.cfg.Registration.AllowWeakPasswords),
+		Hasher:   hasher, Policy: auth.NewPolicy(s.cfg.Registration.AllowWeakPasswords),
 		Secrets: s.store.secrets, Shared: shared, Limiter: limiter, Clock: s.clock(), Log: s.log, Tokens: s.tokens,
 		Revoked: func(user ids.UserID, devices []ids.DeviceID) {
 			for _, d := range devices {

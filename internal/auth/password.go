@@ -65,6 +65,7 @@ type Hasher struct {
 	slots      chan struct{}
 	waiting    atomic.Int64
 	maxWaiting int64
+	hashes     atomic.Int64
 	dummy      string
 }
 
@@ -115,6 +116,9 @@ func (h *Hasher) VerifyMissing(ctx context.Context, password string) error {
 	return err
 }
 
+// Hashes is how many hashes were computed.
+func (h *Hasher) Hashes() int64 { return h.hashes.Load() }
+
 // NeedsRehash reports whether a hash was made with other costs than new ones are. The
 // caller, who has just verified the password, should store a new hash.
 func (h *Hasher) NeedsRehash(hash string) bool {
@@ -131,6 +135,7 @@ func (h *Hasher) derive(ctx context.Context, p Params, password string, salt []b
 		return nil, err
 	}
 	defer func() { <-h.slots }()
+	h.hashes.Add(1)
 	return argon2.IDKey([]byte(password), salt, p.Iterations, p.MemoryKiB, p.Parallelism, uint32(size)), nil
 }
 

@@ -137,6 +137,9 @@ func TestLongPassword(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
+	if n := h.Hashes(); n != 1 {
+		t.Errorf("%d hashes were computed, the long ones too?", n)
+	}
 }
 
 // TestVerifyMissing does the same work as a real check and fails for every password.
@@ -148,6 +151,9 @@ func TestVerifyMissing(t *testing.T) {
 	p, salt, key, err := decodeHash(h.dummy)
 	if err != nil || p != CheapParams() || len(salt) != saltBytes || len(key) != keyBytes {
 		t.Errorf("the dummy is not like a hash: %+v %v", p, err)
+	}
+	if n := h.Hashes(); n != 1 {
+		t.Errorf("%d hashes were computed", n)
 	}
 }
 

@@ -1,12 +1,15 @@
 package gateway
 
 import (
+	"bufio"
 	"bytes"
+	"compress/flate"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -135,6 +138,43 @@ func TestHostileFrames(t *testing.T) {
 				eventually(t, func() bool { return f.Sockets() == 0 })
 			})
 		}
+	}
+}
+
+// TestNoCompression: compression is not agreed to, however it is offered, and a frame
+// that says it is compressed is not unpacked: there is no bomb of a gigabyte in ten
+// kilobytes.
+func TestNoCompression(t *testing.T) {
+	f := serve(t, Config{})
+	for _, offer := range []string{"permessage-deflate", "permessage-deflate; client_max_window_bits", "x-webkit-deflate-frame, permessage-deflate; server_no_context_takeover"} {
+		conn, err := net.Dial("tcp", f.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\nSec-WebSocket-Extensions: %s\r\n\r\n", wire.Path, wire.Subprotocol, offer)
+		res, err := http.ReadResponse(bufio.NewReaderSize(conn, 16), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := res.Header.Values("Sec-WebSocket-Extensions"); res.StatusCode != http.StatusSwitchingProtocols || len(got) > 0 {
+			t.Errorf("%s: %d, agreed to %q", offer, res.StatusCode, got)
+		}
+		raw := &rawConn{Conn: conn, tb: t}
+		var bomb bytes.Buffer
+		w, err := flate.NewWriter(&bomb, flate.BestCompression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(make([]byte, 8<<20)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		raw.send(masked(0xc1, bomb.String()))
+		raw.expectClose(wire.CloseProtocol)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
@@ -106,20 +105,7 @@ func TestFloodOfLogins(t *testing.T) {
 	t.Parallel()
 	s := apptest.Start(t, func(c *config.Config) { c.Limits.NoRateLimits = false })
 	alice := s.User(t, "alice")
-	var wg sync.WaitGroup
-	statuses := make(chan int, floodOfLogins)
-	for range floodOfLogins {
-		wg.Go(func() {
-			status, _, _ := alice.Raw(t, "POST", v3+"/login", password(alice, "wrong"))
-			statuses <- status
-		})
-	}
-	wg.Wait()
-	close(statuses)
-	count := map[int]int{}
-	for status := range statuses {
-		count[status]++
-	}
+	count := flood(t, alice)
 	if count[http.StatusForbidden]+count[http.StatusTooManyRequests] != floodOfLogins || count[http.StatusTooManyRequests] < floodOfLogins/2 {
 		t.Errorf("answers %v", count)
 	}
