@@ -18,6 +18,7 @@ ARGS ?=
 FUZZ_TIME ?= 50000x
 KILLS ?= 2000
 SEEDS ?= 1000
+SEED ?=
 ROUNDS ?= 1
 HOLD ?= 5s
 SOCKETS ?= 5000
@@ -155,8 +156,8 @@ chaos: ## ROUNDS of all faults on three nodes, each fault for HOLD (FAULT="part 
 	$(call named,TestChaos,HUBBUB_TEST_CHAOS_ROUNDS=$(ROUNDS) HUBBUB_TEST_CHAOS_HOLD=$(HOLD) HUBBUB_TEST_CHAOS_SOCKETS=$(SOCKETS) HUBBUB_TEST_CHAOS_FAULT="$(FAULT)")
 
 .PHONY: sim
-sim: ## simulate SEEDS runs with faults
-	$(call named,TestSim,HUBBUB_TEST_SEEDS=$(SEEDS))
+sim: ## simulate SEEDS runs with faults, or one again and again (SEED=n)
+	$(call named,TestSim,HUBBUB_TEST_SEEDS=$(SEEDS) $(if $(SEED),GOMAXPROCS=1 HUBBUB_TEST_SEED=$(SEED)))
 
 .PHONY: integration
 integration: ## run the tests that need services from outside

@@ -23,6 +23,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/bus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/longlock"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 )
@@ -105,7 +106,7 @@ type Node struct {
 // Otherwise two could both acquire the lease, which gives one node one epoch, and
 // run two owners that nothing keeps from writing over each other.
 type slot struct {
-	sync.Mutex
+	longlock.Mutex
 	// spent is the epoch of the last owner here that ended by itself. What
 	// became of its last commit is not known, so no other owner runs under it.
 	spent ids.Epoch
@@ -127,6 +128,9 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 		opts.LeaseTTL = DefaultLeaseTTL
 	}
 	n := &Node{opts: opts, slots: make([]slot, opts.Count)}
+	for i := range n.slots {
+		n.slots[i].Mutex = longlock.New()
+	}
 	n.mu.owned = make(map[ids.Partition]*owned, opts.Count)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.start(ctx); err != nil {

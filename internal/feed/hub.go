@@ -14,6 +14,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/bus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/longlock"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
 	"github.com/hubbub-chat/hubbub/internal/room"
@@ -116,7 +117,7 @@ type shard struct {
 	p   ids.Partition
 	sub bus.Subscription
 	// filling is held while the log is read, by one for all who miss something.
-	filling sync.Mutex
+	filling longlock.Mutex
 
 	mu struct {
 		sync.Mutex
@@ -186,7 +187,7 @@ func (h *Hub) openShards(ctx context.Context) error {
 	all := make([]ids.Partition, h.opts.Count)
 	for i := range all {
 		all[i] = ids.Partition(i)
-		s := &shard{hub: h, p: all[i]}
+		s := &shard{hub: h, p: all[i], filling: longlock.New()}
 		s.mu.advanced = make(chan struct{})
 		s.mu.rooms = make(map[ids.RoomID]*audience)
 		s.mu.users = make(map[ids.UserID]*view)

@@ -22,7 +22,7 @@ func layers() []layer {
 	return []layer{
 		{
 			"L0 vocabulary",
-			[]string{"internal/ids", "internal/merr", "internal/event", "internal/clock", "internal/invariant"},
+			[]string{"internal/ids", "internal/merr", "internal/event", "internal/clock", "internal/invariant", "internal/longlock"},
 			"the vocabulary knows nothing of what is said with it, so that everything can use it",
 		},
 		{
@@ -136,7 +136,7 @@ type besideRule struct {
 func testSupport(pkg string) bool {
 	for _, dir := range []string{
 		"internal/storage/storagetest", "internal/storage/pgstore/pgtest", "internal/cluster/clustertest", "internal/storage/faultstore", "internal/bus/bustest", "internal/bus/faultbus", "internal/bus/faultnet",
-		"internal/blob/blobtest", "internal/lint/skip",
+		"internal/blob/blobtest", "internal/lint/skip", "internal/sim",
 	} {
 		if inside(pkg, dir) {
 			return true
