@@ -19,6 +19,7 @@ import { t } from "./i18n.ts";
 import { serverOf, toUserIds } from "./ids.ts";
 import { Media } from "./media.ts";
 import { Outbox } from "./outbox.ts";
+import { Previews } from "./previews.ts";
 import { PreferencesStore } from "./preferencestore.ts";
 import { type Found, searchMessages } from "./search.ts";
 import { RoomSettings } from "./roomsettings.ts";
@@ -51,6 +52,7 @@ export class Chat {
     readonly ready = signal(false);
 
     readonly media: Media;
+    readonly previews: Previews;
     readonly encryption: Encryption;
     readonly preferences: PreferencesStore;
 
@@ -65,6 +67,7 @@ export class Chat {
         options: ChatOptions,
     ) {
         this.media = new Media(options.fetch, options.origin, () => running.client.getAccessToken());
+        this.previews = new Previews(options.fetch, options.origin, () => running.client.getAccessToken());
         this.preferences = new PreferencesStore(running.client);
         this.encryption = new Encryption(running.client, running.secrets, userId);
         this.outbox = new Outbox(running.client, new OutboxStore<PreparedFile>(options.kv, userId), () => ["socket", "http"].includes(options.transport.status.kind));

@@ -88,6 +88,11 @@ export class Media {
         return this.keep(source.mxc, () => this.load(source, "download", isShown(type) ? type : "application/octet-stream"));
     }
 
+    /** A small form of a picture that the server keeps for itself, as those of pages that are linked to. */
+    thumbnail(mxc: string): Promise<string> {
+        return this.keep(`${mxc}#small`, () => this.load({ mxc }, "thumbnail", "image/jpeg"));
+    }
+
     avatar(mxc: string): Promise<string> | undefined {
         if (!parseMxc(mxc)) return undefined;
         return this.keep(`${mxc}#avatar`, () => this.load({ mxc }, "thumbnail", "image/png", "width=96&height=96&method=crop"));

@@ -6,9 +6,11 @@ export interface Preferences {
     density: "comfortable" | "compact";
     /** As the browser asks for, or always the same. */
     language: "system" | Language;
+    /** In which rooms the server is asked what links lead to; it reads nothing else of an encrypted room. */
+    previews: "open" | "all" | "none";
 }
 
-export const DEFAULTS: Preferences = { theme: "system", density: "comfortable", language: "system" };
+export const DEFAULTS: Preferences = { theme: "system", density: "comfortable", language: "system", previews: "open" };
 export const PREFERENCES_TYPE = "chat.hubbub.preferences";
 
 /** Preferences in account data that may hold anything; what is not understood is as if it were not said. */
@@ -19,5 +21,6 @@ export function readPreferences(content: unknown): Preferences {
         theme: pick(given.theme, ["system", "light", "dark"], DEFAULTS.theme),
         density: pick(given.density, ["comfortable", "compact"], DEFAULTS.density),
         language: pick(given.language, ["system", ...LANGUAGES.map(([id]) => id)], DEFAULTS.language),
+        previews: pick(given.previews, ["open", "all", "none"], DEFAULTS.previews),
     };
 }

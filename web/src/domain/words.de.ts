@@ -270,5 +270,10 @@ const words: Readonly<Record<string, string>> = {
     "Reply in a thread": "In einem Thread antworten",
     "{count} reply|{count} replies": "{count} Antwort|{count} Antworten",
     "Reply in the thread": "Im Thread antworten",
+    "Previews of links": "Vorschau von Links",
+    "Where it is not encrypted": "Wo nicht verschlüsselt wird",
+    "Everywhere": "Überall",
+    "Never": "Nie",
+    "The server learns the links of your encrypted conversations, and nothing else of them.": "Der Server erfährt die Links deiner verschlüsselten Gespräche und sonst nichts davon.",
 };
 export default words;

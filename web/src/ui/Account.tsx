@@ -79,6 +79,17 @@ export function Account({ app, chat, onClose }: { app: App; chat: Chat; onClose:
                 ]}
             />
             <Choice label={t("Language")} value={look.language} onChange={(language) => change({ language })} options={[["system", t("System")], ...LANGUAGES]} />
+            <Choice
+                label={t("Previews of links")}
+                value={look.previews}
+                onChange={(previews) => change({ previews })}
+                options={[
+                    ["open", t("Where it is not encrypted")],
+                    ["all", t("Everywhere")],
+                    ["none", t("Never")],
+                ]}
+            />
+            {look.previews === "all" && <p class="hint">{t("The server learns the links of your encrypted conversations, and nothing else of them.")}</p>}
             {chat.encryption.state.value === "ready" && <NewKey chat={chat} />}
             <button type="button" class="button danger" onClick={signOut}>
                 {t("Sign out")}

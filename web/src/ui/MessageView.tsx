@@ -5,8 +5,10 @@ import type { Message } from "../domain/entries.ts";
 import { t } from "../domain/i18n.ts";
 import { tally } from "../domain/polls.ts";
 import type { Media } from "../domain/media.ts";
+import { linkIn, type Previews } from "../domain/previews.ts";
 import type { Timeline } from "../domain/timeline.ts";
 import { AttachmentView } from "./AttachmentView.tsx";
+import { LinkPreview } from "./LinkPreview.tsx";
 import { colourOf, Icon, IconButton } from "./parts.tsx";
 import { PollView } from "./PollView.tsx";
 import { RichText, Text } from "./RichText.tsx";
@@ -21,6 +23,8 @@ export interface MessageProps {
     message: Message;
     timeline: Timeline;
     media: Media;
+    /** Absent where links are not looked at. */
+    previews: Previews | undefined;
     onMenu: (message: Message, at: DOMRect) => void;
     onJump: (eventId: string) => void;
 }
@@ -28,7 +32,7 @@ export interface MessageProps {
 /** Draws a message again only if it is another one: the window moves over rows that stay as they are. */
 export class MessageRow extends Component<MessageProps> {
     override shouldComponentUpdate(next: MessageProps): boolean {
-        return next.message !== this.props.message || next.timeline !== this.props.timeline;
+        return next.message !== this.props.message || next.timeline !== this.props.timeline || next.previews !== this.props.previews;
     }
 
     render(): JSX.Element {
@@ -36,9 +40,10 @@ export class MessageRow extends Component<MessageProps> {
     }
 }
 
-function MessageView({ message, timeline, media, onMenu, onJump }: MessageProps): JSX.Element {
+function MessageView({ message, timeline, media, previews, onMenu, onJump }: MessageProps): JSX.Element {
     const { style, delivery } = message;
     const row = useRef<HTMLDivElement>(null);
+    const link = previews && linkIn(message);
     const hasMenu = message.eventId !== undefined && style !== "removed";
     const menu = (): void => {
         if (hasMenu) onMenu(message, row.current!.querySelector(".bubble")!.getBoundingClientRect());
@@ -68,6 +73,7 @@ function MessageView({ message, timeline, media, onMenu, onJump }: MessageProps)
                     </div>
                 )}
             </div>
+            {previews && link !== undefined && <LinkPreview key={link} href={link} previews={previews} media={media} />}
             {message.thread && <ThreadLine message={message} thread={message.thread} timeline={timeline} />}
             {message.reactions && <Reactions message={message} timeline={timeline} />}
             {message.readers && <Readers message={message} />}

@@ -7,6 +7,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Item, Message } from "../domain/entries.ts";
 import { t } from "../domain/i18n.ts";
 import type { Media } from "../domain/media.ts";
+import type { Previews } from "../domain/previews.ts";
 import type { Timeline } from "../domain/timeline.ts";
 import { UploadRows } from "./AttachmentView.tsx";
 import { MessageMenu } from "./MessageMenu.tsx";
@@ -33,7 +34,7 @@ interface Anchor {
     top: number;
 }
 
-export function Messages({ timeline, media }: { timeline: Timeline; media: Media }): JSX.Element {
+export function Messages({ timeline, media, previews }: { timeline: Timeline; media: Media; previews: Previews | undefined }): JSX.Element {
     const items = timeline.items.value;
     const scroller = useRef<HTMLDivElement>(null);
     const content = useRef<HTMLDivElement>(null);
@@ -165,7 +166,7 @@ export function Messages({ timeline, media }: { timeline: Timeline; media: Media
                 <div class="messages-content" ref={content}>
                     {range.from === 0 && <Beginning timeline={timeline} />}
                     {items.slice(range.from, range.to).map((item) => (
-                        <ItemView key={item.key} item={item} timeline={timeline} media={media} onMenu={(message, at) => setMenu({ message, at })} onJump={(id) => void jump(id)} onDay={() => setDating(true)} />
+                        <ItemView key={item.key} item={item} timeline={timeline} media={media} previews={previews} onMenu={(message, at) => setMenu({ message, at })} onJump={(id) => void jump(id)} onDay={() => setDating(true)} />
                     ))}
                     {whole ? timeline.threadRoot === undefined && <UploadRows timeline={timeline} /> : <Later timeline={timeline} />}
                 </div>
@@ -271,6 +272,7 @@ interface ItemProps {
     item: Item;
     timeline: Timeline;
     media: Media;
+    previews: Previews | undefined;
     onMenu: (message: Message, at: DOMRect) => void;
     onJump: (eventId: string) => void;
     onDay: () => void;
@@ -287,7 +289,7 @@ function moveFocus(event: KeyboardEvent & { currentTarget: HTMLElement }): void 
     (at < 0 ? rows.at(-1) : rows[at + step])?.focus();
 }
 
-function ItemView({ item, timeline, media, onMenu, onJump, onDay }: ItemProps): JSX.Element {
+function ItemView({ item, timeline, media, previews, onMenu, onJump, onDay }: ItemProps): JSX.Element {
     if (item.kind === "day") {
         return (
             <h3 class="day">
@@ -315,7 +317,7 @@ function ItemView({ item, timeline, media, onMenu, onJump, onDay }: ItemProps): 
                     </span>
                 )}
                 {item.messages.map((message) => (
-                    <MessageRow key={message.key} message={message} timeline={timeline} media={media} onMenu={onMenu} onJump={onJump} />
+                    <MessageRow key={message.key} message={message} timeline={timeline} media={media} previews={previews} onMenu={onMenu} onJump={onJump} />
                 ))}
             </div>
         </section>

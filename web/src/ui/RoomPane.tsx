@@ -4,6 +4,8 @@ import { useEffect, useState } from "preact/hooks";
 import type { App } from "../domain/app.ts";
 import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
+import { DEFAULTS } from "../domain/preferences.ts";
+import type { Previews } from "../domain/previews.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
 import type { Timeline } from "../domain/timeline.ts";
 import { Composer, sendFiles } from "./Composer.tsx";
@@ -16,6 +18,7 @@ import { go, route } from "./route.ts";
 export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat: Chat; room: RoomSummary; onInfo: () => void; onInvite: () => void }): JSX.Element {
     const [timeline, setTimeline] = useState<Timeline>();
     const [dragged, setDragged] = useState(false);
+    const previews = previewsFor(chat, room);
     const thread = route.value.page === "room" ? route.value.thread : undefined;
     useEffect(() => {
         const opened = chat.open(room.id);
@@ -57,7 +60,7 @@ export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat
                     }}
                 >
                     <PinsBar timeline={timeline} />
-                    <Messages timeline={timeline} media={chat.media} />
+                    <Messages timeline={timeline} media={chat.media} previews={previews} />
                     <TypingLine timeline={timeline} />
                     <Composer timeline={timeline} name={room.name} />
                 </div>
@@ -66,6 +69,11 @@ export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat
             </div>
         </>
     );
+}
+
+function previewsFor(chat: Chat, room: RoomSummary): Previews | undefined {
+    const wanted = (chat.preferences.current.value ?? DEFAULTS).previews;
+    return wanted === "all" || (wanted === "open" && !room.encrypted) ? chat.previews : undefined;
 }
 
 /** The thread beside the conversation, or in its place on a phone. */
@@ -86,7 +94,7 @@ function ThreadPane({ chat, room, root }: { chat: Chat; room: RoomSummary; root:
             </header>
             {timeline && (
                 <div class="conversation">
-                    <Messages timeline={timeline} media={chat.media} />
+                    <Messages timeline={timeline} media={chat.media} previews={previewsFor(chat, room)} />
                     <Composer timeline={timeline} name={room.name} />
                 </div>
             )}

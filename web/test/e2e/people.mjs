@@ -133,7 +133,7 @@ export class Person {
     }
 
     async act(text, action) {
-        const bubble = this.page.locator(".message", { hasText: text }).last();
+        const bubble = this.page.locator(".message[data-event]", { hasText: text }).last(); // the server has it
         await bubble.focus();
         await bubble.press("Enter");
         await this.page.getByRole("button", { name: action, exact: true }).click();

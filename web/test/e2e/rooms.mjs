@@ -1,5 +1,6 @@
 /** Rooms from the inside: settings, roles, favourites, spaces, search, and the way out. */
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { shoot } from "./timeline.mjs";
 
 export async function keepHouse(ada, bob) {
@@ -44,6 +45,7 @@ export async function keepHouse(ada, bob) {
     await page.getByRole("link", { name: /Announcements/ }).click();
     await ada.sees("The wheelbarrow is repaired");
     await search.fill("");
+    await followLinks(ada);
 
     await page.getByRole("button", { name: "About this room" }).click();
     await page.getByRole("button", { name: "Leave the room" }).click();
@@ -51,4 +53,44 @@ export async function keepHouse(ada, bob) {
     await page.getByText("Pick a conversation").waitFor();
     assert.equal(await page.getByRole("link", { name: /Announcements/ }).count(), 0);
     await page.getByRole("link", { name: /Garden/ }).click();
+}
+
+/** What a link leads to is shown in open rooms; in encrypted ones the server is not told of it, unless one wants that. */
+async function followLinks(ada) {
+    const { page } = ada;
+    const asked = [];
+    const site = createServer((request, response) => {
+        asked.push(request.url);
+        response.writeHead(200, { "Content-Type": "text/html" }).end("<title>How to mend a wheelbarrow</title><meta property='og:description' content='With a nail'>");
+    });
+    await new Promise((done) => site.listen(0, "127.0.0.1", done));
+    const link = `http://127.0.0.1:${site.address().port}`;
+    try {
+        await ada.say(`It is told at ${link}/open`);
+        await page.locator(".link-preview", { hasText: "How to mend a wheelbarrow" }).waitFor();
+        await shoot([ada], "link");
+        await page.getByRole("link", { name: /Garden/ }).click();
+        await ada.say(`Between us: ${link}/secret`);
+        await page.locator(".is-sending").waitFor({ state: "detached" });
+        await ada.sees(`${link}/secret`);
+        assert.equal(await page.locator(".link-place").count(), 0);
+        assert.ok(asked.includes("/open") && !asked.includes("/secret"), "the server was not told of the link");
+        await page.getByRole("button", { name: /^Account/ }).click();
+        await page.getByText("Everywhere", { exact: true }).click();
+        await page.getByText("The server learns the links").waitFor();
+        await shoot([ada], "account");
+        await page.keyboard.press("Escape");
+        const latest = page.getByRole("button", { name: "Latest" }); // axe scrolls what it looks at, and only what is seen is asked for
+        if (await latest.isVisible()) await latest.click();
+        await page.locator(".link-preview", { hasText: "How to mend a wheelbarrow" }).waitFor();
+        await page.getByRole("button", { name: /^Account/ }).click();
+        await page.getByText("Where it is not encrypted", { exact: true }).click();
+        await page.keyboard.press("Escape");
+        await page.locator(".link-preview").waitFor({ state: "detached" });
+        await page.getByRole("link", { name: /Announcements/ }).click();
+        await page.getByRole("heading", { name: "Announcements", level: 2 }).waitFor();
+    } finally {
+        site.close();
+        site.closeAllConnections();
+    }
 }

@@ -7,8 +7,8 @@ import { keptUnder, routeOf } from "../../src/sw/rules.ts";
 
 describe("preferences", () => {
     it("are what is understood of what is there", () => {
-        expect(readPreferences({ theme: "dark", density: "compact", language: "de", other: 1 })).toEqual({ theme: "dark", density: "compact", language: "de" });
-        for (const content of [undefined, null, "dark", { theme: "__proto__", density: 5, language: "constructor" }]) expect(readPreferences(content)).toEqual(DEFAULTS);
+        expect(readPreferences({ theme: "dark", density: "compact", language: "de", previews: "all", other: 1 })).toEqual({ theme: "dark", density: "compact", language: "de", previews: "all" });
+        for (const content of [undefined, null, "dark", { theme: "__proto__", density: 5, language: "constructor", previews: true }]) expect(readPreferences(content)).toEqual(DEFAULTS);
     });
 });
 

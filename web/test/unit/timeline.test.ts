@@ -5,6 +5,7 @@ import { bodyOf, type Entry, type Message, toItems } from "../../src/domain/entr
 import { attachmentIn, isShown, parseMxc } from "../../src/domain/media.ts";
 import { highlight } from "../../src/domain/highlight.ts";
 import { endContent, type PollEvent, pollIn, responseContent, startContent, tally } from "../../src/domain/polls.ts";
+import { linkIn, previewIn } from "../../src/domain/previews.ts";
 import { withContext } from "../../src/domain/timeline.ts";
 import { around, AT_END, DRAWN, moved, rangeOf, STEP, windowOf } from "../../src/ui/window.ts";
 
@@ -142,4 +143,17 @@ it("code is coloured where its language is known, and is the same text", async (
     expect(flat(pieces)).toBe(code);
     expect(pieces[0]).toEqual({ kind: "keyword", children: ["const"] });
     for (const language of ["nonsense", "constructor"]) expect(await highlight(code, language)).toEqual([code]);
+});
+
+describe("previews of links", () => {
+    it("are of the first page that a message links to", () => {
+        expect(linkIn(message("a", { text: "see https://example.org/a, and https://example.org/b" }))).toBe("https://example.org/a");
+        for (const text of ["nothing", "https://matrix.to/#/@a:x", "mailto:a@example.org"]) expect(linkIn(message("a", { text }))).toBeUndefined();
+        for (const style of ["removed", "locked", "file"] as const) expect(linkIn(message("a", { style, text: "https://example.org" }))).toBeUndefined();
+    });
+    it("are read from an answer that may hold anything", () => {
+        expect(previewIn({ "og:title": " A page ", "og:image": "mxc://x/y" }, "https://example.org/a")).toEqual({ title: "A page", description: undefined, site: "example.org", picture: "mxc://x/y" });
+        expect(previewIn({ "og:title": "A", "og:image": "https://evil.example/track.png" }, "https://example.org/a")!.picture).toBeUndefined();
+        for (const answer of [null, "x", {}, { "og:title": 5 }, { "og:title": " " }]) expect(previewIn(answer, "https://example.org/a")).toBeUndefined();
+    });
 });
