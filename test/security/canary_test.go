@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -68,13 +69,14 @@ type run struct {
 	t   *testing.T
 	s   *apptest.Server
 	log *logged
+	box *mailbox
 	// tokens are what the server gave out: whoever has one is who it was given to.
 	tokens map[string]string
 }
 
 func newRun(t *testing.T) *run {
 	t.Helper()
-	r := &run{t: t, log: &logged{}, tokens: map[string]string{}}
+	r := &run{t: t, log: &logged{}, box: newMailbox(t), tokens: map[string]string{}}
 	bridge := t.TempDir() + "/bridge.json"
 	registration, err := json.Marshal(object{
 		"id": "bridge", "url": "http://127.0.0.1:1", "as_token": canaryAS, "hs_token": canaryHS, "sender_localpart": "bridge",
@@ -92,7 +94,7 @@ func newRun(t *testing.T) *run {
 		c.Registration.SharedSecret = canarySecret
 		c.JWT.Algorithms, c.JWT.Secret, c.JWT.SubjectClaim, c.JWT.CreateUsers = []string{"HS256"}, canaryJWT, "sub", true
 		c.Server.AppserviceFiles = []string{bridge}
-		c.SMTP = config.SMTP{Addr: "127.0.0.1:1", From: "chat@example.org", User: "chat", Password: canaryMail, Security: config.SMTPNone}
+		c.SMTP = config.SMTP{Addr: r.box.addr, From: "chat@example.org", User: "chat", Password: canaryMail, Security: config.SMTPNone}
 	})
 	return r
 }
@@ -191,6 +193,7 @@ func (r *run) contents(c *apptest.Client) {
 	for _, purpose := range []string{"/account/3pid", "/register", "/account/password"} {
 		r.try(c, "POST", v3+purpose+"/email/requestToken", object{"client_secret": canaryClient, "email": "alice@example.org", "send_attempt": 1})
 	}
+	r.tokens["token of a mail"] = <-r.box.secrets
 	c.Sync(t, "")
 	other := r.s.User(t, "other")
 	other.Join(t, room)
@@ -252,13 +255,7 @@ func TestCanaries(t *testing.T) {
 	}
 	r.s.Stop()
 	places["log"] = r.log.String()
-	secrets := map[string]string{}
-	for _, s := range []string{
-		canaryPassword, canaryChanged, canarySecret, canaryJWT, canaryMail, canaryAS, canaryHS, canaryRegister, canaryMessage,
-		canaryToDevice, canaryKey, canaryBackup, canaryData, canaryFile, canaryClient, canaryPushkey, canaryGuess, canaryWrong, canaryQuery,
-	} {
-		secrets[s] = s
-	}
+	secrets := chosen()
 	for what, token := range r.tokens {
 		secrets[what] = token
 	}
@@ -277,14 +274,7 @@ func TestCanaries(t *testing.T) {
 // administrators.
 func (r *run) stored() {
 	r.t.Helper()
-	hidden := map[string]string{
-		"password": canaryPassword, "changed password": canaryChanged, "shared secret": canarySecret, "JWT secret": canaryJWT,
-		"mail password": canaryMail, "token of the service": canaryAS, "token of the server": canaryHS, "guess": canaryGuess,
-		"client secret": canaryClient,
-	}
-	for what, token := range r.tokens {
-		hidden[what] = token
-	}
+	hidden := hidden(r.tokens)
 	rows, message := 0, false
 	r.s.Rows(r.t, func(key string, value []byte) {
 		rows++
@@ -298,19 +288,51 @@ func (r *run) stored() {
 	if rows < 100 || !message {
 		r.t.Errorf("%d rows, with the message: %v: is this the store?", rows, message)
 	}
-	err := filepath.WalkDir(r.s.Config.Server.DataDir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+	searchFiles(r.t, r.s.Config.Server.DataDir, hidden)
+}
+
+// chosen are the secrets that the test chose, by themselves.
+func chosen() map[string]string {
+	out := map[string]string{}
+	for _, s := range []string{
+		canaryPassword, canaryChanged, canarySecret, canaryJWT, canaryMail, canaryAS, canaryHS, canaryRegister, canaryMessage,
+		canaryToDevice, canaryKey, canaryBackup, canaryData, canaryFile, canaryClient, canaryPushkey, canaryGuess, canaryWrong, canaryQuery,
+	} {
+		out[s] = s
+	}
+	return out
+}
+
+// hidden are the secrets that nobody may keep as they are.
+func hidden(tokens map[string]string) map[string]string {
+	out := map[string]string{
+		"password": canaryPassword, "changed password": canaryChanged, "shared secret": canarySecret, "JWT secret": canaryJWT,
+		"mail password": canaryMail, "token of the service": canaryAS, "token of the server": canaryHS, "guess": canaryGuess,
+		"client secret": canaryClient,
+	}
+	maps.Copy(out, tokens)
+	return out
+}
+
+// searchFiles looks for secrets in all files below a directory and returns how many
+// files there are.
+func searchFiles(t *testing.T, dir string, secrets map[string]string) (files int) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
+		files++
 		raw, err := os.ReadFile(path)
-		for what, s := range hidden {
+		for what, s := range secrets {
 			if bytes.Contains(raw, []byte(s)) {
-				r.t.Errorf("the %s is in %s", what, path)
+				t.Errorf("the %s is in %s", what, path)
 			}
 		}
 		return err
 	})
 	if err != nil {
-		r.t.Error(err)
+		t.Error(err)
 	}
+	return files
 }
