@@ -271,7 +271,7 @@ const words: Readonly<Record<string, string>> = {
     "{count} reply|{count} replies": "{count} Antwort|{count} Antworten",
     "Reply in the thread": "Im Thread antworten",
     "Previews of links": "Vorschau von Links",
-    "Where it is not encrypted": "Wo nicht verschlüsselt wird",
+    "Open rooms": "Offene Räume",
     "Everywhere": "Überall",
     "Never": "Nie",
     "The server learns the links of your encrypted conversations, and nothing else of them.": "Der Server erfährt die Links deiner verschlüsselten Gespräche und sonst nichts davon.",

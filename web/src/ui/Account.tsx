@@ -84,7 +84,7 @@ export function Account({ app, chat, onClose }: { app: App; chat: Chat; onClose:
                 value={look.previews}
                 onChange={(previews) => change({ previews })}
                 options={[
-                    ["open", t("Where it is not encrypted")],
+                    ["open", t("Open rooms")],
                     ["all", t("Everywhere")],
                     ["none", t("Never")],
                 ]}

@@ -39,6 +39,7 @@ export function Messages({ timeline, media, previews }: { timeline: Timeline; me
     const scroller = useRef<HTMLDivElement>(null);
     const content = useRef<HTMLDivElement>(null);
     const atEnd = useRef(true);
+    const lastTop = useRef(0);
     const anchor = useRef<Anchor | undefined>(undefined);
     const target = useRef<Target | undefined>(undefined);
     const [shown, setShown] = useState<Window>(AT_END);
@@ -66,7 +67,11 @@ export function Messages({ timeline, media, previews }: { timeline: Timeline; me
         const box = scroller.current;
         if (!box) return;
         const below = box.scrollHeight - box.scrollTop - box.clientHeight;
-        atEnd.current = now.current.whole && below <= NEAR_END;
+        // Whoever was at the end and did not scroll up stays there, whatever grew meanwhile.
+        const stays = atEnd.current && box.scrollTop >= lastTop.current - 1;
+        atEnd.current = now.current.whole && (below <= NEAR_END || stays);
+        if (atEnd.current && below > NEAR_END) box.scrollTop = box.scrollHeight;
+        lastTop.current = box.scrollTop;
         setShowJump(!atEnd.current);
         anchor.current = anchorIn(box);
         const line = box.querySelector(".unread-line");

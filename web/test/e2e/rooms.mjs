@@ -73,6 +73,7 @@ async function followLinks(ada) {
         await ada.say(`Between us: ${link}/secret`);
         await page.locator(".is-sending").waitFor({ state: "detached" });
         await ada.sees(`${link}/secret`);
+        assert.equal(await page.getByRole("button", { name: "Latest" }).count(), 0, "who writes is at the end");
         assert.equal(await page.locator(".link-place").count(), 0);
         assert.ok(asked.includes("/open") && !asked.includes("/secret"), "the server was not told of the link");
         await page.getByRole("button", { name: /^Account/ }).click();
@@ -84,7 +85,7 @@ async function followLinks(ada) {
         if (await latest.isVisible()) await latest.click();
         await page.locator(".link-preview", { hasText: "How to mend a wheelbarrow" }).waitFor();
         await page.getByRole("button", { name: /^Account/ }).click();
-        await page.getByText("Where it is not encrypted", { exact: true }).click();
+        await page.getByText("Open rooms", { exact: true }).click();
         await page.keyboard.press("Escape");
         await page.locator(".link-preview").waitFor({ state: "detached" });
         await page.getByRole("link", { name: /Announcements/ }).click();
