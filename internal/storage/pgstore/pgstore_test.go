@@ -284,7 +284,9 @@ func TestRenewOrTake(t *testing.T) {
 		}
 		var renewed, taken error
 		var wg sync.WaitGroup
-		wg.Go(func() { renewed = s.Renew(ctx, []storage.Lease{l}, time.Minute)[0] })
+		// For longer than the clock moves: a renewal that reads the clock before it
+		// does is good, and the lease is then not to be had.
+		wg.Go(func() { renewed = s.Renew(ctx, []storage.Lease{l}, 2*time.Minute)[0] })
 		c.Advance(time.Minute)
 		wg.Go(func() { _, taken = s.Acquire(ctx, 1, rival, time.Minute) })
 		wg.Wait()
