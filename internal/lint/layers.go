@@ -98,7 +98,7 @@ func beside() []besideRule {
 		{
 			// Below test/: whole servers, seen from outside.
 			"test",
-			[]string{"internal/app", "internal/config", "internal/wsclient", "internal/lint/skip", "test/history"},
+			[]string{"internal/app", "internal/config", "internal/wsclient", "internal/lint/skip", "internal/lint/ondemand", "internal/mailer/mailtest", "test/history", "test/caller"},
 			nil,
 			"it tests the server as its clients see it, and must not depend on how it is made",
 		},
@@ -136,7 +136,7 @@ type besideRule struct {
 func testSupport(pkg string) bool {
 	for _, dir := range []string{
 		"internal/storage/storagetest", "internal/storage/pgstore/pgtest", "internal/cluster/clustertest", "internal/storage/faultstore", "internal/bus/bustest", "internal/bus/faultbus", "internal/bus/faultnet",
-		"internal/blob/blobtest", "internal/lint/skip", "internal/sim",
+		"internal/blob/blobtest", "internal/lint/skip", "internal/lint/ondemand", "internal/mailer/mailtest", "internal/sim",
 	} {
 		if inside(pkg, dir) {
 			return true

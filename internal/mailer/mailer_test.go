@@ -23,6 +23,7 @@ import (
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
+	"github.com/hubbub-chat/hubbub/internal/mailer/mailtest"
 	"go.uber.org/goleak"
 )
 
@@ -120,32 +121,19 @@ func newRelay(t *testing.T, how Security) *relay {
 	t.Helper()
 	r := &relay{got: make(chan received, 10)}
 	srv := smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) { return &session{r: r, conn: c}, nil }))
-	srv.Domain, srv.ErrorLog = "relay.example", slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.addr = l.Addr().String()
 	var cert tls.Certificate
 	cert, r.roots = certificate(t)
 	conf := &tls.Config{Certificates: []tls.Certificate{cert}}
+	var implicit *tls.Config
 	switch how {
 	case Implicit:
-		l = tls.NewListener(l, conf)
+		implicit = conf
 	case StartTLS:
 		srv.TLSConfig = conf
 	case None:
 		srv.AllowInsecureAuth = true
 	}
-	done := make(chan struct{})
-	go func() {
-		_ = srv.Serve(l)
-		close(done)
-	}()
-	t.Cleanup(func() {
-		_ = srv.Close()
-		<-done
-	})
+	r.addr = mailtest.Serve(t, srv, implicit)
 	return r
 }
 

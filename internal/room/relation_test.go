@@ -4,14 +4,13 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/lint/ondemand"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/roomstate"
 	"github.com/hubbub-chat/hubbub/internal/storage"
@@ -200,13 +199,7 @@ func TestAggregateCost(t *testing.T) {
 	}
 	w.related(room, alice, event.TypeMessage, event.RelThread, root, "")
 	few, _ := cost()
-	reactions := 3000
-	if text := os.Getenv(reactionsEnv); text != "" {
-		var err error
-		if reactions, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	reactions := int(ondemand.Number(t, reactionsEnv, 3000))
 	for i := range reactions {
 		w.related(room, alice, "m.reaction", event.RelAnnotation, root, fmt.Sprintf(`,"key":"%d"`, i))
 	}

@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/hubbub-chat/hubbub/internal/lint/ondemand"
 	"github.com/hubbub-chat/hubbub/internal/sim/judge"
 )
 
@@ -34,19 +34,6 @@ const (
 	// stuckAfter is when a run, which takes a fraction of a second, is taken to hang.
 	stuckAfter = 5 * time.Minute
 )
-
-func number(t *testing.T, env string, otherwise uint64) uint64 {
-	t.Helper()
-	text := os.Getenv(env)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		t.Fatalf("%s: %v", env, err)
-	}
-	return n
-}
 
 // simulate runs one seed in a bubble and judges it.
 func simulate(t *testing.T, opts Options) (breaches []string, r *Result) {
@@ -72,8 +59,8 @@ func simulate(t *testing.T, opts Options) (breaches []string, r *Result) {
 
 // TestSim runs seeds and checks the promises.
 func TestSim(t *testing.T) {
-	first, seeds, times := uint64(1), number(t, seedsEnv, someSeeds), 1
-	if seed := number(t, seedEnv, 0); seed != 0 {
+	first, seeds, times := uint64(1), ondemand.Number(t, seedsEnv, someSeeds), 1
+	if seed := ondemand.Number(t, seedEnv, 0); seed != 0 {
 		first, seeds, times = seed, 1, again
 	}
 	var ops, faults atomic.Int64

@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +13,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/auth"
 	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/lint/ondemand"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -41,13 +40,7 @@ const flowsEnv = "HUBBUB_TEST_FLOWS"
 // TestBegunFlowsCostNothing: nothing is kept of a flow that was begun. A million of
 // them are tried with HUBBUB_TEST_FLOWS=1000000.
 func TestBegunFlowsCostNothing(t *testing.T) {
-	flows := 20_000
-	if text := os.Getenv(flowsEnv); text != "" {
-		var err error
-		if flows, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	flows := int(ondemand.Number(t, flowsEnv, 20_000))
 	var provider *httptest.Server
 	provider = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, `{"issuer":%q,"authorization_endpoint":"https://a.example/a","token_endpoint":"https://a.example/t","jwks_uri":"https://a.example/k"}`, provider.URL)

@@ -8,10 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"testing"
 	"time"
 
+	"github.com/hubbub-chat/hubbub/internal/lint/ondemand"
 	"github.com/hubbub-chat/hubbub/test/history"
 )
 
@@ -27,19 +27,6 @@ const (
 	keepEnv    = "HUBBUB_TEST_KEEP"
 )
 
-func number(t *testing.T, env string, otherwise uint64) uint64 {
-	t.Helper()
-	text := os.Getenv(env)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		t.Fatalf("%s: %v", env, err)
-	}
-	return n
-}
-
 // The two forms of a run. In the short one leases are short too, so that it waits less.
 const (
 	shortLease = 3 * time.Second
@@ -49,8 +36,8 @@ const (
 // TestChaos lets one fault after another happen to three nodes under load, and then
 // judges what the clients saw.
 func TestChaos(t *testing.T) {
-	rounds := number(t, roundsEnv, 0)
-	seed := number(t, seedEnv, rand.Uint64())
+	rounds := ondemand.Number(t, roundsEnv, 0)
+	seed := ondemand.Number(t, seedEnv, rand.Uint64())
 	s := &scene{rng: rand.New(rand.NewPCG(seed, 0)), lease: longLease, drain: 5 * time.Second, hold: 5 * time.Second, sockets: 5000}
 	limit := 15 * time.Second
 	f := long
@@ -71,7 +58,7 @@ func TestChaos(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%s: %v", faultEnv, err)
 	}
-	s.sockets = int(number(t, socketsEnv, uint64(s.sockets)))
+	s.sockets = int(ondemand.Number(t, socketsEnv, uint64(s.sockets)))
 	t.Logf("seed %d; again: %s=%d go test -run TestChaos ./test/chaos", seed, seedEnv, seed)
 	fl := newFleet(t, build(t), []string{"a", "b", "c"},
 		fmt.Sprintf("--cluster.lease-ms=%d", s.lease.Milliseconds()), fmt.Sprintf("--cluster.drain-ms=%d", s.drain.Milliseconds()))

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/bus/faultnet"
+	"github.com/hubbub-chat/hubbub/test/caller"
 	"github.com/hubbub-chat/hubbub/test/history"
 )
 
@@ -78,7 +79,7 @@ func (a *alone) start(shell []string) {
 		close(ended)
 	}(a.proc, a.ended)
 	for end := time.Now().Add(liveness); ; {
-		if res, err := http.Get("http://" + a.addr + api + "/login"); err == nil {
+		if res, err := http.Get("http://" + a.addr + caller.API + "/login"); err == nil {
 			_ = res.Body.Close()
 			return
 		}
@@ -123,7 +124,7 @@ func TestChaosFullDisk(t *testing.T) {
 	}
 	l.next()
 	w := &worker{client: l.register("u")}
-	defer w.close()
+	defer w.Close()
 	l.makeRoom(w)
 	var target string
 	for room := range l.all {
@@ -142,12 +143,12 @@ func TestChaosFullDisk(t *testing.T) {
 		for len(body) < size {
 			body += strconv.FormatUint(rand.Uint64(), 36)
 		}
-		answer := w.call(ctx, "PUT", path("rooms", target, "send", "m.room.message", fmt.Sprintf("t%d", i)), map[string]any{"msgtype": "m.text", "body": body})
+		answer := w.call(ctx, "PUT", caller.Path("rooms", target, "send", "m.room.message", fmt.Sprintf("t%d", i)), map[string]any{"msgtype": "m.text", "body": body})
 		cancel()
-		if full = !answer.ok(); !full {
-			acked = append(acked, answer.str("event_id"))
-		} else if !answer.unknown() {
-			t.Fatalf("a full disk is no mistake of the client: %d %s", answer.status, answer.body)
+		if full = !answer.OK(); !full {
+			acked = append(acked, answer.String("event_id"))
+		} else if !answer.Unknown() {
+			t.Fatalf("a full disk is no mistake of the client: %d %s", answer.Status, answer.Body)
 		}
 	}
 	t.Logf("the disk was full after %d messages", len(acked))
@@ -157,13 +158,13 @@ func TestChaosFullDisk(t *testing.T) {
 
 	var got []string
 	for from := ""; ; {
-		answer := w.call(t.Context(), "GET", path("rooms", target, "messages")+"?dir=f&limit=200"+from, nil)
+		answer := w.call(t.Context(), "GET", caller.Path("rooms", target, "messages")+"?dir=f&limit=200"+from, nil)
 		var page struct {
 			Chunk []json.RawMessage `json:"chunk"`
 			End   string            `json:"end"`
 		}
-		if err := json.Unmarshal(answer.body, &page); err != nil || !answer.ok() {
-			t.Fatalf("read: %d %s", answer.status, answer.body)
+		if err := json.Unmarshal(answer.Body, &page); err != nil || !answer.OK() {
+			t.Fatalf("read: %d %s", answer.Status, answer.Body)
 		}
 		for _, e := range history.ParseEvents(page.Chunk) {
 			if e.Type == "m.room.message" {
@@ -179,8 +180,8 @@ func TestChaosFullDisk(t *testing.T) {
 	if len(got) < len(acked) || len(got) > len(acked)+1 || strings.Join(got[:len(acked)], " ") != strings.Join(acked, " ") {
 		t.Errorf("%d messages are there, %d were acknowledged", len(got), len(acked))
 	}
-	if a := w.call(t.Context(), "PUT", path("rooms", target, "send", "m.room.message", "after"), map[string]any{"msgtype": "m.text", "body": "room"}); !a.ok() {
-		t.Errorf("with room again: %d %s", a.status, a.body)
+	if a := w.call(t.Context(), "PUT", caller.Path("rooms", target, "send", "m.room.message", "after"), map[string]any{"msgtype": "m.text", "body": "room"}); !a.OK() {
+		t.Errorf("with room again: %d %s", a.Status, a.Body)
 	}
 	a.end(syscall.SIGTERM)
 	out, err := exec.Command(a.binary, "fsck", "--test-mode", "--data", filepath.Join(dir, "data"), "--server.partitions=8").CombinedOutput()

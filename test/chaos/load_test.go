@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/test/caller"
 	"github.com/hubbub-chat/hubbub/test/history"
 )
 
@@ -54,14 +55,14 @@ type phase struct {
 	longest time.Duration
 }
 
-func (p *phase) note(a answer, took time.Duration) {
+func (p *phase) note(a caller.Answer, took time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.by == nil {
 		p.by = map[int]int{}
 	}
-	p.by[a.status]++
-	if a.ok() {
+	p.by[a.Status]++
+	if a.OK() {
 		p.longest = max(p.longest, took)
 	}
 }
@@ -114,13 +115,13 @@ func newLoad(ctx context.Context, f *fleet, seed uint64, callLimit time.Duration
 func (l *load) register(name string) *client {
 	op := l.rec.Begin(history.Op{Kind: history.Register, User: "@" + name + ":localhost", Device: "W0"})
 	c := l.client(op.User, "W0", "")
-	a := c.call(l.ctx, "POST", path("register"), map[string]any{
+	a := c.call(l.ctx, "POST", caller.Path("register"), map[string]any{
 		"username": name, "password": password, "device_id": "W0", "auth": map[string]any{"type": "m.login.dummy"},
 	})
 	c.finish(op, a)
-	op.Token = a.str("access_token")
-	if c.token = op.Token; c.token == "" {
-		l.fleet.t.Fatalf("cannot register: %d %s", a.status, a.body)
+	op.Token = a.String("access_token")
+	if c.Token = op.Token; c.Token == "" {
+		l.fleet.t.Fatalf("cannot register: %d %s", a.Status, a.Body)
 	}
 	return c
 }
@@ -128,14 +129,14 @@ func (l *load) register(name string) *client {
 func (l *load) login(user, device string) *client {
 	op := l.rec.Begin(history.Op{Kind: history.Login, User: user, Device: device})
 	c := l.client(user, device, "")
-	a := c.insist(l.ctx, "POST", path("login"), map[string]any{
+	a := c.insist(l.ctx, "POST", caller.Path("login"), map[string]any{
 		"type": "m.login.password", "password": password, "device_id": device,
 		"identifier": map[string]any{"type": "m.id.user", "user": user},
 	})
 	c.finish(op, a)
-	op.Token = a.str("access_token")
-	if c.token = op.Token; c.token == "" {
-		l.fleet.t.Fatalf("cannot log in: %d %s", a.status, a.body)
+	op.Token = a.String("access_token")
+	if c.Token = op.Token; c.Token == "" {
+		l.fleet.t.Fatalf("cannot log in: %d %s", a.Status, a.Body)
 	}
 	return c
 }
@@ -145,13 +146,13 @@ func (l *load) populate() {
 	t := l.fleet.t
 	for i := range users {
 		c := l.register(fmt.Sprintf("u%d", i))
-		second := l.login(c.user, "W1")
-		second.overSockets = true
+		second := l.login(c.User, "W1")
+		second.OverSockets = true
 		for _, c := range []*client{c, second} {
 			w := &worker{client: c, told: map[string]int{}}
 			l.workers = append(l.workers, w)
 		}
-		l.streamers = append(l.streamers, l.streamer(l.login(c.user, "P"), "poll"), l.streamer(l.login(c.user, "S"), "socket"))
+		l.streamers = append(l.streamers, l.streamer(l.login(c.User, "P"), "poll"), l.streamer(l.login(c.User, "S"), "socket"))
 	}
 	for i := 0; slices.Contains(l.rooms[:], ""); i++ {
 		l.makeRoom(l.workers[2*(i%users)])
@@ -163,9 +164,9 @@ func (l *load) populate() {
 				continue
 			}
 			op := w.begin(history.Op{Kind: history.Join, Room: room})
-			a := w.call(l.ctx, "POST", path("rooms", room, "join"), map[string]any{"reason": op.Mark})
-			if w.finish(op, a); !a.ok() {
-				t.Fatalf("cannot join in partition %d: %d %s", p, a.status, a.body)
+			a := w.call(l.ctx, "POST", caller.Path("rooms", room, "join"), map[string]any{"reason": op.Mark})
+			if w.finish(op, a); !a.OK() {
+				t.Fatalf("cannot join in partition %d: %d %s", p, a.Status, a.Body)
 			}
 		}
 	}
@@ -176,13 +177,13 @@ func (l *load) populate() {
 
 func (l *load) makeRoom(w *worker) {
 	op := w.begin(history.Op{Kind: history.Create})
-	a := w.call(l.ctx, "POST", path("createRoom"), map[string]any{
+	a := w.call(l.ctx, "POST", caller.Path("createRoom"), map[string]any{
 		"preset": "public_chat", "name": op.Mark, "topic": "chaos", "creation_content": map[string]any{"mark": op.Mark},
 		"power_level_content_override": map[string]any{"state_default": 0},
 	})
 	w.finish(op, a)
-	if op.Room = a.str("room_id"); op.Room == "" {
-		l.fleet.t.Fatalf("cannot make a room: %d %s", a.status, a.body)
+	if op.Room = a.String("room_id"); op.Room == "" {
+		l.fleet.t.Fatalf("cannot make a room: %d %s", a.Status, a.Body)
 	}
 	l.all[op.Room] = w.client
 	if p := ids.PartitionOf(op.Room, partitions); l.rooms[p] == "" {
@@ -191,36 +192,22 @@ func (l *load) makeRoom(w *worker) {
 }
 
 func (w *worker) begin(op history.Op) *history.Op {
-	op.User, op.Device = w.user, w.name
+	op.User, op.Device = w.User, w.Name
 	return w.load.rec.Begin(op)
 }
 
 // work writes until stop is closed, and then finishes what it began.
 func (w *worker) work(stop <-chan struct{}) {
-	choices := []struct {
-		weight int
-		do     func()
-	}{{50, w.send}, {8, w.state}, {8, w.data}, {6, w.resend}, {10, w.readBack}, {20, w.tell}, {1, func() { w.upload(5) }}, {6, w.claim}}
-	total := 0
-	for _, c := range choices {
-		total += c.weight
-	}
-	for {
-		select {
-		case <-stop:
-			return
-		case <-w.load.ctx.Done():
-			return
-		case <-time.After(time.Duration(w.rng.Int64N(int64(thinkTime)))):
-		}
-		pick := w.rng.IntN(total)
-		for _, c := range choices {
-			if pick -= c.weight; pick < 0 {
-				c.do()
-				break
-			}
-		}
-	}
+	caller.Work(w.load.ctx, stop, w.rng, thinkTime, []caller.Choice{
+		{Weight: 50, Do: w.send},
+		{Weight: 8, Do: w.state},
+		{Weight: 8, Do: w.data},
+		{Weight: 6, Do: w.resend},
+		{Weight: 10, Do: w.readBack},
+		{Weight: 20, Do: w.tell},
+		{Weight: 1, Do: func() { w.upload(5) }},
+		{Weight: 6, Do: w.claim},
+	})
 }
 
 func (w *worker) room() string { return w.load.rooms[w.rng.IntN(partitions)] }
@@ -232,9 +219,9 @@ func (w *worker) sendTo(room, mark string) {
 	w.n++
 	op := w.begin(history.Op{Kind: history.Send, Room: room, Type: "m.room.message", Txn: fmt.Sprintf("t%d", w.n), Mark: mark})
 	body := map[string]any{"msgtype": "m.text", "body": op.Mark, "mark": op.Mark}
-	target := path("rooms", room, "send", op.Type, op.Txn)
+	target := caller.Path("rooms", room, "send", op.Type, op.Txn)
 	a := w.insist(w.load.ctx, "PUT", target, body)
-	if w.finish(op, a); a.ok() {
+	if w.finish(op, a); a.OK() {
 		w.sent = append(w.sent, &sent{op, target, body})
 	}
 }
@@ -251,15 +238,15 @@ func (w *worker) resend() {
 func (w *worker) state() {
 	room := w.room()
 	op := w.begin(history.Op{Kind: history.State, Room: room, Type: "test.state", Key: fmt.Sprintf("k%d", w.rng.IntN(5))})
-	w.finish(op, w.call(w.load.ctx, "PUT", path("rooms", room, "state", op.Type, op.Key), map[string]any{"mark": op.Mark}))
+	w.finish(op, w.call(w.load.ctx, "PUT", caller.Path("rooms", room, "state", op.Type, op.Key), map[string]any{"mark": op.Mark}))
 }
 
 // data writes the next value of account data.
 func (w *worker) data() {
-	typ := "test.data." + w.name
+	typ := "test.data." + w.Name
 	w.n++
-	op := w.begin(history.Op{Kind: history.Data, Key: w.user + " " + typ, N: w.n})
-	w.finish(op, w.call(w.load.ctx, "PUT", path("user", w.user, "account_data", typ), map[string]any{"n": w.n}))
+	op := w.begin(history.Op{Kind: history.Data, Key: w.User + " " + typ, N: w.n})
+	w.finish(op, w.call(w.load.ctx, "PUT", caller.Path("user", w.User, "account_data", typ), map[string]any{"n": w.n}))
 }
 
 // readBack reads, at any node, what the worker has just written.
@@ -268,7 +255,7 @@ func (w *worker) readBack() {
 		return
 	}
 	s := w.sent[len(w.sent)-1]
-	w.call(w.load.ctx, "GET", path("rooms", s.op.Room, "event", s.op.EventID), nil) // a definite no is noted
+	w.call(w.load.ctx, "GET", caller.Path("rooms", s.op.Room, "event", s.op.EventID), nil) // a definite no is noted
 }
 
 // tell sends a message to a device, until there is a definite answer.
@@ -281,18 +268,18 @@ func (w *worker) tellTo(to *streamer) *Message {
 	w.load.devices.Messages = append(w.load.devices.Messages, m)
 	w.load.devices.mu.Unlock()
 	w.n++
-	a := w.insist(w.load.ctx, "PUT", path("sendToDevice", "test.message", fmt.Sprintf("t%d", w.n)), map[string]any{
-		"messages": map[string]any{to.user: map[string]any{to.name: map[string]any{"name": m.name()}}},
+	a := w.insist(w.load.ctx, "PUT", caller.Path("sendToDevice", "test.message", fmt.Sprintf("t%d", w.n)), map[string]any{
+		"messages": map[string]any{to.User: map[string]any{to.Name: map[string]any{"name": m.name()}}},
 	})
 	m.Outcome = outcome(a)
 	return m
 }
 
-func outcome(a answer) history.Outcome {
+func outcome(a caller.Answer) history.Outcome {
 	switch {
-	case a.unknown():
+	case a.Unknown():
 		return history.Unknown
-	case a.ok():
+	case a.OK():
 		return history.OK
 	default:
 		return history.Fail
@@ -307,14 +294,14 @@ func (w *worker) upload(n int) {
 	var added []*Key
 	for range n {
 		w.keys++
-		k := &Key{Of: w.id(), ID: fmt.Sprintf("%s:%s%d", keyAlgorithm, w.name, w.keys), Outcome: history.Unknown}
+		k := &Key{Of: w.id(), ID: fmt.Sprintf("%s:%s%d", keyAlgorithm, w.Name, w.keys), Outcome: history.Unknown}
 		body[k.ID] = map[string]any{"key": k.ID, "signatures": map[string]any{}}
 		added = append(added, k)
 	}
 	w.load.devices.mu.Lock()
 	w.load.devices.Keys = append(w.load.devices.Keys, added...)
 	w.load.devices.mu.Unlock()
-	a := w.insist(w.load.ctx, "POST", path("keys", "upload"), map[string]any{"one_time_keys": body})
+	a := w.insist(w.load.ctx, "POST", caller.Path("keys", "upload"), map[string]any{"one_time_keys": body})
 	for _, k := range added {
 		k.Outcome = outcome(a)
 	}
@@ -327,15 +314,15 @@ func (w *worker) claim() {
 	w.load.devices.mu.Lock()
 	w.load.devices.Claims = append(w.load.devices.Claims, c)
 	w.load.devices.mu.Unlock()
-	a := w.call(w.load.ctx, "POST", path("keys", "claim"), map[string]any{
-		"one_time_keys": map[string]any{of.user: map[string]any{of.name: keyAlgorithm}},
+	a := w.call(w.load.ctx, "POST", caller.Path("keys", "claim"), map[string]any{
+		"one_time_keys": map[string]any{of.User: map[string]any{of.Name: keyAlgorithm}},
 	})
 	var out struct {
 		Keys     map[string]map[string]map[string]any `json:"one_time_keys"`
 		Failures map[string]any                       `json:"failures"`
 	}
-	if a.ok() && json.Unmarshal(a.body, &out) == nil && len(out.Failures) == 0 {
-		for id := range out.Keys[of.user][of.name] {
+	if a.OK() && json.Unmarshal(a.Body, &out) == nil && len(out.Failures) == 0 {
+		for id := range out.Keys[of.User][of.Name] {
 			c.Key = id
 		}
 		c.Outcome = history.OK
@@ -348,8 +335,8 @@ func (l *load) probe() time.Duration {
 	var wg sync.WaitGroup
 	for p, room := range l.rooms {
 		wg.Go(func() {
-			w := &worker{client: l.client(l.workers[0].user, fmt.Sprintf("probe%d", p), l.workers[0].token)}
-			defer w.close()
+			w := &worker{client: l.client(l.workers[0].User, fmt.Sprintf("probe%d", p), l.workers[0].Token)}
+			defer w.Close()
 			w.n = int(l.probes.Add(1)) << 32 // its transactions are those of the device of the token
 			w.sendTo(room, "")
 		})
@@ -381,10 +368,10 @@ func (l *load) run() (end func() (*history.History, *Devices)) {
 		streams.Wait()
 		h := l.readAll()
 		for _, w := range l.workers {
-			w.close()
+			w.Close()
 		}
 		for _, st := range l.streamers {
-			st.close()
+			st.Close()
 			l.devices.Inboxes[st.id()] = st.mu.inbox
 		}
 		return h, l.devices
@@ -430,14 +417,14 @@ func (l *load) readAll() *history.History {
 			if shared {
 				reader = l.workers[2*(i%users)].client
 			}
-			who := reader.user + " at " + n.name
+			who := reader.User + " at " + n.name
 			for _, dir := range []string{"f", "b"} {
 				final.Walks = append(final.Walks, history.Walk{Reader: who, Dir: dir, Events: l.walk(reader, n, room, dir)})
 			}
-			a := reader.callAt(l.ctx, n, "GET", path("rooms", room, "state"), nil)
+			a := reader.callAt(l.ctx, n, "GET", caller.Path("rooms", room, "state"), nil)
 			var list []json.RawMessage
-			if err := json.Unmarshal(a.body, &list); err != nil || !a.ok() {
-				l.rec.Note("C7 the state of %s for %s was answered %d %s", room, who, a.status, a.body)
+			if err := json.Unmarshal(a.Body, &list); err != nil || !a.OK() {
+				l.rec.Note("C7 the state of %s for %s was answered %d %s", room, who, a.Status, a.Body)
 			}
 			final.States[who] = history.ParseEvents(list)
 		}
@@ -448,9 +435,9 @@ func (l *load) readAll() *history.History {
 	for _, op := range h.Ops {
 		if op.Token != "" {
 			c := l.client(op.User, op.Device, op.Token)
-			a := c.call(l.ctx, "GET", path("account", "whoami"), nil)
-			h.Final.Tokens = append(h.Final.Tokens, history.Token{Op: op.ID, Works: a.ok()})
-			c.close()
+			a := c.call(l.ctx, "GET", caller.Path("account", "whoami"), nil)
+			h.Final.Tokens = append(h.Final.Tokens, history.Token{Op: op.ID, Works: a.OK()})
+			c.Close()
 		}
 	}
 	return h
@@ -458,25 +445,25 @@ func (l *load) readAll() *history.History {
 
 // readOf reads what belongs to a device: its account data and its keys.
 func (l *load) readOf(h *history.History, w *worker) {
-	typ := "test.data." + w.name
-	data := w.load.client(w.user, w.name, w.token)
-	defer data.close()
+	typ := "test.data." + w.Name
+	data := w.load.client(w.User, w.Name, w.Token)
+	defer data.Close()
 	if w.keys > 0 {
 		var out struct {
 			Counts map[string]int `json:"one_time_key_counts"`
 		}
-		if a := data.call(l.ctx, "POST", path("keys", "upload"), map[string]any{}); !a.ok() || json.Unmarshal(a.body, &out) != nil {
-			l.rec.Note("K3 the keys of %s: %d %s", w.id(), a.status, a.body)
+		if a := data.call(l.ctx, "POST", caller.Path("keys", "upload"), map[string]any{}); !a.OK() || json.Unmarshal(a.Body, &out) != nil {
+			l.rec.Note("K3 the keys of %s: %d %s", w.id(), a.Status, a.Body)
 		}
 		l.devices.Left[w.id()] = out.Counts[keyAlgorithm]
 	}
 	for _, op := range h.Ops { // one that wrote has something to read
-		if op.Kind == history.Data && op.Outcome == history.OK && op.Key == w.user+" "+typ {
+		if op.Kind == history.Data && op.Outcome == history.OK && op.Key == w.User+" "+typ {
 			var out struct {
 				N int `json:"n"`
 			}
-			if a := data.call(l.ctx, "GET", path("user", w.user, "account_data", typ), nil); !a.ok() || json.Unmarshal(a.body, &out) != nil {
-				l.rec.Note("C7 %s: %d %s", op.Key, a.status, a.body)
+			if a := data.call(l.ctx, "GET", caller.Path("user", w.User, "account_data", typ), nil); !a.OK() || json.Unmarshal(a.Body, &out) != nil {
+				l.rec.Note("C7 %s: %d %s", op.Key, a.Status, a.Body)
 			}
 			h.Final.Data[op.Key] = out.N
 			return
@@ -486,29 +473,6 @@ func (l *load) readOf(h *history.History, w *worker) {
 
 // walk pages through a room at a node, and returns its events oldest first.
 func (l *load) walk(c *client, n *node, room, dir string) []history.Event {
-	var out []history.Event
-	for from := ""; ; {
-		target := path("rooms", room, "messages") + "?limit=500&dir=" + dir
-		if from != "" {
-			target += "&from=" + from
-		}
-		a := c.callAt(l.ctx, n, "GET", target, nil)
-		var page struct {
-			Chunk []json.RawMessage `json:"chunk"`
-			End   string            `json:"end"`
-		}
-		if err := json.Unmarshal(a.body, &page); err != nil || !a.ok() {
-			l.rec.Note("C4 %s of %s at %s was answered %d %s", target, c.id(), n.name, a.status, a.body)
-			return out
-		}
-		out = append(out, history.ParseEvents(page.Chunk)...)
-		if page.End == "" || dir == "f" && len(page.Chunk) == 0 {
-			break
-		}
-		from = page.End
-	}
-	if dir == "b" {
-		slices.Reverse(out)
-	}
-	return out
+	return caller.Walk(l.rec, c.id()+" at "+n.name, room, dir, "500",
+		func(target string) caller.Answer { return c.callAt(l.ctx, n, "GET", target, nil) })
 }

@@ -34,7 +34,7 @@ func (s *scene) storm() string {
 		k := &socket{}
 		sockets[i] = k
 		w := s.stormUsers(i / perUser)
-		c := s.client(w.user, w.name, w.token)
+		c := s.client(w.User, w.Name, w.Token)
 		first.Add(1)
 		wg.Go(func() {
 			begun := sync.OnceFunc(first.Done)
@@ -46,7 +46,7 @@ func (s *scene) storm() string {
 				broken := make(chan error, 1)
 				dialing, done := context.WithTimeout(ctx, s.callLimit)
 				conn, err := dialer.Dial(dialing, n.url(), wsclient.Options{
-					Token: c.token, Sync: true, Since: since, Marks: marks, OnDisconnect: func(err error) { broken <- err },
+					Token: c.Token, Sync: true, Since: since, Marks: marks, OnDisconnect: func(err error) { broken <- err },
 				})
 				done()
 				if err != nil {

@@ -11,30 +11,9 @@ import (
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/wsclient"
+	"github.com/hubbub-chat/hubbub/test/caller"
 	"github.com/hubbub-chat/hubbub/test/history"
 )
-
-// syncBody is the part of a sync response that streams look at.
-type syncBody struct {
-	NextBatch string    `json:"next_batch"`
-	ToDevice  eventList `json:"to_device"`
-	Rooms     struct {
-		Join map[string]roomBody `json:"join"`
-	} `json:"rooms"`
-}
-
-type eventList struct {
-	Events []json.RawMessage `json:"events"`
-}
-
-type roomBody struct {
-	Timeline struct {
-		eventList
-		Limited   bool   `json:"limited"`
-		PrevBatch string `json:"prev_batch"`
-	} `json:"timeline"`
-	State eventList `json:"state"`
-}
 
 // streamer follows sync with one device, and takes the messages to it.
 type streamer struct {
@@ -52,7 +31,7 @@ type streamer struct {
 }
 
 func (l *load) streamer(c *client, transport string) *streamer {
-	st := &streamer{client: c, s: &history.Stream{User: c.user, Device: c.name, Transport: transport}, last: map[string]string{}}
+	st := &streamer{client: c, s: &history.Stream{User: c.User, Device: c.Name, Transport: transport}, last: map[string]string{}}
 	st.mu.marks = map[string]bool{}
 	l.rec.Stream(st.s)
 	return st
@@ -72,11 +51,11 @@ func (st *streamer) longPoll(ctx context.Context) {
 		if st.since != "" {
 			q.Set("since", st.since)
 		}
-		a := st.call(ctx, "GET", api+"/sync?"+q.Encode(), nil)
+		a := st.call(ctx, "GET", caller.API+"/sync?"+q.Encode(), nil)
 		switch {
-		case a.ok():
-			st.take(ctx, a.body)
-		case a.unknown():
+		case a.OK():
+			st.take(ctx, a.Body)
+		case a.Unknown():
 			pause(ctx)
 		default:
 			return // noted already
@@ -94,7 +73,7 @@ func (st *streamer) socket(ctx context.Context) {
 		broken := make(chan error, 1)
 		dialing, cancel := context.WithTimeout(ctx, st.load.callLimit)
 		c, err := wsclient.Dial(dialing, n.url(), wsclient.Options{
-			Token: st.token, Sync: true, Since: since, Marks: marks,
+			Token: st.Token, Sync: true, Since: since, Marks: marks,
 			OnFrame:      func(f []byte) { st.take(ctx, f) },
 			OnReset:      func() { st.load.rec.Note("C5 %s: %s does not know the position", st.id(), n.name) },
 			OnDisconnect: func(err error) { broken <- err },
@@ -128,7 +107,7 @@ func (st *streamer) judge(n *node, err error) {
 
 // take applies a response or a frame. What the end of the run cuts off is not applied.
 func (st *streamer) take(ctx context.Context, raw []byte) {
-	var b syncBody
+	var b caller.Sync
 	if err := json.Unmarshal(raw, &b); err != nil {
 		st.load.rec.Note("C5 %s: malformed sync: %v: %s", st.id(), err, raw)
 		return
@@ -183,37 +162,9 @@ func (st *streamer) take(ctx context.Context, raw []byte) {
 // fill reads what a limited timeline left out, back to the last event that is known,
 // oldest first.
 func (st *streamer) fill(ctx context.Context, room, from string) ([]history.Event, bool) {
-	reader := st.load.client(st.user, st.name, st.token)
-	defer reader.close()
-	var out []history.Event
-	for ctx.Err() == nil {
-		q := url.Values{"dir": {"b"}, "limit": {"100"}, "from": {from}}
-		a := reader.call(ctx, "GET", path("rooms", room, "messages")+"?"+q.Encode(), nil)
-		if a.unknown() {
-			pause(ctx)
-			continue
-		}
-		var page struct {
-			Chunk []json.RawMessage `json:"chunk"`
-			End   string            `json:"end"`
-		}
-		if err := json.Unmarshal(a.body, &page); err != nil || !a.ok() {
-			st.load.rec.Note("C5 %s: /messages from prev_batch was answered %d %s", st.id(), a.status, a.body)
-			return nil, false
-		}
-		for _, raw := range page.Chunk {
-			e := history.ParseEvent(raw)
-			if e.ID == st.last[room] {
-				slices.Reverse(out)
-				return out, true
-			}
-			out = append(out, e)
-		}
-		if page.End == "" {
-			slices.Reverse(out)
-			return out, true
-		}
-		from = page.End
-	}
-	return nil, false
+	reader := st.load.client(st.User, st.Name, st.Token)
+	defer reader.Close()
+	return caller.Fill(ctx, st.load.rec, st.id(), room, from, st.last[room],
+		func(target string) caller.Answer { return reader.call(ctx, "GET", target, nil) },
+		func() { pause(ctx) })
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
 	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/lint/ondemand"
 )
 
 // The environment of the runs that measure, which need a machine that does nothing
@@ -23,19 +24,6 @@ const (
 	loginsEnv = "HUBBUB_TEST_LOGINS"
 	floodEnv  = "HUBBUB_TEST_FLOOD"
 )
-
-func number(t *testing.T, env string, otherwise int) int {
-	t.Helper()
-	text := os.Getenv(env)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatalf("%s: %v", env, err)
-	}
-	return n
-}
 
 var hashesLine = regexp.MustCompile(`(?m)^hubbub_auth_password_hashes_total (\S+)$`)
 
@@ -67,7 +55,7 @@ func hashes(t *testing.T, s *apptest.Server) int {
 // hashes are computed, so many pairs are timed in turns, and the medians have to be
 // within 5 %.
 func TestLoginTellsNotWhoIsThere(t *testing.T) {
-	pairs := number(t, loginsEnv, 0)
+	pairs := int(ondemand.Number(t, loginsEnv, 0))
 	if pairs == 0 {
 		t.Parallel()
 	}
@@ -134,7 +122,7 @@ func highWater(t *testing.T) int {
 // anything is computed. With HUBBUB_TEST_FLOOD=1 the hashes are real, and the memory
 // that all of it takes is measured.
 func TestFloodWithoutLimits(t *testing.T) {
-	measured := number(t, floodEnv, 0) != 0
+	measured := ondemand.Number(t, floodEnv, 0) != 0
 	if !measured {
 		t.Parallel()
 	}

@@ -3,14 +3,13 @@ package security
 import (
 	"errors"
 	"io"
-	"log/slog"
 	"mime/quotedprintable"
-	"net"
 	"regexp"
 	"testing"
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
+	"github.com/hubbub-chat/hubbub/internal/mailer/mailtest"
 )
 
 // mailbox is a real SMTP server that takes one password and keeps the secrets of the
@@ -52,20 +51,7 @@ func newMailbox(t *testing.T) *mailbox {
 	t.Helper()
 	box := &mailbox{secrets: make(chan string, 10)}
 	srv := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return box, nil }))
-	srv.Domain, srv.AllowInsecureAuth, srv.ErrorLog = "mail.example", true, slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	box.addr = l.Addr().String()
-	done := make(chan struct{})
-	go func() {
-		_ = srv.Serve(l)
-		close(done)
-	}()
-	t.Cleanup(func() {
-		_ = srv.Close()
-		<-done
-	})
+	srv.AllowInsecureAuth = true
+	box.addr = mailtest.Serve(t, srv, nil)
 	return box
 }

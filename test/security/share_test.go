@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
+	"github.com/hubbub-chat/hubbub/internal/lint/ondemand"
 )
 
 // sharers are the users behind one proxy.
@@ -128,7 +129,7 @@ func TestManyRooms(t *testing.T) {
 	t.Parallel()
 	s := apptest.Start(t)
 	alice, bob := s.User(t, "alice"), s.User(t, "bob")
-	rooms := make([]string, number(t, roomsEnv, 60))
+	rooms := make([]string, ondemand.Number(t, roomsEnv, 60))
 	for i := range rooms {
 		rooms[i] = alice.CreateRoom(t, nil)
 	}

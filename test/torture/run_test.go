@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hubbub-chat/hubbub/test/caller"
 	"github.com/hubbub-chat/hubbub/test/history"
 )
 
@@ -49,30 +50,30 @@ func (r *run) register(d *device, username string) string {
 		"username": username, "password": password, "device_id": firstDevice, "auth": map[string]any{"type": "m.login.dummy"},
 	}
 	for unsure := false; r.ctx.Err() == nil; unsure = true {
-		a := d.call(r.ctx, "POST", path("register"), body)
+		a := d.call(r.ctx, "POST", caller.Path("register"), body)
 		switch {
-		case a.unknown():
+		case a.Unknown():
 			r.srv.awaitUp(r.ctx)
 			continue
-		case unsure && a.str("errcode") == "M_USER_IN_USE":
+		case unsure && a.String("errcode") == "M_USER_IN_USE":
 			login := r.rec.Begin(history.Op{Kind: history.Login, User: op.User, Device: firstDevice})
-			for a = d.call(r.ctx, "POST", path("login"), loginBody(op.User, firstDevice)); a.unknown() && r.ctx.Err() == nil; {
+			for a = d.call(r.ctx, "POST", caller.Path("login"), loginBody(op.User, firstDevice)); a.Unknown() && r.ctx.Err() == nil; {
 				r.srv.awaitUp(r.ctx)
-				a = d.call(r.ctx, "POST", path("login"), loginBody(op.User, firstDevice))
+				a = d.call(r.ctx, "POST", caller.Path("login"), loginBody(op.User, firstDevice))
 			}
-			if !a.ok() && r.ctx.Err() == nil {
-				r.rec.Note("C1 %s: the name is taken, but a login is answered %d %s", op, a.status, a.body)
+			if !a.OK() && r.ctx.Err() == nil {
+				r.rec.Note("C1 %s: the name is taken, but a login is answered %d %s", op, a.Status, a.Body)
 			}
 			d.finish(login, a)
-			login.Token = a.str("access_token")
+			login.Token = a.String("access_token")
 		default:
-			if !a.ok() {
-				r.rec.Note("C1 %s was answered %d %s", op, a.status, a.body)
+			if !a.OK() {
+				r.rec.Note("C1 %s was answered %d %s", op, a.Status, a.Body)
 			}
 			d.finish(op, a)
-			op.Token = a.str("access_token")
+			op.Token = a.String("access_token")
 		}
-		d.user, d.name, d.token = op.User, firstDevice, a.str("access_token")
+		d.User, d.Name, d.Token = op.User, firstDevice, a.String("access_token")
 		return op.User
 	}
 	return ""
@@ -88,7 +89,7 @@ func (r *run) populate() {
 		r.users = append(r.users, user)
 		r.workers = append(r.workers, &worker{device: d, static: i < staticUsers})
 		second := r.login(d, "D1", uint64(100+i))
-		second.overSockets = true
+		second.OverSockets = true
 		r.workers = append(r.workers, &worker{device: second, static: i < staticUsers})
 	}
 	first := r.workers[0]
@@ -100,16 +101,15 @@ func (r *run) populate() {
 		r.board.addRoom(true, id)
 		for i, u := range r.users[1:] {
 			op := r.rec.Begin(history.Op{Kind: history.Join, User: u, Room: id})
-			if a := r.workers[2*(i+1)].once(op, "POST", path("rooms", id, "join"), map[string]any{"reason": op.Mark}); !a.ok() {
-				t.Fatalf("cannot join: %d %s", a.status, a.body)
+			if a := r.workers[2*(i+1)].once(op, "POST", caller.Path("rooms", id, "join"), map[string]any{"reason": op.Mark}); !a.OK() {
+				t.Fatalf("cannot join: %d %s", a.Status, a.Body)
 			}
 		}
 	}
-	for i, u := range r.users {
+	for i := range r.users {
 		if i%staticUsers >= 3 {
 			continue // some only write
 		}
-		_ = u
 		st := newStreamer(r.login(r.workers[2*i].device, "P", uint64(200+i)), "poll")
 		ws := newStreamer(r.login(r.workers[2*i].device, "S", uint64(300+i)), "socket")
 		r.streamers = append(r.streamers, st, ws)
@@ -117,13 +117,13 @@ func (r *run) populate() {
 }
 
 func (r *run) login(of *device, dev string, seed uint64) *device {
-	op := r.rec.Begin(history.Op{Kind: history.Login, User: of.user, Device: dev})
-	a := of.once(op, "POST", path("login"), loginBody(of.user, dev))
-	op.Token = a.str("access_token")
-	if !a.ok() {
-		r.t.Fatalf("cannot log in: %d %s", a.status, a.body)
+	op := r.rec.Begin(history.Op{Kind: history.Login, User: of.User, Device: dev})
+	a := of.once(op, "POST", caller.Path("login"), loginBody(of.User, dev))
+	op.Token = a.String("access_token")
+	if !a.OK() {
+		r.t.Fatalf("cannot log in: %d %s", a.Status, a.Body)
 	}
-	return r.newDevice(of.user, dev, op.Token, seed)
+	return r.newDevice(of.User, dev, op.Token, seed)
 }
 
 // torture runs the workload while the server is killed. The first server is of
@@ -167,10 +167,10 @@ func torture(t *testing.T, first, later string, seed uint64, kills int) *history
 	r.following.Wait()
 	h := r.readAll()
 	for _, w := range r.workers {
-		w.close()
+		w.Close()
 	}
 	for _, st := range r.streamers {
-		st.d.close()
+		st.d.Close()
 	}
 	r.srv.kill()
 	if err := r.srv.fsck(); err != nil {
@@ -235,15 +235,15 @@ func (r *run) fence() {
 		d := r.workers[2*i]
 		for _, room := range r.board.mu.base {
 			op := d.begin(history.Op{Kind: history.Join, Room: room})
-			if a := d.once(op, "POST", path("rooms", room, "join"), map[string]any{"reason": op.Mark}); !a.ok() {
-				r.rec.Note("C0 %s was answered %d %s", op, a.status, a.body)
+			if a := d.once(op, "POST", caller.Path("rooms", room, "join"), map[string]any{"reason": op.Mark}); !a.OK() {
+				r.rec.Note("C0 %s was answered %d %s", op, a.Status, a.Body)
 			}
 		}
 	}
 	var marks []string
 	for i, room := range r.board.mu.base {
 		op := w.begin(history.Op{Kind: history.Send, Room: room, Type: "m.room.message", Txn: fmt.Sprintf("fence%d", i), Mark: fmt.Sprintf("%s%d", fencePrefix, i)})
-		w.insist(op, "PUT", path("rooms", room, "send", op.Type, op.Txn), map[string]any{"msgtype": "m.text", "body": "end", "mark": op.Mark})
+		w.insist(op, "PUT", caller.Path("rooms", room, "send", op.Type, op.Txn), map[string]any{"msgtype": "m.text", "body": "end", "mark": op.Mark})
 		marks = append(marks, op.Mark)
 	}
 	// Rooms beyond the base rooms get one too, from whoever made them.
@@ -277,22 +277,22 @@ func (r *run) readAll() *history.History {
 			continue
 		}
 		d := r.newDevice(op.User, op.Device, op.Token, 0)
-		a := d.call(r.ctx, "GET", path("account", "whoami"), nil)
-		if a.ok() && (a.str("user_id") != op.User || a.str("device_id") != op.Device) {
-			r.rec.Note("C7 the token of %s is of %s", op, a.body)
+		a := d.call(r.ctx, "GET", caller.Path("account", "whoami"), nil)
+		if a.OK() && (a.String("user_id") != op.User || a.String("device_id") != op.Device) {
+			r.rec.Note("C7 the token of %s is of %s", op, a.Body)
 		}
-		h.Final.Tokens = append(h.Final.Tokens, history.Token{Op: op.ID, Works: a.ok()})
-		d.close()
+		h.Final.Tokens = append(h.Final.Tokens, history.Token{Op: op.ID, Works: a.OK()})
+		d.Close()
 	}
 	return h
 }
 
 // readUser reads what one user has: their rooms, data and receipts.
 func (r *run) readUser(h *history.History, d *device) {
-	a := d.call(r.ctx, "GET", api+`/sync?filter={"room":{"timeline":{"limit":1}}}`, nil)
-	var b syncBody
-	if err := json.Unmarshal(a.body, &b); err != nil || !a.ok() {
-		r.rec.Note("C7 the first sync of %s was answered %d %s", d.user, a.status, a.body)
+	a := d.call(r.ctx, "GET", caller.API+`/sync?filter={"room":{"timeline":{"limit":1}}}`, nil)
+	var b caller.Sync
+	if err := json.Unmarshal(a.Body, &b); err != nil || !a.OK() {
+		r.rec.Note("C7 the first sync of %s was answered %d %s", d.User, a.Status, a.Body)
 		return
 	}
 	keep := func(m map[string]int) {
@@ -300,15 +300,15 @@ func (r *run) readUser(h *history.History, d *device) {
 			h.Final.Data[k] = v
 		}
 	}
-	keep(counted("", b.AccountData.Events, d.user))
-	if p := d.call(r.ctx, "GET", path("profile", d.user), nil); p.ok() {
+	keep(counted("", b.AccountData.Events, d.User))
+	if p := d.call(r.ctx, "GET", caller.Path("profile", d.User), nil); p.OK() {
 		var n int
-		if _, err := fmt.Sscanf(p.str("displayname"), "n%d", &n); err == nil {
-			h.Final.Data[dataKey(d.user, "", profileKey)] = n
+		if _, err := fmt.Sscanf(p.String("displayname"), "n%d", &n); err == nil {
+			h.Final.Data[dataKey(d.User, "", profileKey)] = n
 		}
 	}
 	for id, room := range b.Rooms.Join {
-		keep(counted(id, room.AccountData.Events, d.user))
+		keep(counted(id, room.AccountData.Events, d.User))
 		final := h.Final.Rooms[id]
 		if final == nil {
 			final = &history.Room{States: map[string][]history.Event{}, Receipts: map[string]string{}, Unread: map[string]history.Unread{}}
@@ -316,18 +316,18 @@ func (r *run) readUser(h *history.History, d *device) {
 		}
 		r.readReceipts(final, room.Ephemeral.Events)
 		if room.Unread != nil {
-			final.Unread[d.user] = *room.Unread
+			final.Unread[d.User] = *room.Unread
 		}
 		for _, dir := range []string{"f", "b"} {
-			final.Walks = append(final.Walks, history.Walk{Reader: d.user, Dir: dir, Events: r.walk(d, id, dir)})
+			final.Walks = append(final.Walks, history.Walk{Reader: d.User, Dir: dir, Events: r.walk(d, id, dir)})
 		}
-		a := d.call(r.ctx, "GET", path("rooms", id, "state"), nil)
+		a := d.call(r.ctx, "GET", caller.Path("rooms", id, "state"), nil)
 		var list []json.RawMessage
-		if err := json.Unmarshal(a.body, &list); err != nil || !a.ok() {
-			r.rec.Note("C7 the state of %s for %s was answered %d %s", id, d.user, a.status, a.body)
+		if err := json.Unmarshal(a.Body, &list); err != nil || !a.OK() {
+			r.rec.Note("C7 the state of %s for %s was answered %d %s", id, d.User, a.Status, a.Body)
 			continue
 		}
-		final.States[d.user] = history.ParseEvents(list)
+		final.States[d.User] = history.ParseEvents(list)
 	}
 }
 
@@ -350,32 +350,5 @@ func (r *run) readReceipts(final *history.Room, events []json.RawMessage) {
 
 // walk pages through a room, and returns its events oldest first.
 func (r *run) walk(d *device, room, dir string) []history.Event {
-	var out []history.Event
-	from := ""
-	for {
-		p := path("rooms", room, "messages") + "?limit=100&dir=" + dir
-		if from != "" {
-			p += "&from=" + from
-		}
-		a := d.call(r.ctx, "GET", p, nil)
-		var page struct {
-			Chunk []json.RawMessage `json:"chunk"`
-			End   string            `json:"end"`
-		}
-		if err := json.Unmarshal(a.body, &page); err != nil || !a.ok() {
-			r.rec.Note("C4 %s of %s for %s was answered %d %s", p, room, d.user, a.status, a.body)
-			return out
-		}
-		out = append(out, history.ParseEvents(page.Chunk)...)
-		if page.End == "" || dir == "f" && len(page.Chunk) == 0 {
-			break
-		}
-		from = page.End
-	}
-	if dir == "b" {
-		for i, j := 0, len(out)-1; i < j; i, j = i+1, j-1 {
-			out[i], out[j] = out[j], out[i]
-		}
-	}
-	return out
+	return caller.Walk(r.rec, d.User, room, dir, "100", func(target string) caller.Answer { return d.call(r.ctx, "GET", target, nil) })
 }

@@ -6,40 +6,14 @@ import (
 	"fmt"
 	"math"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/wsclient"
+	"github.com/hubbub-chat/hubbub/test/caller"
 	"github.com/hubbub-chat/hubbub/test/history"
 )
-
-// syncBody is the part of a sync response that streams look at.
-type syncBody struct {
-	NextBatch   string    `json:"next_batch"`
-	AccountData eventList `json:"account_data"`
-	Rooms       struct {
-		Join, Leave map[string]roomBody
-		Invite      map[string]json.RawMessage
-	} `json:"rooms"`
-}
-
-type eventList struct {
-	Events []json.RawMessage `json:"events"`
-}
-
-type roomBody struct {
-	Timeline struct {
-		eventList
-		Limited   bool   `json:"limited"`
-		PrevBatch string `json:"prev_batch"`
-	} `json:"timeline"`
-	State       eventList       `json:"state"`
-	AccountData eventList       `json:"account_data"`
-	Ephemeral   eventList       `json:"ephemeral"`
-	Unread      *history.Unread `json:"unread_notifications"`
-}
 
 // streamer follows sync with one device.
 type streamer struct {
@@ -57,7 +31,7 @@ type streamer struct {
 }
 
 func newStreamer(d *device, transport string) *streamer {
-	st := &streamer{d: d, s: &history.Stream{User: d.user, Device: d.name, Transport: transport}, last: map[string]string{}, gone: map[string]bool{}}
+	st := &streamer{d: d, s: &history.Stream{User: d.User, Device: d.Name, Transport: transport}, last: map[string]string{}, gone: map[string]bool{}}
 	st.mu.marks = map[string]bool{}
 	d.run.rec.Stream(st.s)
 	return st
@@ -76,14 +50,14 @@ func (st *streamer) longPoll(ctx context.Context) {
 		if st.since != "" {
 			q.Set("since", st.since)
 		}
-		a := st.d.call(ctx, "GET", api+"/sync?"+q.Encode(), nil)
+		a := st.d.call(ctx, "GET", caller.API+"/sync?"+q.Encode(), nil)
 		switch {
-		case a.ok():
-			st.take(ctx, a.body)
-		case a.unknown():
+		case a.OK():
+			st.take(ctx, a.Body)
+		case a.Unknown():
 			st.d.run.srv.awaitUp(ctx)
 		default:
-			st.d.run.rec.Note("C5 %s: /sync was answered %d %s", st.d.user, a.status, a.body)
+			st.d.run.rec.Note("C5 %s: /sync was answered %d %s", st.d.User, a.Status, a.Body)
 			return
 		}
 	}
@@ -97,7 +71,7 @@ func (st *streamer) socket(ctx context.Context) {
 	for ctx.Err() == nil {
 		broken := make(chan error, 1)
 		c, err := wsclient.Dial(ctx, st.d.run.srv.url(), wsclient.Options{
-			Token: st.d.token, Sync: true, Since: since, Marks: marks,
+			Token: st.d.Token, Sync: true, Since: since, Marks: marks,
 			OnFrame:      func(f []byte) { st.take(ctx, f) },
 			OnDisconnect: func(err error) { broken <- err },
 		})
@@ -124,27 +98,27 @@ func (st *streamer) socket(ctx context.Context) {
 func (st *streamer) judge(err error) {
 	ce, ok := err.(*wsclient.CloseError)
 	if ok && ce.Code != 4503 {
-		st.d.run.rec.Note("C5 %s: the socket was closed: %v", st.d.user, ce)
+		st.d.run.rec.Note("C5 %s: the socket was closed: %v", st.d.User, ce)
 	}
 }
 
 // take applies a response or a frame. What the context cuts off is not applied.
 func (st *streamer) take(ctx context.Context, raw []byte) {
-	var b syncBody
+	var b caller.Sync
 	if err := json.Unmarshal(raw, &b); err != nil {
-		st.d.run.rec.Note("C5 %s: malformed sync: %v: %s", st.d.user, err, raw)
+		st.d.run.rec.Note("C5 %s: malformed sync: %v: %s", st.d.User, err, raw)
 		return
 	}
 	parts := []history.Part{}
-	if data := counted("", b.AccountData.Events, st.d.user); len(data) > 0 {
+	if data := counted("", b.AccountData.Events, st.d.User); len(data) > 0 {
 		parts = append(parts, history.Part{Data: data})
 	}
-	for section, rooms := range map[string]map[string]roomBody{"join": b.Rooms.Join, "leave": b.Rooms.Leave} {
+	for section, rooms := range map[string]map[string]caller.SyncRoom{"join": b.Rooms.Join, "leave": b.Rooms.Leave} {
 		for id, r := range rooms {
 			p := history.Part{
 				Room: id, Section: section, Limited: r.Timeline.Limited,
 				Events: history.ParseEvents(r.Timeline.Events), State: history.ParseEvents(r.State.Events),
-				Data: counted(id, r.AccountData.Events, st.d.user), Unread: r.Unread,
+				Data: counted(id, r.AccountData.Events, st.d.User), Unread: r.Unread,
 			}
 			declined := section == "leave" && st.gone[id]
 			if p.Limited && st.last[id] != "" && !declined {
@@ -182,39 +156,9 @@ func (st *streamer) take(ctx context.Context, raw []byte) {
 // fill reads what a limited timeline left out, back to the last event that is
 // known, oldest first.
 func (st *streamer) fill(ctx context.Context, room, from string) ([]history.Event, bool) {
-	var out []history.Event
-	for ctx.Err() == nil {
-		q := url.Values{"dir": {"b"}, "limit": {"50"}, "from": {from}}
-		a := st.d.call(ctx, "GET", path("rooms", room, "messages")+"?"+q.Encode(), nil)
-		if a.unknown() {
-			st.d.run.srv.awaitUp(ctx)
-			continue
-		}
-		var page struct {
-			Chunk []json.RawMessage `json:"chunk"`
-			End   string            `json:"end"`
-		}
-		if err := json.Unmarshal(a.body, &page); err != nil || !a.ok() {
-			// Who has been kicked meanwhile reads less; the part is then of a
-			// room that is left, and judged as such.
-			st.d.run.rec.Note("C5 %s: /messages from prev_batch was answered %d %s", st.d.user, a.status, a.body)
-			return nil, false
-		}
-		for _, raw := range page.Chunk {
-			e := history.ParseEvent(raw)
-			if e.ID == st.last[room] {
-				slices.Reverse(out)
-				return out, true
-			}
-			out = append(out, e)
-		}
-		if page.End == "" {
-			slices.Reverse(out)
-			return out, true
-		}
-		from = page.End
-	}
-	return nil, false
+	return caller.Fill(ctx, st.d.run.rec, st.d.User, room, from, st.last[room],
+		func(target string) caller.Answer { return st.d.call(ctx, "GET", target, nil) },
+		func() { st.d.run.srv.awaitUp(ctx) })
 }
 
 // counted finds the values that are counted in account data.

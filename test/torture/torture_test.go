@@ -8,10 +8,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/hubbub-chat/hubbub/internal/lint/ondemand"
 	"github.com/hubbub-chat/hubbub/test/history"
 )
 
@@ -26,27 +26,14 @@ const (
 // killsPerRun are the kills on one data directory; more kills are more runs.
 const killsPerRun = 50
 
-func number(t *testing.T, env string, otherwise uint64) uint64 {
-	t.Helper()
-	text := os.Getenv(env)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		t.Fatalf("%s: %v", env, err)
-	}
-	return n
-}
-
 // TestTortureKills kills the server at random moments and checks what it promised.
 func TestTortureKills(t *testing.T) {
 	kills := uint64(8)
 	if os.Getenv("CI") == "true" {
 		kills = killsPerRun
 	}
-	kills = number(t, killsEnv, kills)
-	seed := number(t, seedEnv, rand.Uint64())
+	kills = ondemand.Number(t, killsEnv, kills)
+	seed := ondemand.Number(t, seedEnv, rand.Uint64())
 	binary := build(t, "")
 	for n := 0; kills > 0; n++ {
 		now := min(kills, killsPerRun)
@@ -125,7 +112,7 @@ const mutantKills = 8
 // TestTortureFindsEarlyAnswers runs against a server that answers before it
 // commits. What it loses must be found, and found as lost.
 func TestTortureFindsEarlyAnswers(t *testing.T) {
-	seed := number(t, seedEnv, rand.Uint64())
+	seed := ondemand.Number(t, seedEnv, rand.Uint64())
 	h := torture(t, build(t, ""), build(t, "mutant_ack_early"), seed, mutantKills)
 	breaches := history.Check(h)
 	lost := 0

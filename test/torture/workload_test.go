@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hubbub-chat/hubbub/test/caller"
 	"github.com/hubbub-chat/hubbub/test/history"
 )
 
@@ -95,48 +96,24 @@ func (b *board) event(rng *rand.Rand, room string) string {
 
 // work writes until stop is closed, and then finishes what it began.
 func (w *worker) work(stop <-chan struct{}) {
-	type choice struct {
-		weight int
-		do     func()
-	}
-	choices := []choice{
-		{50, w.send},
-		{8, w.state},
-		{6, w.redact},
-		{5, w.resend},
-		{8, w.membership},
-		{2, w.create},
-		{6, w.data},
-		{3, w.tag},
-		{3, w.profile},
-		{8, w.receipt},
-		{3, w.session},
-		{4, w.readBack},
-	}
-	total := 0
-	for _, c := range choices {
-		total += c.weight
-	}
-	for {
-		select {
-		case <-stop:
-			return
-		case <-w.run.ctx.Done():
-			return
-		case <-time.After(time.Duration(w.rng.Int64N(int64(thinkTime)))):
-		}
-		pick := w.rng.IntN(total)
-		for _, c := range choices {
-			if pick -= c.weight; pick < 0 {
-				c.do()
-				break
-			}
-		}
-	}
+	caller.Work(w.run.ctx, stop, w.rng, thinkTime, []caller.Choice{
+		{Weight: 50, Do: w.send},
+		{Weight: 8, Do: w.state},
+		{Weight: 6, Do: w.redact},
+		{Weight: 5, Do: w.resend},
+		{Weight: 8, Do: w.membership},
+		{Weight: 2, Do: w.create},
+		{Weight: 6, Do: w.data},
+		{Weight: 3, Do: w.tag},
+		{Weight: 3, Do: w.profile},
+		{Weight: 8, Do: w.receipt},
+		{Weight: 3, Do: w.session},
+		{Weight: 4, Do: w.readBack},
+	})
 }
 
 func (w *worker) begin(op history.Op) *history.Op {
-	op.User, op.Device = w.user, w.name
+	op.User, op.Device = w.User, w.Name
 	return w.run.rec.Begin(op)
 }
 
@@ -145,12 +122,12 @@ func (w *worker) send() {
 	w.n++
 	op := w.begin(history.Op{Kind: history.Send, Room: room, Type: "m.room.message", Txn: fmt.Sprintf("t%d", w.n)})
 	body := map[string]any{"msgtype": "m.text", "body": op.Mark, "mark": op.Mark}
-	p := path("rooms", room, "send", op.Type, op.Txn)
+	p := caller.Path("rooms", room, "send", op.Type, op.Txn)
 	mentions := w.rng.IntN(6) == 0
 	if mentions {
 		body["m.mentions"] = map[string]any{"user_ids": []string{w.run.users[w.rng.IntN(len(w.run.users))]}}
 	}
-	if !w.insist(op, "PUT", p, body).ok() {
+	if !w.insist(op, "PUT", p, body).OK() {
 		return
 	}
 	w.sent = append(w.sent, &sent{op, p, body})
@@ -168,10 +145,10 @@ func (w *worker) resend() {
 	s := w.sent[w.rng.IntN(len(w.sent))]
 	a := w.call(w.run.ctx, "PUT", s.path, s.body)
 	switch {
-	case a.ok():
+	case a.OK():
 		w.finish(s.op, a)
-	case !a.unknown():
-		w.run.rec.Note("C3 %s was acknowledged, and its repetition was answered %d %s", s.op, a.status, a.body)
+	case !a.Unknown():
+		w.run.rec.Note("C3 %s was acknowledged, and its repetition was answered %d %s", s.op, a.Status, a.Body)
 	default:
 		w.run.srv.awaitUp(w.run.ctx)
 	}
@@ -180,7 +157,7 @@ func (w *worker) resend() {
 func (w *worker) state() {
 	room := w.run.board.room(w.rng, true)
 	op := w.begin(history.Op{Kind: history.State, Room: room, Type: "test.state", Key: fmt.Sprintf("k%d", w.rng.IntN(5))})
-	w.once(op, "PUT", path("rooms", room, "state", op.Type, op.Key), map[string]any{"mark": op.Mark})
+	w.once(op, "PUT", caller.Path("rooms", room, "state", op.Type, op.Key), map[string]any{"mark": op.Mark})
 }
 
 func (w *worker) redact() {
@@ -191,9 +168,9 @@ func (w *worker) redact() {
 	room, target := w.own[i], w.own[i+1]
 	w.n++
 	op := w.begin(history.Op{Kind: history.Redact, Room: room, Type: "m.room.redaction", Target: target, Txn: fmt.Sprintf("r%d", w.n)})
-	p := path("rooms", room, "redact", target, op.Txn)
+	p := caller.Path("rooms", room, "redact", target, op.Txn)
 	body := map[string]any{"reason": op.Mark}
-	if w.insist(op, "PUT", p, body).ok() {
+	if w.insist(op, "PUT", p, body).OK() {
 		w.sent = append(w.sent, &sent{op, p, body})
 	}
 }
@@ -205,15 +182,15 @@ func (w *worker) membership() {
 	switch {
 	case !w.static && w.rng.IntN(3) > 0:
 		op := w.begin(history.Op{Kind: history.Join, Room: room})
-		w.once(op, "POST", path("rooms", room, "join"), map[string]any{"reason": op.Mark})
+		w.once(op, "POST", caller.Path("rooms", room, "join"), map[string]any{"reason": op.Mark})
 	case !w.static:
 		op := w.begin(history.Op{Kind: history.Leave, Room: room})
-		w.once(op, "POST", path("rooms", room, "leave"), map[string]any{"reason": op.Mark})
-	case w.user == w.run.users[0]:
+		w.once(op, "POST", caller.Path("rooms", room, "leave"), map[string]any{"reason": op.Mark})
+	case w.User == w.run.users[0]:
 		kind := []history.Kind{history.Kick, history.Invite}[w.rng.IntN(2)]
 		target := w.run.users[staticUsers+w.rng.IntN(dynamicUsers)]
 		op := w.begin(history.Op{Kind: kind, Room: room, Target: target})
-		w.once(op, "POST", path("rooms", room, string(kind)), map[string]any{"reason": op.Mark, "user_id": target})
+		w.once(op, "POST", caller.Path("rooms", room, string(kind)), map[string]any{"reason": op.Mark, "user_id": target})
 	}
 }
 
@@ -229,43 +206,43 @@ func (w *worker) create() {
 
 func (w *worker) makeRoom(invite ...string) string {
 	op := w.begin(history.Op{Kind: history.Create})
-	a := w.once(op, "POST", path("createRoom"), map[string]any{
+	a := w.once(op, "POST", caller.Path("createRoom"), map[string]any{
 		"preset": "public_chat", "name": op.Mark, "topic": "torture", "invite": invite,
 		"creation_content":             map[string]any{"mark": op.Mark},
 		"power_level_content_override": map[string]any{"state_default": 0, "invite": 0},
 	})
-	op.Room = a.str("room_id")
+	op.Room = a.String("room_id")
 	return op.Room
 }
 
 // data writes the next value of account data, of the user or of a room.
 func (w *worker) data() {
-	room, where := "", path("user", w.user)
+	room, where := "", caller.Path("user", w.User)
 	if w.rng.IntN(2) == 0 {
 		room = w.run.board.room(w.rng, true)
-		where = path("user", w.user, "rooms", room)
+		where = caller.Path("user", w.User, "rooms", room)
 	}
-	typ := dataPrefix + w.name
+	typ := dataPrefix + w.Name
 	w.n++
-	op := w.begin(history.Op{Kind: history.Data, Room: room, Key: dataKey(w.user, room, typ), N: w.n})
+	op := w.begin(history.Op{Kind: history.Data, Room: room, Key: dataKey(w.User, room, typ), N: w.n})
 	w.once(op, "PUT", where+"/account_data/"+typ, map[string]any{"n": w.n})
 }
 
 func (w *worker) tag() {
-	room, tag := w.run.board.room(w.rng, true), "u.tag"+w.name
+	room, tag := w.run.board.room(w.rng, true), "u.tag"+w.Name
 	w.n++
-	op := w.begin(history.Op{Kind: history.Data, Room: room, Key: dataKey(w.user, room, tag), N: w.n})
-	w.once(op, "PUT", path("user", w.user, "rooms", room, "tags", tag), map[string]any{"order": float64(w.n) / tagScale})
+	op := w.begin(history.Op{Kind: history.Data, Room: room, Key: dataKey(w.User, room, tag), N: w.n})
+	w.once(op, "PUT", caller.Path("user", w.User, "rooms", room, "tags", tag), map[string]any{"order": float64(w.n) / tagScale})
 }
 
 // profile sets the display name; one device of each user does.
 func (w *worker) profile() {
-	if w.name != firstDevice {
+	if w.Name != firstDevice {
 		return
 	}
 	w.n++
-	op := w.begin(history.Op{Kind: history.Data, Key: dataKey(w.user, "", profileKey), N: w.n})
-	w.once(op, "PUT", path("profile", w.user, "displayname"), map[string]any{"displayname": fmt.Sprintf("n%d", w.n)})
+	op := w.begin(history.Op{Kind: history.Data, Key: dataKey(w.User, "", profileKey), N: w.n})
+	w.once(op, "PUT", caller.Path("profile", w.User, "displayname"), map[string]any{"displayname": fmt.Sprintf("n%d", w.n)})
 }
 
 const (
@@ -280,33 +257,33 @@ func (w *worker) receipt() {
 		return
 	}
 	op := w.begin(history.Op{Kind: history.Receipt, Room: room, Target: target})
-	w.once(op, "POST", path("rooms", room, "receipt", "m.read", target), map[string]any{})
+	w.once(op, "POST", caller.Path("rooms", room, "receipt", "m.read", target), map[string]any{})
 }
 
 // session registers an account, logs in on a further device, or logs such a
 // device out.
 func (w *worker) session() {
 	anonymous := w.run.newDevice("", "", "", w.rng.Uint64())
-	defer anonymous.close()
+	defer anonymous.Close()
 	if w.rng.IntN(2) == 0 {
 		w.run.register(anonymous, fmt.Sprintf("x%s-%d", w.mxLocal(), w.rng.Uint32()))
 		return
 	}
 	w.n++
 	op := w.begin(history.Op{Kind: history.Login})
-	op.Device = fmt.Sprintf("L%s-%d", w.name, w.n)
-	a := anonymous.once(op, "POST", path("login"), loginBody(w.user, op.Device))
-	op.Token = a.str("access_token")
-	if !a.ok() || w.rng.IntN(2) == 0 {
+	op.Device = fmt.Sprintf("L%s-%d", w.Name, w.n)
+	a := anonymous.once(op, "POST", caller.Path("login"), loginBody(w.User, op.Device))
+	op.Token = a.String("access_token")
+	if !a.OK() || w.rng.IntN(2) == 0 {
 		return
 	}
-	anonymous.token = op.Token
+	anonymous.Token = op.Token
 	out := w.begin(history.Op{Kind: history.Logout})
 	out.Device = op.Device
-	anonymous.once(out, "POST", path("logout"), map[string]any{})
+	anonymous.once(out, "POST", caller.Path("logout"), map[string]any{})
 }
 
-func (w *worker) mxLocal() string { return strings.ToLower(local(w.user) + w.name) }
+func (w *worker) mxLocal() string { return strings.ToLower(local(w.User) + w.Name) }
 
 // readBack asks for what the worker has just written.
 func (w *worker) readBack() {
@@ -314,11 +291,11 @@ func (w *worker) readBack() {
 		return
 	}
 	s := w.sent[len(w.sent)-1]
-	a := w.call(w.run.ctx, "GET", path("rooms", s.op.Room, "event", s.op.EventID), nil)
-	if !a.ok() && !a.unknown() && (w.static || a.status != 404 && a.status != 403) {
-		w.run.rec.Note("C1 %s was acknowledged, and reading it was answered %d %s", s.op, a.status, a.body)
+	a := w.call(w.run.ctx, "GET", caller.Path("rooms", s.op.Room, "event", s.op.EventID), nil)
+	if !a.OK() && !a.Unknown() && (w.static || a.Status != 404 && a.Status != 403) {
+		w.run.rec.Note("C1 %s was acknowledged, and reading it was answered %d %s", s.op, a.Status, a.Body)
 	}
-	if a.unknown() {
+	if a.Unknown() {
 		w.run.srv.awaitUp(w.run.ctx)
 	}
 }

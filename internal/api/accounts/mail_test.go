@@ -3,11 +3,9 @@ package accounts_test
 import (
 	"errors"
 	"io"
-	"log/slog"
 	"mime"
 	"mime/multipart"
 	"mime/quotedprintable"
-	"net"
 	"net/mail"
 	"net/url"
 	"regexp"
@@ -19,6 +17,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
 	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/mailer/mailtest"
 )
 
 // mailbox is a real SMTP server that keeps what it is sent.
@@ -74,21 +73,7 @@ func newMailbox(t *testing.T) *mailbox {
 	t.Helper()
 	box := &mailbox{got: make(chan letter, 50)}
 	srv := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return &delivery{box: box}, nil }))
-	srv.Domain, srv.ErrorLog = "mail.example", slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	box.addr = l.Addr().String()
-	done := make(chan struct{})
-	go func() {
-		_ = srv.Serve(l)
-		close(done)
-	}()
-	t.Cleanup(func() {
-		_ = srv.Close()
-		<-done
-	})
+	box.addr = mailtest.Serve(t, srv, nil)
 	return box
 }
 
