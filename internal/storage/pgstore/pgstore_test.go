@@ -374,3 +374,35 @@ func ask[T any](t testing.TB, url, statement string) (v T) {
 	}
 	return v
 }
+
+// A node of the version before commits by a function of its own, in which an empty end
+// is the end of the entity.
+func TestVersionBefore(t *testing.T) {
+	url := pgtest.Start(t, "fsync=off").Database(t)
+	s := open(t, pgstore.Options{URLs: []string{url}})
+	ctx := context.Background()
+	l, err := s.Acquire(ctx, 1, "a", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b storage.Batch
+	for _, sort := range []string{"a", "b", "c"} {
+		b.Put(storage.Key{Partition: 1, Table: 2, Entity: "e", Sort: sort}, []byte("v"))
+	}
+	if err := s.Commit(ctx, 1, l.Epoch, &b); err != nil {
+		t.Fatal(err)
+	}
+	commit := func(epoch ids.Epoch) bool {
+		return ask[bool](t, url, fmt.Sprintf(`SELECT hubbub_commit(1, %d, '{2}', '{e}', '{b}', '{""}', '{}', '{}', '{}', '{2}', '{e}', '{d}', '{new}')`, epoch))
+	}
+	if commit(l.Epoch + 1) {
+		t.Error("committed with an epoch that is not the partition's")
+	}
+	if !commit(l.Epoch) {
+		t.Error("not committed")
+	}
+	rows, err := s.Scan(ctx, storage.Range{Partition: 1, Table: 2, Entity: "e", Limit: 10})
+	if err != nil || len(rows) != 2 || rows[0].Sort != "a" || rows[1].Sort != "d" || string(rows[1].Value) != "new" {
+		t.Errorf("%v, %v", rows, err)
+	}
+}
