@@ -193,7 +193,10 @@ func appendBadge(b []byte, n badge) []byte {
 func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq, threads bool) (badge, error) {
 	v.mu.Lock()
 	c := counts{}
-	if ur := v.mu.rooms[r.id]; ur != nil {
+	// The user may have left and come back since r was taken from the view: what is kept
+	// of one stay says nothing of another.
+	ofStay := func(ur *userRoom) bool { return ur != nil && ur.joined == r.joined }
+	if ur := v.mu.rooms[r.id]; ofStay(ur) {
 		if ur.counts.fresh && ur.counts.upTo >= upTo {
 			defer v.mu.Unlock()
 			return ur.counts.badge(threads), nil
@@ -209,7 +212,7 @@ func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq, threads b
 	defer v.mu.Unlock()
 	told := c.badge(threads)
 	// Keep what came meanwhile: a receipt, or counts that are further on.
-	if ur := v.mu.rooms[r.id]; ur != nil && ur.counts.gen == c.gen && (!ur.counts.fresh || ur.counts.upTo <= c.upTo) {
+	if ur := v.mu.rooms[r.id]; ofStay(ur) && ur.counts.gen == c.gen && (!ur.counts.fresh || ur.counts.upTo <= c.upTo) {
 		ur.counts = c
 	}
 	return told, nil

@@ -640,3 +640,57 @@ func TestStayAheadOfList(t *testing.T) {
 		t.Fatalf("told again: %+v", after.Rooms)
 	}
 }
+
+// A sync that began before the user left and came back counts what was unread in the stay
+// it tells of, and leaves nothing of that to those who tell of the next one.
+func TestCountsOfAnotherStay(t *testing.T) {
+	w := newWorld(t, memstore.New(clock.NewManual(time.Unix(1_700_000_000, 0))))
+	t.Cleanup(w.close)
+	w.follow(w.bus)
+	r := w.create(alice, "shared")
+	w.join(r, bob)
+	w.say(r, alice, "first")
+	w.say(r, alice, "second")
+	v, err := w.hub.acquire(ctx, bob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.hub.release(v)
+	stay := func() (roomState, ids.Seq) {
+		t.Helper()
+		w.followed(r)
+		heads, err := w.node.Heads(ctx, v.home, w.rooms.Place(r).Partition)
+		if err == nil {
+			err = w.hub.shards[v.home].await(ctx, heads[0])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		rooms, _, _ := v.snapshot()
+		for _, s := range rooms {
+			if s.id == r {
+				return s, heads[1]
+			}
+		}
+		t.Fatal("bob is not in the room")
+		return roomState{}, 0
+	}
+	before, then := stay()
+	w.member(r, bob, bob, event.Leave)
+	w.join(r, bob)
+	w.say(r, alice, "third")
+	after, now := stay()
+	for _, tt := range []struct {
+		r    roomState
+		upTo ids.Seq
+		want int
+	}{{before, then, 2}, {after, now, 1}, {before, then, 2}, {after, now, 1}} {
+		b, err := v.unread(ctx, &tt.r, tt.upTo, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.notify != tt.want {
+			t.Errorf("%d are unread of the stay that began at %d, want %d", b.notify, tt.r.joined, tt.want)
+		}
+	}
+}
