@@ -107,8 +107,9 @@ type Node struct {
 // run two owners that nothing keeps from writing over each other.
 type slot struct {
 	longlock.Mutex
-	// spent is the epoch of the last owner here that ended by itself. What
-	// became of its last commit is not known, so no other owner runs under it.
+	// spent is the epoch of the last owner here that ended. What became of its last
+	// commit may not be known, whoever ended it, and nor whether the lease was given
+	// up: so no other owner runs under it.
 	spent ids.Epoch
 }
 
@@ -206,8 +207,8 @@ func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
 	return nil
 }
 
-// acquireLocked acquires a lease with an epoch under which no owner of this node
-// has ended by itself.
+// acquireLocked acquires a lease with an epoch under which no owner of this node has
+// run.
 func (n *Node) acquireLocked(ctx context.Context, p ids.Partition) (storage.Lease, error) {
 	lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
 	if errors.Is(err, storage.ErrHeld) {
@@ -232,6 +233,7 @@ func (n *Node) dropLocked(p ids.Partition, end func(*partition.Owner)) *owned {
 	if o == nil {
 		return nil
 	}
+	n.slots[p].spent = o.lease.Epoch
 	if w := n.watcher.Load(); w != nil {
 		(*w).Dropped(p)
 	}
@@ -258,7 +260,6 @@ func (n *Node) replace(p ids.Partition, epoch ids.Epoch) {
 		return
 	}
 	n.dropLocked(p, (*partition.Owner).Close)
-	n.slots[p].spent = epoch
 	n.retakeLocked(n.ctx, p)
 }
 

@@ -79,6 +79,7 @@ type trio struct {
 	net   *network
 	nodes map[string]*cluster.Node
 	away  map[string]*atomic.Bool
+	store storage.Store
 }
 
 const trioCount = 12
@@ -119,6 +120,7 @@ func newTrio(t *testing.T, names ...string) *trio {
 		nodes: map[string]*cluster.Node{}, away: map[string]*atomic.Bool{},
 	}
 	world := &world{t: t, store: memstore.New(clock.Real{}), count: trioCount}
+	w.store = world.store
 	for _, name := range names {
 		b, away := membus.New(), new(atomic.Bool)
 		t.Cleanup(func() { _ = b.Close() })
@@ -299,5 +301,39 @@ func TestPartedEdgeWithdraws(t *testing.T) {
 		w.net.part("edge", "a", false)
 		w.net.part("edge", "b", false)
 		w.serve("a", "b", "edge")
+	})
+}
+
+// A node that withdrew from a silent store gave nothing up, and a commit of its own may
+// still arrive there: when it comes back while it has the leases, it runs under other
+// epochs.
+func TestWithdrawnEpochsAreSpent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTrio(t, "a", "b", "c")
+		w.away["a"].Store(true)
+		for begin := time.Now(); w.nodes["a"].Withdrawn() == nil; {
+			if time.Since(begin) > time.Minute {
+				t.Fatal("it does not withdraw")
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		had := map[ids.Partition]ids.Epoch{}
+		for p := range ids.Partition(trioCount) {
+			if l, err := w.store.Acquire(t.Context(), p, "rival", time.Second); errors.Is(err, storage.ErrHeld) && l.Node == "a" {
+				had[p] = l.Epoch
+			}
+		}
+		if len(had) == 0 {
+			t.Fatal("its leases have run out already: this proves nothing")
+		}
+		w.away["a"].Store(false)
+		w.serve("a", "b", "c")
+		for p, epoch := range had {
+			var late storage.Batch
+			late.Put(storage.Key{Partition: p, Table: counters, Entity: "late"}, []byte("late"))
+			if err := w.store.Commit(t.Context(), p, epoch, &late); !errors.Is(err, storage.ErrFenced) {
+				t.Errorf("partition %d: a commit under epoch %d, from before, took effect: %v", p, epoch, err)
+			}
+		}
 	})
 }
