@@ -100,6 +100,7 @@ type failFS struct {
 	failure *failure
 	log     *syncedLog
 	spare   *spareLog
+	pacer   *pacer
 }
 
 var (
@@ -121,6 +122,9 @@ func (f *failFS) wrap(file vfs.File, name string) vfs.File {
 	out := &failFile{File: file, fs: f, name: name, critical: f.critical(name)}
 	if f.inside(name) {
 		out.log = f.log.begin(name)
+		if isTable(f.PathBase(name)) && f.failure.armed.Load() {
+			out.pace = f.pacer.begin()
+		}
 	}
 	return out
 }
@@ -203,6 +207,7 @@ type failFile struct {
 	name     string
 	critical bool
 	log      *logFile // nil if it is not a log
+	pace     *pace    // nil if it is not a table that is written in the background
 }
 
 func (f *failFile) check(op string, err error) error {
@@ -216,6 +221,7 @@ func (f *failFile) Write(p []byte) (int, error) {
 	if f.log != nil {
 		f.log.written += int64(n)
 	}
+	f.pace.wrote(n)
 	return n, f.check("write", err)
 }
 

@@ -95,9 +95,10 @@ func (s *Store) pebbleOptions(o Options) (*pebble.Options, io.Closer) {
 			o.Logger.Warn("slow disk", "operation", i.String())
 		})
 	}
+	s.pacer = &pacer{load: s.behind, sleep: time.Sleep}
 	s.spare = newSpareLog(fsys, s.dir, logBytes(o.MemTableBytes), s.failure)
 	po := &pebble.Options{
-		FS:                          &failFS{FS: fsys, dir: s.dir, failure: s.failure, log: s.log, spare: s.spare},
+		FS:                          &failFS{FS: fsys, dir: s.dir, failure: s.failure, log: s.log, spare: s.spare, pacer: s.pacer},
 		CacheSize:                   o.CacheBytes,
 		MemTableSize:                o.MemTableBytes,
 		MemTableStopWritesThreshold: memTables,

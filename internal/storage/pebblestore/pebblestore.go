@@ -82,6 +82,7 @@ type Store struct {
 	views    *views
 	log      *syncedLog
 	spare    *spareLog
+	pacer    *pacer
 
 	requests chan *request
 	syncing  chan *group
@@ -224,6 +225,7 @@ func (s *Store) Close() error {
 	}
 	s.views.close()
 	s.spare.close()
+	s.pacer.off.Store(true)
 	err := errors.Join(s.db.Close(), s.lock.Close(), s.closeFS())
 	if err != nil {
 		return fmt.Errorf("pebblestore: close %s: %w", s.dir, err)
