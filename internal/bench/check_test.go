@@ -34,7 +34,7 @@ const (
 func storyRoom(i int) ids.RoomID { return ids.RoomID(fmt.Sprintf("!%d", i)) }
 
 func eventJSON(e received) string {
-	return fmt.Sprintf(`{"content":%s,"event_id":"%s","sender":"@a:x","type":"m.room.message"}`, e.appendBody(nil, 0), e.id)
+	return fmt.Sprintf(`{"content":%s,"event_id":"%s","sender":"@a:x","type":"m.room.message"}`, e.appendContent(nil, 0), e.id)
 }
 
 // frameOf is a frame of the second kind.
@@ -322,7 +322,7 @@ func TestMarkers(t *testing.T) {
 			due: rapid.Int64Range(0, 1<<60).Draw(t, "due"), phase: phase(rapid.IntRange(0, int(phases)-1).Draw(t, "phase")),
 		}
 		size := rapid.IntRange(0, 2000).Draw(t, "size")
-		b := m.appendBody(nil, size)
+		b := m.appendContent(nil, size)
 		if len(b) < size {
 			t.Fatalf("%d bytes, want %d", len(b), size)
 		}

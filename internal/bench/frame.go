@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -11,37 +12,68 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/ids"
 )
 
-// Every message of the load generator has a body that begins with its marker:
-// who sent it, its number among that sender's, when it was due (nanoseconds from
-// the start of the run) and the phase it belongs to. So a message is known for
-// what it is even if its answer never came.
-const markerTag = "hb1"
+// Every message of the load generator has a marker beside its body: who sent it, its
+// number among that sender's, when it was due (nanoseconds from the start of the
+// run) and the phase it belongs to. So a message is known for what it is even if its
+// answer never came. The body is words, as people write them: a few are in every other
+// message and most in hardly any, which is what an index of words has to live with.
+const (
+	markerTag = "hb1"
+	markerKey = "hubbub.bench"
+)
 
-// marker is what the body of a message says of it.
+// marker is what a message says of itself.
 type marker struct {
 	sender, number int
 	due            int64
 	phase          phase
 }
 
-// appendBody writes the JSON content of a message, at least size bytes long.
-func (m marker) appendBody(b []byte, size int) []byte {
-	start := len(b)
-	b = append(b, `{"body":"`+markerTag...)
+// appendContent writes the JSON content of a message, at least size bytes long.
+func (m marker) appendContent(b []byte, size int) []byte {
+	var buf [96]byte
+	end := append(buf[:0], `","`+markerKey+`":"`+markerTag...)
 	for _, v := range []int64{int64(m.sender), int64(m.number), m.due, int64(m.phase)} {
-		b = strconv.AppendInt(append(b, '.'), v, 10)
+		end = strconv.AppendInt(append(end, '.'), v, 10)
 	}
-	const end = `","msgtype":"m.text"}`
-	b = append(b, '.')
+	end = append(end, `.","msgtype":"m.text"}`...)
+	start := len(b)
+	b = append(b, `{"body":"`...)
+	words := wordSource(uint64(m.sender)<<32 | uint64(m.number))
+	b = words.append(b)
 	for len(b)-start+len(end) < size {
-		b = append(b, 'x')
+		b = words.append(append(b, ' '))
 	}
 	return append(b, end...)
 }
 
-// parseMarker reads the marker of a message's body; false if it has none.
-func parseMarker(body string) (m marker, ok bool) {
-	rest, ok := strings.CutPrefix(body, markerTag+".")
+// wordSource makes the words of one message; its value is the state of SplitMix64.
+type wordSource uint64
+
+const (
+	// vocabulary is how many words there are, about as many as a person knows.
+	vocabulary = 20000
+	consonants = "bdfgklmnprstvz"
+	vowels     = "aeiou"
+)
+
+// append writes a word. The n-th of all is chosen with a probability of about 1/n.
+func (w *wordSource) append(b []byte) []byte {
+	*w += 0x9e3779b97f4a7c15
+	z := uint64(*w)
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	z ^= z >> 31
+	n := int(math.Pow(vocabulary, float64(z>>11)/(1<<53)))
+	for ; n > 0; n /= len(consonants) * len(vowels) {
+		b = append(b, consonants[n%len(consonants)], vowels[n/len(consonants)%len(vowels)])
+	}
+	return b
+}
+
+// parseMarker reads a marker; false if it is none.
+func parseMarker(text string) (m marker, ok bool) {
+	rest, ok := strings.CutPrefix(text, markerTag+".")
 	if !ok {
 		return m, false
 	}
@@ -81,7 +113,7 @@ type receivedJSON struct {
 	EventID ids.EventID `json:"event_id"`
 	Type    string      `json:"type"`
 	Content struct {
-		Body string `json:"body"`
+		Marker string `json:"hubbub.bench"` // markerKey
 	} `json:"content"`
 }
 
@@ -99,7 +131,7 @@ func ours(events []receivedJSON) []received {
 		if e.Type != "m.room.message" {
 			continue
 		}
-		if m, ok := parseMarker(e.Content.Body); ok {
+		if m, ok := parseMarker(e.Content.Marker); ok {
 			out = append(out, received{e.EventID, m})
 		}
 	}

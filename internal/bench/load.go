@@ -205,7 +205,7 @@ func (s *sender) send(ctx context.Context, due int64, p phase) bool {
 	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
 	n := s.ledger.begin(s.log)
-	content := marker{sender: s.ledger.sender, number: n, due: due, phase: p}.appendBody(make([]byte, 0, s.l.size+128), s.l.size)
+	content := marker{sender: s.ledger.sender, number: n, due: due, phase: p}.appendContent(make([]byte, 0, s.l.size+128), s.l.size)
 	status, answer, err := s.put(ctx, s.target+strconv.Itoa(n), content)
 	switch {
 	case err != nil:
