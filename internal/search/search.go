@@ -71,6 +71,7 @@ type Index struct {
 	router partition.Router
 	rooms  *room.Reader
 	logs   Follower
+	known  *known
 
 	mu struct {
 		sync.Mutex
@@ -81,7 +82,7 @@ type Index struct {
 
 // New returns the index of a store, which is given the logs by logs under Name.
 func New(st storage.Store, router partition.Router, rooms *room.Reader, logs Follower) *Index {
-	x := &Index{store: st, router: router, rooms: rooms, logs: logs}
+	x := &Index{store: st, router: router, rooms: rooms, logs: logs, known: newKnown(maxKnown)}
 	x.mu.begun = make(map[ids.Partition]ids.Seq)
 	return x
 }

@@ -116,11 +116,11 @@ func (w *world) edit(id ids.RoomID, of ids.EventID, body string) ids.EventID {
 	return w.send(id, content)
 }
 
-func (w *world) redact(id ids.RoomID, target ids.EventID) {
+func (w *world) redact(id ids.RoomID, target ids.EventID) ids.EventID {
 	w.t.Helper()
-	w.do(&room.Redact{Room: id, Target: target, Draft: roomstate.Draft{
+	return w.do(&room.Redact{Room: id, Target: target, Draft: roomstate.Draft{
 		Type: event.TypeRedaction, Sender: alice, Content: []byte("{}"), Redacts: target,
-	}})
+	}}).(ids.EventID)
 }
 
 func (w *world) await() {

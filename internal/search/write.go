@@ -98,6 +98,13 @@ type indexing struct {
 	// more and less are the postings that come and go, by term.
 	more map[string][]posting
 	less map[string][]ids.Seq
+	// learned are the words that the room has when what is written is.
+	learned learned
+}
+
+type learned struct {
+	removals removals
+	words    []string
 }
 
 func (x *Index) newWriter(p ids.Partition) *writer {
@@ -257,6 +264,12 @@ func (w *writer) commit(ctx context.Context) error {
 	}
 	_, err := w.x.router.Do(ctx, &Write{P: w.p, Epoch: w.epoch, Rows: w.rows})
 	w.rows, w.bytes = nil, 0
+	for _, in := range w.list {
+		if err == nil && len(in.learned.words) > 0 {
+			w.x.known.learn(in.room, in.learned.removals, in.learned.words)
+		}
+		in.learned = learned{}
+	}
 	return wrap("write index", err)
 }
 
@@ -266,31 +279,50 @@ func (w *writer) putIn(ctx context.Context, in *indexing) error {
 		return nil
 	}
 	terms := slices.Sorted(maps.Keys(in.more))
-	keys := make([]storage.Key, len(terms))
-	for i, term := range terms {
-		keys[i] = key(tables.SearchWord, w.p, in.room, partition.JoinSort(term, term))
+	for _, term := range terms {
 		packPostings(in.more[term], func(s ids.Seq, value []byte) {
 			w.put(tables.SearchTerm, in.room, postingSort(term, s), value)
 		})
 	}
-	known, err := w.x.store.Get(ctx, keys...)
-	if err != nil {
-		return wrap("read words", err)
+	unknown, holds := w.x.known.unknown(in.room, terms)
+	fresh, last, err := w.missing(ctx, in.room, unknown)
+	if err == nil && last != holds && len(unknown) < len(terms) {
+		unknown = terms
+		fresh, last, err = w.missing(ctx, in.room, unknown)
 	}
-	fresh := terms[:0]
-	for i, term := range terms {
-		if known[i] == nil {
-			fresh = append(fresh, term)
-		}
+	if err != nil {
+		return err
 	}
 	putWords(fresh, func(sort string, value []byte) { w.put(tables.SearchWord, in.room, sort, value) })
+	in.learned = learned{last, unknown}
 	return nil
+}
+
+// missing returns those of some words that a room does not have, and its last removals.
+func (w *writer) missing(ctx context.Context, id ids.RoomID, words []string) ([]string, removals, error) {
+	keys := make([]storage.Key, 1+len(words))
+	keys[0] = key(tables.SearchWord, w.p, id, removalsSort)
+	for i, word := range words {
+		keys[1+i] = key(tables.SearchWord, w.p, id, partition.JoinSort(word, word))
+	}
+	rows, err := w.x.store.Get(ctx, keys...)
+	if err != nil {
+		return nil, "", wrap("read words", err)
+	}
+	var out []string
+	for i, word := range words {
+		if rows[1+i] == nil {
+			out = append(out, word)
+		}
+	}
+	return out, removals(rows[0]), nil
 }
 
 // takeOut removes the postings that go from their rows, and words that nothing has
 // any more.
 func (w *writer) takeOut(ctx context.Context, in *indexing) error {
 	gone := make(map[string][]string) // words, by the pairs of letters in them
+	removed := false
 	for _, term := range slices.Sorted(maps.Keys(in.less)) {
 		list := in.less[term]
 		slices.Sort(list)
@@ -307,6 +339,7 @@ func (w *writer) takeOut(ctx context.Context, in *indexing) error {
 		if has {
 			continue
 		}
+		removed = true
 		w.put(tables.SearchWord, in.room, partition.JoinSort(term, term), nil)
 		textindex.Endings(term, func(ending string) {
 			w.put(tables.SearchWord, in.room, partition.JoinSort(ending, term), nil)
@@ -314,6 +347,9 @@ func (w *writer) takeOut(ctx context.Context, in *indexing) error {
 				gone[pair] = append(gone[pair], term)
 			}
 		})
+	}
+	if removed {
+		w.put(tables.SearchWord, in.room, removalsSort, []byte(newRemovals()))
 	}
 	for _, pair := range slices.Sorted(maps.Keys(gone)) {
 		if err := w.ungroup(ctx, in.room, pair, gone[pair]); err != nil {

@@ -98,7 +98,8 @@ const (
 	// NUL, the highest Seq of those in the row.
 	SearchTerm storage.Table = 37
 	// SearchWord leads from any ending of a term of the room to the term: sort is
-	// ending, NUL, term; or NUL, two letters, NUL, hash, for several terms.
+	// ending, NUL, term; or NUL, two letters, NUL, hash, for several terms; or NUL, NUL:
+	// what identifies the last removal of terms.
 	SearchWord storage.Table = 38
 	// SearchDoc holds what the search index has of an event: sort is its Seq.
 	SearchDoc storage.Table = 39
