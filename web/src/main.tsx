@@ -13,6 +13,7 @@ import "./ui/styles/welcome.css";
 import "./ui/styles/shell.css";
 import "./ui/styles/room.css";
 import "./ui/styles/message.css";
+import "./ui/styles/direction.css";
 
 watchRoute();
 const app = new App(browserOptions());

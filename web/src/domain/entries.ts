@@ -3,7 +3,7 @@
  * the small interface below.
  */
 import { parseHtml, type Rich } from "./html.ts";
-import { t } from "./i18n.ts";
+import { listOf, t } from "./i18n.ts";
 import { localpart } from "./ids.ts";
 import { type Attachment, attachmentIn } from "./media.ts";
 import { isPollStart, type Poll, pollIn, type PollStart } from "./polls.ts";
@@ -213,8 +213,7 @@ function isReplacement(content: Record<string, unknown>): boolean {
 type Listed = NonNullable<Notice["listed"]>;
 
 function join({ before, names, after }: Listed): string {
-    const list = names.length < 2 ? (names[0] ?? "") : t("{names} and {last}", { names: names.slice(0, -1).join(", "), last: names.at(-1)! });
-    return before + list + after;
+    return before + listOf(names) + after;
 }
 
 function describeState(event: EventView, people: People): string | Listed | undefined {

@@ -1,4 +1,10 @@
-/** German. The keys are the English words as they stand in the code. */
+/**
+ * German. The keys are the English words as they stand in the code.
+ *
+ * The reader is "du". What is talked in is a "Raum", what happens there a "Gespräch"; messages are "Nachrichten" and
+ * answered in a "Thread". An account is a "Konto", a device a "Gerät", the "Wiederherstellungsschlüssel" opens messages.
+ * "Leute" are people in general, one of them a "Person"; quotation marks are „ and “.
+ */
 const words: Readonly<Record<string, string>> = {
     "A group": "Eine Gruppe",
     "A name may hold only small letters, digits and the signs . _ = - / +": "Ein Name darf nur Kleinbuchstaben, Ziffern und die Zeichen . _ = - / + enthalten",
@@ -11,6 +17,7 @@ const words: Readonly<Record<string, string>> = {
     "An earlier message": "Eine frühere Nachricht",
     "Anyone can make an account here, weak passwords are let through, and nothing is kept safe. Do not use it for real conversations.": "Jeder kann hier ein Konto anlegen, schwache Passwörter werden angenommen, und nichts ist sicher. Nicht für echte Gespräche verwenden.",
     "Appearance": "Aussehen",
+    "As the browser asks for": "Wie der Browser",
     "Asking the server": "Der Server wird gefragt",
     "Attach a file": "Datei anhängen",
     "Begin the first conversation.": "Beginne das erste Gespräch.",
@@ -167,7 +174,6 @@ const words: Readonly<Record<string, string>> = {
     "This room is not known here.": "Diesen Raum gibt es hier nicht.",
     "This server asks for a registration token": "Dieser Server verlangt einen Einladungscode",
     "This server asks for proofs of new accounts that this app does not know.": "Dieser Server verlangt für neue Konten Nachweise, die diese App nicht kennt.",
-    "Today": "Heute",
     "Topic": "Thema",
     "Try again": "Noch einmal",
     "Try again in a second.": "Versuche es in einer Sekunde noch einmal.",
@@ -192,7 +198,6 @@ const words: Readonly<Record<string, string>> = {
     "With whom": "Mit wem",
     "Working": "Einen Moment",
     "Write a message": "Nachricht schreiben",
-    "Yesterday": "Gestern",
     "You": "Du",
     "You are not in this room": "Du bist nicht in diesem Raum",
     "You are offline.": "Du bist offline.",
@@ -213,7 +218,6 @@ const words: Readonly<Record<string, string>> = {
     "{before} is now called {after}": "{before} heißt jetzt {after}",
     "{count} person|{count} people": "{count} Person|{count} Leute",
     "{emoji} {number} by {names}": "{emoji} {number} von {names}",
-    "{names} and {last}": "{names} und {last}",
     "{names} created this room": "{names} hat diesen Raum angelegt",
     "{names} joined": "Neu dabei: {names}",
     "{names} left": "Gegangen: {names}",

@@ -1,5 +1,5 @@
 /** How the page looks and speaks. Kept in localStorage too, which can be read before the first paint. */
-import { pickLanguage, setLanguage } from "../domain/i18n.ts";
+import { direction, language, pickLanguage, setLanguage } from "../domain/i18n.ts";
 import { DEFAULTS, type Preferences, readPreferences } from "../domain/preferences.ts";
 
 const KEY = "hubbub-look";
@@ -14,7 +14,8 @@ export function loadLook(): Preferences {
 
 /** Applies the preferences to the page and remembers them. The style sheet looks at the attributes. */
 export async function applyLook(look: Preferences): Promise<void> {
-    const { dataset } = document.documentElement;
+    const root = document.documentElement;
+    const { dataset } = root;
     if (look.theme === "system") delete dataset.theme;
     else dataset.theme = look.theme;
     if (look.density === "compact") dataset.density = look.density;
@@ -24,7 +25,8 @@ export async function applyLook(look: Preferences): Promise<void> {
     } catch {
         // It holds for this page then.
     }
-    const language = look.language === "system" ? pickLanguage(navigator.languages ?? []) : look.language;
-    await setLanguage(language).catch(() => undefined); // without the table the app speaks English
-    document.documentElement.lang = language;
+    const wanted = navigator.languages ?? [];
+    await setLanguage(look.language === "system" ? pickLanguage(wanted) : look.language, wanted).catch(() => undefined); // without the table it stays as it was
+    root.lang = language.value;
+    root.dir = direction(language.value);
 }

@@ -6,10 +6,10 @@ import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
 import type { TransportStatus } from "../protocol/transport.ts";
 import { localpart } from "../domain/ids.ts";
-import { LANGUAGES } from "../domain/i18n.ts";
 import type { Preferences } from "../domain/preferences.ts";
 import { loadLook } from "../platform/theme.ts";
 import { KeepKey } from "./EncryptionNotes.tsx";
+import { LanguageField } from "./LanguageField.tsx";
 import { ActionForm, Avatar, Choice, Dialog } from "./parts.tsx";
 import { go } from "./route.ts";
 
@@ -78,7 +78,7 @@ export function Account({ app, chat, onClose }: { app: App; chat: Chat; onClose:
                     ["compact", t("Compact")],
                 ]}
             />
-            <Choice label={t("Language")} value={look.language} onChange={(language) => change({ language })} options={[["system", t("System")], ...LANGUAGES]} />
+            <LanguageField value={look.language} onChange={(language) => change({ language })} />
             <Choice
                 label={t("Previews of links")}
                 value={look.previews}

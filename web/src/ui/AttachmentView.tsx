@@ -1,7 +1,7 @@
 /** Pictures, recordings and files in the timeline. */
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { t } from "../domain/i18n.ts";
+import { number, t } from "../domain/i18n.ts";
 import { type Attachment, isShown, type Media } from "../domain/media.ts";
 import type { Timeline } from "../domain/timeline.ts";
 import { saveAs } from "../platform/files.ts";
@@ -102,7 +102,7 @@ function FileRow({ attachment, media, onOpen }: { attachment: Attachment; media:
 
 export function sizeText(bytes: number | undefined): string {
     if (bytes === undefined) return "";
-    const format = (value: number, unit: string): string => new Intl.NumberFormat(undefined, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: 1 }).format(value);
+    const format = (value: number, unit: string): string => number(value, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: 1 });
     return bytes < 1e6 ? format(Math.max(0.1, bytes / 1e3), "kilobyte") : format(bytes / 1e6, "megabyte");
 }
 

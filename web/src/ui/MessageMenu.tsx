@@ -20,7 +20,8 @@ export function MessageMenu({ message, at, timeline, onClose }: { message: Messa
         if (matchMedia("(max-width: 47.99rem)").matches) return;
         const { style, offsetWidth, offsetHeight } = dialog.current!;
         const height = Math.max(offsetHeight, dialog.current!.scrollHeight, 320);
-        style.left = `${Math.max(MARGIN, Math.min(message.own ? at.right - (offsetWidth || 300) : at.left, innerWidth - 300 - MARGIN))}px`;
+        const atRight = message.own !== (document.documentElement.dir === "rtl"); // the side that the bubble is at
+        style.left = `${Math.max(MARGIN, Math.min(atRight ? at.right - (offsetWidth || 300) : at.left, innerWidth - 300 - MARGIN))}px`;
         style.top = `${Math.max(MARGIN, Math.min(at.bottom + 4, innerHeight - height - MARGIN))}px`;
     }, []);
     const pinned = message.eventId !== undefined && timeline.pins.ids.value.includes(message.eventId);

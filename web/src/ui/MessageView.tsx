@@ -2,7 +2,7 @@
 import { Component, type JSX } from "preact";
 import { useRef } from "preact/hooks";
 import type { Message } from "../domain/entries.ts";
-import { t } from "../domain/i18n.ts";
+import { listOf, number, t } from "../domain/i18n.ts";
 import { tally } from "../domain/polls.ts";
 import type { Media } from "../domain/media.ts";
 import { linkIn, type Previews } from "../domain/previews.ts";
@@ -88,12 +88,12 @@ function Bubble({ message, timeline, media, onJump }: Pick<MessageProps, "messag
     return (
         <div class={`bubble ${attachment ? "with-attachment" : ""} ${rich ? "rich" : ""}`} dir="auto">
             {quote && (
-                <button type="button" class="quote" onClick={() => onJump(quote.eventId)}>
+                <button type="button" class="quote" dir="auto" onClick={() => onJump(quote.eventId)}>
                     <strong>{quote.senderName ?? t("An earlier message")}</strong>
                     {quote.text !== undefined && <span>{quote.text}</span>}
                 </button>
             )}
-            {style === "emote" && <span class="emote-name">{message.senderName} </span>}
+            {style === "emote" && <bdi class="emote-name">{message.senderName} </bdi>}
             {attachment ? (
                 <AttachmentView attachment={attachment} media={media} />
             ) : message.asked ? (
@@ -105,7 +105,7 @@ function Bubble({ message, timeline, media, onJump }: Pick<MessageProps, "messag
             ) : (
                 <Text text={message.text} />
             )}
-            <span class="stamp">
+            <span class="stamp" dir="auto">
                 {message.edited && `${t("edited")} `}
                 {delivery === "waiting" || message.change?.failed === false ? (
                     <span class="waiting" role="img" aria-label={t("Waits to be sent")} title={t("Waits to be sent")}>
@@ -147,11 +147,11 @@ function Reactions({ message, timeline }: Pick<MessageProps, "message" | "timeli
                     type="button"
                     class="reaction"
                     aria-pressed={mine !== undefined}
-                    aria-label={t("{emoji} {number} by {names}", { emoji: key, number: names.length, names: names.join(", ") })}
-                    title={names.join(", ")}
+                    aria-label={t("{emoji} {number} by {names}", { emoji: key, number: names.length, names: listOf(names) })}
+                    title={listOf(names)}
                     onClick={() => timeline.react(message, key)}
                 >
-                    <span>{key}</span> {names.length}
+                    <span>{key}</span> {number(names.length)}
                 </button>
             ))}
         </div>
@@ -162,7 +162,7 @@ const SHOWN_READERS = 4;
 
 function Readers({ message }: { message: Message }): JSX.Element {
     const readers = message.readers!;
-    const names = t("Read by {names}", { names: readers.map((reader) => reader.name).join(", ") });
+    const names = t("Read by {names}", { names: listOf(readers.map((reader) => reader.name)) });
     return (
         <div class="readers" role="img" aria-label={names} title={names}>
             {readers.slice(0, SHOWN_READERS).map(({ id, name }) => (
@@ -170,7 +170,7 @@ function Readers({ message }: { message: Message }): JSX.Element {
                     {[...name][0]?.toLocaleUpperCase()}
                 </span>
             ))}
-            {readers.length > SHOWN_READERS && <span class="hint">+{readers.length - SHOWN_READERS}</span>}
+            {readers.length > SHOWN_READERS && <span class="hint">+{number(readers.length - SHOWN_READERS)}</span>}
         </div>
     );
 }

@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { App } from "../domain/app.ts";
 import type { Chat } from "../domain/chat.ts";
-import { t } from "../domain/i18n.ts";
+import { number, t } from "../domain/i18n.ts";
 import { localpart } from "../domain/ids.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
 import { type Found, holds, MIN_QUERY } from "../domain/search.ts";
@@ -116,7 +116,7 @@ function RoomRow({ room, current }: { room: RoomSummary; current: boolean }): JS
                         <span class="room-preview">{room.preview}</span>
                         {room.unread > 0 && (
                             <span class={`badge ${room.mentions > 0 ? "badge-mention" : ""}`} aria-label={room.mentions > 0 ? t("{unread} unread, you are mentioned", { unread: room.unread }) : t("{unread} unread", { unread: room.unread })}>
-                                {room.unread > 99 ? "99+" : room.unread}
+                                {room.unread > 99 ? `${number(99)}+` : number(room.unread)}
                             </span>
                         )}
                     </span>

@@ -51,9 +51,12 @@ const ICONS = {
 
 export type IconName = keyof typeof ICONS;
 
+/** Those that point along the line, which goes the other way in Arabic. */
+const POINTING: ReadonlySet<IconName> = new Set<IconName>(["back", "send", "reply", "thread", "invite"]);
+
 export function Icon({ name }: { name: IconName }): JSX.Element {
     return (
-        <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
+        <svg class={POINTING.has(name) ? "icon pointing" : "icon"} viewBox="0 0 24 24" aria-hidden="true">
             <path d={ICONS[name]} />
         </svg>
     );
@@ -95,6 +98,7 @@ export function Field(props: {
                     type={(secret && !shown ? "password" : "text") as "password"}
                     value={props.value}
                     onInput={(event) => props.onInput(event.currentTarget.value)}
+                    dir={secret ? "ltr" : "auto"}
                     autocomplete={props.autoComplete ?? "off"}
                     autocapitalize="none"
                     spellcheck={false}

@@ -1,6 +1,6 @@
-/** Times as people say them, in the language of the app, in the browser's form of it. */
+/** Times as people say them, in the language of the app. */
 
-import { language, t } from "../domain/i18n.ts";
+import { formatter, language } from "../domain/i18n.ts";
 
 const FORMS = {
     clock: { hour: "2-digit", minute: "2-digit" },
@@ -12,18 +12,8 @@ const FORMS = {
     exact: { dateStyle: "full", timeStyle: "short" },
 } as const satisfies Record<string, Intl.DateTimeFormatOptions>;
 
-const made = new Map<string, Intl.DateTimeFormat>();
-
 function format(form: keyof typeof FORMS, ts: number): string {
-    const tongue = language.value;
-    const key = `${tongue} ${form}`;
-    let known = made.get(key);
-    if (!known) {
-        // British and American English write times differently: the browser knows which is meant.
-        const own = globalThis.navigator?.languages?.find((tag) => tag.toLowerCase().split("-")[0] === tongue);
-        made.set(key, (known = new Intl.DateTimeFormat(own ?? tongue, FORMS[form])));
-    }
-    return known.format(ts);
+    return formatter(`time ${form}`, (locale) => new Intl.DateTimeFormat(locale, FORMS[form])).format(ts);
 }
 
 const DAY_MS = 86_400_000;
@@ -41,11 +31,16 @@ export function exactTime(ts: number): string {
     return format("exact", ts);
 }
 
+/** "Today" and "Yesterday"; they begin a line. */
+function near(days: number): string {
+    const words = formatter("near", (locale) => new Intl.RelativeTimeFormat(locale, { numeric: "auto" })).format(-days, "day");
+    return words.charAt(0).toLocaleUpperCase(language.value) + words.slice(1);
+}
+
 /** For the line above a day's messages. */
 export function dayName(ts: number, now = Date.now()): string {
     const ago = daysAgo(ts, now);
-    if (ago === 0) return t("Today");
-    if (ago === 1) return t("Yesterday");
+    if (ago === 0 || ago === 1) return near(ago);
     if (ago > 1 && ago < 7) return format("weekday", ts);
     return new Date(ts).getFullYear() === new Date(now).getFullYear() ? format("dayMonth", ts) : format("fullDate", ts);
 }

@@ -8,13 +8,13 @@ export async function preferAndGoOffline(ada, bob, second) {
     await page.getByText("Dark", { exact: true }).click();
     await page.getByText("Compact", { exact: true }).click();
     await second.page.locator('html[data-theme="dark"][data-density="compact"]').waitFor({ state: "attached" });
-    await page.getByText("Deutsch", { exact: true }).click();
+    await page.getByLabel("Language").selectOption({ label: "Deutsch" });
     await page.getByRole("heading", { name: "Gespräche" }).waitFor();
     await second.page.getByRole("heading", { name: "Gespräche" }).waitFor();
     assert.equal(await page.evaluate(() => document.documentElement.lang), "de");
     await shoot([second], "german");
     await page.getByRole("button", { name: /^Konto/ }).click();
-    await page.getByText("English", { exact: true }).click();
+    await page.getByLabel("Sprache").selectOption({ label: "English" });
     await second.page.getByRole("heading", { name: "Conversations" }).waitFor();
     await page.getByRole("button", { name: /^Account/ }).click();
     await page.getByText("Comfortable", { exact: true }).click();

@@ -247,7 +247,7 @@ describe("toItems", () => {
             notice("@carol:x", "@carol:x", "join"),
             notice("@dave:x", "@dave:x", "join"),
         ];
-        expect(shape(toItems(entries, dayOf))).toEqual(["day", "ada created this room", "ada invited bob and carol", "bob invited dave", "bob, carol and dave joined"]);
+        expect(shape(toItems(entries, dayOf))).toEqual(["day", "ada created this room", "ada invited bob and carol", "bob invited dave", "bob, carol, and dave joined"]);
     });
 
     it("does not change the entries it is given", () => {

@@ -1,0 +1,57 @@
+/** That the style sheets hold for languages that are written from right to left, too. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { describe, expect, it } from "vitest";
+
+const UI = resolve(import.meta.dirname, "../../src/ui");
+const files = readdirSync(UI, { recursive: true, encoding: "utf8" });
+
+/** What names a side of the screen where the beginning or the end of a line is meant. */
+const PHYSICAL = [
+    /^\s*(?:[\w-]+-)?(?:left|right)(?:-[\w-]+)?\s*:/, // left: …, margin-left: …, border-right-color: …
+    /^\s*border-(?:top|bottom)-(?:left|right)-radius\s*:/,
+    /^\s*(?:text-align|float|clear|justify-content|justify-items|justify-self)\s*:.*\b(?:left|right)\b/,
+    /\btranslateX?\(\s*-?[1-9]/,
+];
+/** Shorthands of four values, which go around the box by the clock; they are the same both ways if right and left are. */
+const AROUND = /^\s*(margin|padding|inset|border-(?:width|color|style|radius))\s*:\s*([^;]+);/;
+
+/** What may name a side all the same, and why. */
+const EXCEPTIONS: { file: string; line: RegExp; why: string }[] = [
+    { file: "MessageMenu.tsx", line: /style\.left = /, why: "the menu is put beside a bubble that was measured on the screen" },
+];
+
+/** Splits at spaces outside of brackets. */
+const parts = (value: string): string[] => value.match(/(?:[^\s(]|\((?:[^()]|\([^()]*\))*\))+/g) ?? [];
+
+function isPhysical(line: string): boolean {
+    if (PHYSICAL.some((pattern) => pattern.test(line))) return true;
+    const found = AROUND.exec(line);
+    if (!found) return false;
+    const [first, second, third, fourth] = parts(found[2]!);
+    // Corners: first and second are the upper ones, third and fourth the lower ones from right to left.
+    if (found[1] === "border-radius") return second !== undefined && (second !== first || (third !== undefined && fourth === undefined) || third !== fourth);
+    return fourth !== undefined && fourth !== second;
+}
+
+const allowed = (file: string, line: string): boolean => EXCEPTIONS.some((exception) => file.endsWith(exception.file) && exception.line.test(line));
+
+describe("style sheets", () => {
+    it.each(files.filter((name) => name.endsWith(".css")))("%s names no side of the screen", (name) => {
+        const lines = readFileSync(join(UI, name), "utf8").replace(/\/\*[\s\S]*?\*\//g, "").split("\n");
+        expect(lines.filter((line) => isPhysical(line) && !allowed(name, line))).toEqual([]);
+    });
+    it.each(files.filter((name) => /\.tsx?$/.test(name)))("%s sets none", (name) => {
+        const lines = readFileSync(join(UI, name), "utf8").split("\n");
+        const sides = /\bstyle\.(?:left|right|\w+(?:Left|Right))\b|\bscrollLeft\b/;
+        expect(lines.filter((line) => sides.test(line) && !allowed(name, line))).toEqual([]);
+    });
+    it("are read rightly by this test", () => {
+        for (const line of ["  left: 0;", "margin-right: 1px;", "border-left-color: red;", "border-top-left-radius: 1px;", "text-align: left;", "float: right;", "transform: translateX(4px);", "padding: 0 1px 0 2px;", "border-radius: 1px 1px 1px 0;", "border-radius: 1px 2px;", "border-radius: 1px 1px 2px;"]) {
+            expect(isPhysical(line), line).toBe(true);
+        }
+        for (const line of ["margin-inline-start: 0;", "padding: 0 1px 0 1px;", "padding: 0 1px max(1px, env(safe-area-inset-left));", "border-radius: 1px 1px 0 0;", "border-radius: 50%;", "text-align: start;", "float: inline-end;", "transform: translateY(2px);", "inset: auto 0 0;"]) {
+            expect(isPhysical(line), line).toBe(false);
+        }
+    });
+});
