@@ -9,8 +9,8 @@ import (
 )
 
 // maxKnown is how many words of rooms are remembered, those of rooms where nobody says
-// anything any more first forgotten. Each takes some 20 bytes.
-const maxKnown = 1 << 19
+// anything any more first forgotten. Each takes some 20 bytes: 20 MB, where so much is said.
+const maxKnown = 1 << 20
 
 // removalsSort is the sort of the SearchWord row that tells when words of a room
 // were last removed: it has no letters where the rows that list words have two.
@@ -44,7 +44,10 @@ type known struct {
 
 type roomWords struct {
 	removals removals
-	words    map[uint64]struct{} // hashes: one in 10^13 pairs is taken for one word
+	// all: the room had no words before these. Should there be more after all, since
+	// another node indexed the room for a while, some are written twice, which does no harm.
+	all   bool
+	words map[uint64]struct{} // hashes: one in 10^13 pairs is taken for one word
 }
 
 func newKnown(limit int) *known {
@@ -78,36 +81,44 @@ func (k *known) grown(n int) {
 	}
 }
 
-// unknown returns those of the words of a room that are not known, and the removals
-// for which that is so.
-func (k *known) unknown(id ids.RoomID, words []string) ([]string, removals) {
+// unknown returns those of the words of a room that are not known, and for which
+// removals that is so. There is an answer only of a room of which something is known; all
+// tells that the words are those that the room lacks.
+func (k *known) unknown(id ids.RoomID, words []string) (out []string, last removals, all, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := k.room(id)
 	if r == nil {
-		return words, ""
+		return nil, "", false, false
 	}
-	var out []string
 	for _, w := range words {
 		if _, ok := r.words[maphash.String(k.seed, w)]; !ok {
 			out = append(out, w)
 		}
 	}
-	return out, r.removals
+	return out, r.removals, r.all, true
 }
 
-// learn remembers words that a room has since its last removals.
-func (k *known) learn(id ids.RoomID, last removals, words []string) {
+// learned are words that a room has since its last removals; all says that it had none
+// before, if nothing is known of it yet.
+type learned struct {
+	removals removals
+	words    []string
+	all      bool
+}
+
+func (k *known) learn(id ids.RoomID, l learned) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := k.room(id)
-	if r == nil || r.removals != last {
+	if r == nil || r.removals != l.removals {
+		all := r == nil && l.all
 		k.forgetLocked(id)
-		r = &roomWords{removals: last, words: make(map[uint64]struct{}, len(words))}
+		r = &roomWords{removals: l.removals, all: all, words: make(map[uint64]struct{}, len(l.words))}
 		k.mu.young[id] = r
 	}
 	before := len(r.words)
-	for _, w := range words {
+	for _, w := range l.words {
 		r.words[maphash.String(k.seed, w)] = struct{}{}
 	}
 	k.grown(len(r.words) - before)

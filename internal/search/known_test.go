@@ -47,23 +47,26 @@ func TestKnownWords(t *testing.T) {
 		}
 		return e
 	}
-	first, second := w.say(id, "alpha beta gamma"), w.say(id, "gamma beta")
+	first, second := w.say(id, "alpha beta gamma"), w.say(id, "gamma delta beta")
 	handle(here, first)
-	store.keys = 0
+	if store.keys != 0 {
+		t.Errorf("%d keys asked for in a room without words", store.keys)
+	}
 	handle(here, second)
-	w.check(id, map[ids.EventID]string{first: "alpha beta gamma", second: "gamma beta"})
+	w.check(id, map[ids.EventID]string{first: "alpha beta gamma", second: "gamma delta beta"})
 	if store.keys != 1 {
-		t.Errorf("%d keys asked for where all words are known", store.keys)
+		t.Errorf("%d keys asked for where all words of a room are known", store.keys)
 	}
 	handle(there, w.redact(id, first))
-	w.check(id, map[ids.EventID]string{second: "gamma beta"})
+	w.check(id, map[ids.EventID]string{second: "gamma delta beta"})
 	third := w.say(id, "beta alpha")
 	handle(here, third)
-	w.check(id, map[ids.EventID]string{second: "gamma beta", third: "beta alpha"})
+	w.check(id, map[ids.EventID]string{second: "gamma delta beta", third: "beta alpha"})
 	store.keys = 0
 	handle(here, w.say(id, "alpha beta"))
-	if store.keys != 1 {
-		t.Errorf("%d keys asked for where words are known again", store.keys)
+	handle(here, w.say(id, "alpha omega"))
+	if store.keys != 3 {
+		t.Errorf("%d keys asked for where words are known again, but for one", store.keys)
 	}
 }
 
@@ -71,10 +74,10 @@ func TestKnownWords(t *testing.T) {
 func TestKnownIsBounded(t *testing.T) {
 	const limit = 100
 	k := newKnown(limit)
-	k.learn("!busy", "", []string{"word"})
+	k.learn("!busy", learned{words: []string{"word"}})
 	for i := range 1000 {
-		k.learn(ids.RoomID(fmt.Sprint("!", i)), "", []string{"a", "b", "c"})
-		if unknown, _ := k.unknown("!busy", []string{"word", "other"}); !slices.Equal(unknown, []string{"other"}) {
+		k.learn(ids.RoomID(fmt.Sprint("!", i)), learned{words: []string{"a", "b", "c"}})
+		if unknown, _, _, _ := k.unknown("!busy", []string{"word", "other"}); !slices.Equal(unknown, []string{"other"}) {
 			t.Fatalf("of a room in use %q are unknown", unknown)
 		}
 		words := 0
@@ -87,11 +90,11 @@ func TestKnownIsBounded(t *testing.T) {
 			t.Fatalf("%d words are remembered", words)
 		}
 	}
-	if unknown, _ := k.unknown("!0", []string{"a"}); len(unknown) != 1 {
+	if _, _, _, ok := k.unknown("!0", []string{"a"}); ok {
 		t.Error("a room that is not in use was kept")
 	}
-	k.learn("!busy", "later", []string{"other"})
-	if unknown, last := k.unknown("!busy", []string{"word", "other"}); !slices.Equal(unknown, []string{"word"}) || last != "later" {
+	k.learn("!busy", learned{removals: "later", words: []string{"other"}, all: true})
+	if unknown, last, all, _ := k.unknown("!busy", []string{"word", "other"}); !slices.Equal(unknown, []string{"word"}) || last != "later" || all {
 		t.Errorf("after removals %q are unknown, for %q", unknown, last)
 	}
 }

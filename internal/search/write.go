@@ -102,11 +102,6 @@ type indexing struct {
 	learned learned
 }
 
-type learned struct {
-	removals removals
-	words    []string
-}
-
 func (x *Index) newWriter(p ids.Partition) *writer {
 	w := &writer{x: x, p: p}
 	w.reset()
@@ -266,7 +261,7 @@ func (w *writer) commit(ctx context.Context) error {
 	w.rows, w.bytes = nil, 0
 	for _, in := range w.list {
 		if err == nil && len(in.learned.words) > 0 {
-			w.x.known.learn(in.room, in.learned.removals, in.learned.words)
+			w.x.known.learn(in.room, in.learned)
 		}
 		in.learned = learned{}
 	}
@@ -284,18 +279,42 @@ func (w *writer) putIn(ctx context.Context, in *indexing) error {
 			w.put(tables.SearchTerm, in.room, postingSort(term, s), value)
 		})
 	}
-	unknown, holds := w.x.known.unknown(in.room, terms)
-	fresh, last, err := w.missing(ctx, in.room, unknown)
-	if err == nil && last != holds && len(unknown) < len(terms) {
-		unknown = terms
-		fresh, last, err = w.missing(ctx, in.room, unknown)
-	}
+	fresh, learned, err := w.news(ctx, in.room, terms)
 	if err != nil {
 		return err
 	}
 	putWords(fresh, func(sort string, value []byte) { w.put(tables.SearchWord, in.room, sort, value) })
-	in.learned = learned{last, unknown}
+	in.learned = learned
 	return nil
+}
+
+// news returns those of some words that a room lacks, and what is known of the room once
+// it has them.
+func (w *writer) news(ctx context.Context, id ids.RoomID, words []string) ([]string, learned, error) {
+	unknown, holds, all, ok := w.x.known.unknown(id, words)
+	if !ok {
+		rows, err := w.x.store.Scan(ctx, storage.Range{Partition: w.p, Table: tables.SearchWord, Entity: string(id), Limit: 1})
+		if err != nil {
+			return nil, learned{}, wrap("read words", err)
+		}
+		if len(rows) == 0 {
+			return words, learned{words: words, all: true}, nil
+		}
+		unknown = words
+	}
+	ask := unknown
+	if all {
+		ask = nil
+	}
+	fresh, last, err := w.missing(ctx, id, ask)
+	switch {
+	case err == nil && ok && last != holds:
+		unknown = words
+		fresh, last, err = w.missing(ctx, id, unknown)
+	case all:
+		fresh = unknown
+	}
+	return fresh, learned{removals: last, words: unknown}, err
 }
 
 // missing returns those of some words that a room does not have, and its last removals.
