@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"reflect"
 
 	"github.com/alecthomas/kong"
@@ -41,6 +42,7 @@ func commands() []command {
 		fsckCommand(),
 		backupCommand(),
 		restoredCommand(),
+		importCommand(),
 		migrateStoreCommand(),
 		movePartitionCommand(),
 		tool("bench", "Measure a server under load.", bench.Main),
@@ -113,6 +115,27 @@ func restoredCommand() command {
 			return err
 		}
 		return app.Restored(ctx, cfg, p.stdout)
+	}}
+}
+
+func importCommand() command {
+	flags := newConfigFlags(
+		reflect.StructField{
+			Name: "Lines", Type: reflect.TypeFor[string](),
+			Tag: `arg:"" help:"A file of JSON lines, as docs/operations.md describes them; - for the standard input."`,
+		},
+		reflect.StructField{
+			Name: "Unsearched", Type: reflect.TypeFor[bool](),
+			Tag: `name:"unsearched" help:"Leave what is imported out of the search index."`,
+		},
+	)
+	return command{name: "import", help: "Bring users, rooms and history from elsewhere into the store of a stopped server.", args: flags.args, run: func(ctx context.Context, p process) error {
+		cfg, err := flags.load(p)
+		if err != nil {
+			return err
+		}
+		o := app.ImportOptions{File: flags.own("Lines"), In: os.Stdin, Unsearched: flags.ownSwitch("Unsearched")}
+		return app.Import(ctx, cfg, o, p.stdout)
 	}}
 }
 

@@ -73,6 +73,8 @@ func TestExitCodes(t *testing.T) {
 		{"migration to nowhere", []string{"migrate-store", "--data", dir}, exitUsage, "", "--to"},
 		{"move in an embedded store", []string{"move-partition", "--data", t.TempDir(), "3", "--to", "2"}, exitError, "", "not PostgreSQL"},
 		{"migration of nothing", []string{"migrate-store", "--data", dir, "--to", filepath.Join(dir, "to")}, exitError, "", "no such file"},
+		{"import of nothing", []string{"import", "--data", dir}, exitUsage, "", "<lines>"},
+		{"import of no file", []string{"import", "--data", dir, filepath.Join(dir, "none")}, exitError, "", "no such file"},
 		{"no value", []string{"serve", "--listen"}, exitUsage, "", "--listen"},
 		{
 			"address in use",

@@ -10,6 +10,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/api/session"
 	apisso "github.com/hubbub-chat/hubbub/internal/api/sso"
 	"github.com/hubbub-chat/hubbub/internal/auth"
+	"github.com/hubbub-chat/hubbub/internal/config"
 	"github.com/hubbub-chat/hubbub/internal/contact"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/mailer"
@@ -51,10 +52,6 @@ type people struct {
 }
 
 func (s *Server) people(limiter *ratelimit.Limiter) (*people, error) {
-	params := auth.DefaultParams()
-	if s.cfg.Registration.CheapPasswordHashes {
-		params = auth.CheapParams()
-	}
 	var shared *auth.SharedSecret
 	if secret := s.cfg.Registration.SharedSecret.Reveal(); secret != "" {
 		shared = auth.NewSharedSecret(secret, s.store.secrets, s.clock())
@@ -67,7 +64,7 @@ func (s *Server) people(limiter *ratelimit.Limiter) (*people, error) {
 	if err != nil {
 		return nil, err
 	}
-	hasher := auth.NewHasher(params)
+	hasher := newHasher(s.cfg)
 	s.countHashes(hasher)
 	sessions := session.New(session.Deps{
 		Guests: s.cfg.Registration.Guests, Providers: signOn.Providers(), JWT: webTokens, JWTCreates: s.cfg.JWT.CreateUsers,
@@ -85,6 +82,14 @@ func (s *Server) people(limiter *ratelimit.Limiter) (*people, error) {
 		},
 	})
 	return &people{sessions, contacts, signOn}, nil
+}
+
+func newHasher(cfg config.Config) *auth.Hasher {
+	params := auth.DefaultParams()
+	if cfg.Registration.CheapPasswordHashes {
+		params = auth.CheapParams()
+	}
+	return auth.NewHasher(params)
 }
 
 // accountRoutes are the endpoints about accounts beside their sessions.

@@ -31,6 +31,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/ratelimit"
 	"github.com/hubbub-chat/hubbub/internal/report"
 	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/web"
 )
 
@@ -51,6 +52,16 @@ func merge[M ~map[K]V, K comparable, V any](parts ...M) M {
 	return out
 }
 
+// pinned are the rows that commands pin.
+func pinned() map[storage.Table]partition.TableSpec {
+	return merge(room.Tables(), account.Tables(), partition.Tables(), delayed.Tables(), purge.Tables(), report.Tables(), media.Tables())
+}
+
+// effects are what partitions do to each other.
+func effects() map[string]partition.EffectHandler {
+	return merge(room.Effects(), account.Effects(), media.Effects())
+}
+
 // openCore starts the partitions and the feed.
 func (s *Server) openCore(ctx context.Context) (err error) {
 	wire, err := newWire()
@@ -59,8 +70,8 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 	}
 	s.node, err = cluster.Start(ctx, s.clusterOptions(cluster.Options{
 		Node: s.bus.id, Count: s.store.partitions, Store: s.store, Bus: s.bus.Bus, Clock: s.clock(), Log: s.log,
-		Tables:     merge(room.Tables(), account.Tables(), partition.Tables(), delayed.Tables(), purge.Tables(), report.Tables(), media.Tables()),
-		Effects:    merge(room.Effects(), account.Effects(), media.Effects()),
+		Tables:     pinned(),
+		Effects:    effects(),
 		CacheBytes: rowCacheBytes,
 		Metrics:    partition.NewMetrics(s.registry),
 	}, wire))

@@ -119,6 +119,13 @@ func (h *Hasher) VerifyMissing(ctx context.Context, password string) error {
 // Hashes is how many hashes were computed.
 func (h *Hasher) Hashes() int64 { return h.hashes.Load() }
 
+// CheckHash says whether a text is a hash that Verify can compare with, or
+// ErrMalformedHash.
+func CheckHash(hash string) error {
+	_, _, _, err := decodeHash(hash)
+	return err
+}
+
 // NeedsRehash reports whether a hash was made with other costs than new ones are. The
 // caller, who has just verified the password, should store a new hash.
 func (h *Hasher) NeedsRehash(hash string) bool {

@@ -42,7 +42,7 @@ func layers() []layer {
 		},
 		{
 			"L4 domain services",
-			[]string{"internal/room", "internal/report", "internal/account", "internal/feed", "internal/delayed", "internal/purge", "internal/auth", "internal/media", "internal/push", "internal/assist", "internal/appservice", "internal/mailer", "internal/contact", "internal/farewell", "internal/sso", "internal/search"},
+			[]string{"internal/room", "internal/report", "internal/account", "internal/feed", "internal/delayed", "internal/purge", "internal/auth", "internal/media", "internal/push", "internal/assist", "internal/appservice", "internal/mailer", "internal/contact", "internal/farewell", "internal/sso", "internal/search", "internal/importer"},
 			"a service does not know which transport asks, so that HTTP, WebSocket and bots are served alike",
 		},
 		{

@@ -23,5 +23,6 @@ func Commands() []partition.Command {
 		&Redact{},
 		&AddWatch{},
 		&Unwatch{},
+		&Import{},
 	}
 }

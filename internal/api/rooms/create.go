@@ -26,8 +26,6 @@ const (
 	// creator made in the same millisecond. The second attempt has a random word
 	// in its create event, so that a third would be a wonder.
 	createAttempts = 3
-	// fieldNonce is that word. Most rooms have none.
-	fieldNonce = "chat.hubbub.nonce"
 	// undoTimeout bounds giving an alias back after the room was not made.
 	undoTimeout = 10 * time.Second
 )
@@ -54,24 +52,12 @@ type initialState struct {
 	Content  jsontext.Value `json:"content"`
 }
 
-// plan is a room to be made.
+// plan is a room to be made. Of its first state, Given is initial_state without the
+// power levels, which stand in Initial.
 type plan struct {
-	creator ids.UserID
+	room.First
 	version event.Version
 	public  bool
-	alias   ids.RoomAlias // "" for none
-	first   roomstate.Initial
-	// join and invites are the contents of the member events.
-	join    []byte
-	invites []invitation
-	// given is initial_state without the power levels, which are in first.
-	given       []roomstate.Draft
-	name, topic *string
-}
-
-type invitation struct {
-	user    ids.UserID
-	content []byte
 }
 
 // createRoom: spec client-server §POST /createRoom.
@@ -88,26 +74,20 @@ func (m *Module) createRoom(r *api.Request) (any, error) {
 	for range createAttempts {
 		var id ids.RoomID
 		if id, err = m.create(r.Context, p, ts); err == nil {
-			m.carryOver(r.Context, id, p.creator) // if it is said to replace another
+			m.carryOver(r.Context, id, p.Creator) // if it is said to replace another
 			return roomAnswer{id}, nil
 		}
 		if !errors.Is(err, errSameRoom) {
 			return nil, err
 		}
-		p.first.Create = unlike(p.first.Create)
+		p.Initial.Create = room.Unlike(p.Initial.Create)
 	}
 	return nil, err
 }
 
-// unlike makes the content of a create event one that no other has: in version 12
-// the room's ID follows from it.
-func unlike(create []byte) []byte {
-	return event.SetField(nil, create, fieldNonce, event.AppendString(nil, rand.Text()))
-}
-
 // plan checks a request and completes what it leaves to the server.
 func (m *Module) plan(r *api.Request, req *createRequest) (*plan, error) {
-	p := &plan{creator: r.Caller.User, name: req.Name, topic: req.Topic}
+	p := &plan{First: room.First{Creator: r.Caller.User, Name: req.Name, Topic: req.Topic}}
 	switch req.Visibility {
 	case "public":
 		p.public = true
@@ -128,14 +108,14 @@ func (m *Module) plan(r *api.Request, req *createRequest) (*plan, error) {
 	}
 	var err error
 	if req.AliasName != nil {
-		if p.alias, err = m.newAlias(*req.AliasName); err != nil {
+		if p.Alias, err = m.newAlias(*req.AliasName); err != nil {
 			return nil, err
 		}
-		if err := m.mayName(r.Caller, p.alias); err != nil {
+		if err := m.mayName(r.Caller, p.Alias); err != nil {
 			return nil, err
 		}
 	}
-	if p.given, err = givenState(req.InitialState, p.creator, p.alias); err != nil {
+	if p.Given, err = givenState(req.InitialState, p.Creator, p.Alias); err != nil {
 		return nil, err
 	}
 	invited, err := invitees(req.Invite)
@@ -150,7 +130,7 @@ func (m *Module) plan(r *api.Request, req *createRequest) (*plan, error) {
 
 // memberContents makes the contents of the member events of a new room.
 func (m *Module) memberContents(ctx context.Context, p *plan, invited []ids.UserID, direct bool) (err error) {
-	if p.join, err = m.withProfile(ctx, memberContent(event.Join, ""), p.creator, true); err != nil {
+	if p.Join, err = m.withProfile(ctx, memberContent(event.Join, ""), p.Creator, true); err != nil {
 		return err
 	}
 	for _, user := range invited {
@@ -161,7 +141,7 @@ func (m *Module) memberContents(ctx context.Context, p *plan, invited []ids.User
 		if content, err = m.withProfile(ctx, content, user, true); err != nil {
 			return err
 		}
-		p.invites = append(p.invites, invitation{user, content})
+		p.Invites = append(p.Invites, room.Invitation{User: user, Content: content})
 	}
 	return nil
 }
@@ -236,7 +216,7 @@ func errInitial(err error) error {
 
 // preset fills in the first state. What initial_state has replaces it.
 func (p *plan) preset(req *createRequest, invited []ids.UserID) (err error) {
-	o := roomstate.PresetOptions{Version: p.version, Creator: p.creator, Invite: invited}
+	o := roomstate.PresetOptions{Version: p.version, Creator: p.Creator, Invite: invited}
 	if o.CreationContent, err = canonicalOrNil(req.CreationContent); err != nil {
 		return err
 	}
@@ -247,68 +227,28 @@ func (p *plan) preset(req *createRequest, invited []ids.UserID) (err error) {
 	if name == "" {
 		name = roomstate.DefaultPreset(p.public)
 	}
-	if p.first, err = roomstate.Preset(name, o); err != nil {
+	if p.Initial, err = roomstate.Preset(name, o); err != nil {
 		return err
 	}
-	p.given = slices.DeleteFunc(p.given, func(d roomstate.Draft) bool {
+	p.Given = slices.DeleteFunc(p.Given, func(d roomstate.Draft) bool {
 		if *d.StateKey != "" {
 			return false
 		}
 		switch d.Type {
 		case event.TypePowerLevels:
 			// They have to stand before all that they allow.
-			p.first.PowerLevels = d.Content
+			p.Initial.PowerLevels = d.Content
 			return true
 		case event.TypeJoinRules:
-			p.first.JoinRules = nil
+			p.Initial.JoinRules = nil
 		case event.TypeHistoryVisibility:
-			p.first.HistoryVisibility = nil
+			p.Initial.HistoryVisibility = nil
 		case event.TypeGuestAccess:
-			p.first.GuestAccess = nil
+			p.Initial.GuestAccess = nil
 		}
 		return false
 	})
 	return nil
-}
-
-// drafts are the first events of the room, in the order of the specification.
-func (p *plan) drafts(ts int64) []roomstate.Draft {
-	var out []roomstate.Draft
-	add := func(eventType, key string, content []byte) {
-		if content != nil {
-			out = append(out, roomstate.Draft{
-				Type: eventType, StateKey: &key, Sender: p.creator, Content: content, OriginServerTS: ts,
-			})
-		}
-	}
-	add(event.TypeCreate, "", p.first.Create)
-	add(event.TypeMember, string(p.creator), p.join)
-	add(event.TypePowerLevels, "", p.first.PowerLevels)
-	if p.alias != "" {
-		add(event.TypeCanonicalAlias, "", setString([]byte("{}"), "alias", string(p.alias)))
-	}
-	add(event.TypeJoinRules, "", p.first.JoinRules)
-	add(event.TypeHistoryVisibility, "", p.first.HistoryVisibility)
-	add(event.TypeGuestAccess, "", p.first.GuestAccess)
-	for _, d := range p.given {
-		add(d.Type, *d.StateKey, d.Content)
-	}
-	if p.name != nil {
-		add(event.TypeName, "", setString([]byte("{}"), "name", *p.name))
-	}
-	if p.topic != nil {
-		add(event.TypeTopic, "", topicContent(*p.topic))
-	}
-	for _, i := range p.invites {
-		add(event.TypeMember, string(i.user), i.content)
-	}
-	return out
-}
-
-// topicContent has the topic in both forms. spec: client-server §m.room.topic.
-func topicContent(topic string) []byte {
-	block := append(event.AppendString([]byte(`{"m.text":[{"body":`), topic), `}]}`...)
-	return setString(event.SetField(nil, []byte("{}"), "m.topic", block), "topic", topic)
 }
 
 // errSameRoom: the same creator made the same room in the same millisecond.
@@ -317,15 +257,15 @@ var errSameRoom = errors.New("a room of this ID exists")
 // create makes the planned room. Its alias is taken before, so that a taken one
 // prevents the room, and given back if the room is not made.
 func (m *Module) create(ctx context.Context, p *plan, ts int64) (ids.RoomID, error) {
-	cmd := &room.Create{Version: p.version.ID, Drafts: p.drafts(ts), Public: p.public}
+	cmd := &room.Create{Version: p.version.ID, Drafts: p.Drafts(ts), Public: p.public}
 	if err := cmd.Seal(ids.RoomID("!" + rand.Text() + ":" + m.Server)); err != nil {
 		return "", notInitial(err)
 	}
-	if p.alias != "" {
-		target := room.AliasTarget{Room: cmd.Room, Creator: p.creator}
-		if _, err := m.Router.Do(ctx, &room.SetAlias{Alias: p.alias, Target: target}); err != nil {
+	if p.Alias != "" {
+		target := room.AliasTarget{Room: cmd.Room, Creator: p.Creator}
+		if _, err := m.Router.Do(ctx, &room.SetAlias{Alias: p.Alias, Target: target}); err != nil {
 			if merr.Is(err, merr.RoomInUse) {
-				return "", merr.New(http.StatusBadRequest, merr.RoomInUse, "The alias %s is taken", p.alias).Because(err)
+				return "", merr.New(http.StatusBadRequest, merr.RoomInUse, "The alias %s is taken", p.Alias).Because(err)
 			}
 			return "", err
 		}
@@ -334,8 +274,8 @@ func (m *Module) create(ctx context.Context, p *plan, ts int64) (ids.RoomID, err
 	if err == nil {
 		return cmd.Room, nil
 	}
-	if p.alias != "" {
-		m.giveBack(ctx, p.alias, cmd.Room, merr.Is(err, merr.RoomInUse))
+	if p.Alias != "" {
+		m.giveBack(ctx, p.Alias, cmd.Room, merr.Is(err, merr.RoomInUse))
 	}
 	if merr.Is(err, merr.RoomInUse) {
 		return "", errors.Join(errSameRoom, err)

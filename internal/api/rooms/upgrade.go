@@ -261,7 +261,7 @@ func (m *Module) createReplacement(ctx context.Context, u *upgrading) (ids.RoomI
 		if !merr.Is(err, merr.RoomInUse) {
 			return "", notInitial(err)
 		}
-		u.first.Create = unlike(u.first.Create)
+		u.first.Create = room.Unlike(u.first.Create)
 	}
 	return "", errSameRoom
 }
