@@ -1,8 +1,8 @@
 // Package web carries the web app into the binary and serves it.
 //
 // The app is built by npm into dist (see README.md). The Go side builds without it: then dist holds a placeholder
-// only, and Handler serves a page that says how to build the app. All files are read once, when the handler is made,
-// and never change after; the handler may be used by any number of goroutines.
+// only, and Handler serves a page that says how to build the app. The files never change; the handler may be used by any
+// number of goroutines.
 //
 // The package knows nothing of the rest of the server and imports none of it.
 package web

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"mime"
 	"net/http"
@@ -38,7 +39,8 @@ and start the server again.</p>
 </body></html>
 `
 
-// file is one file of the app in its three forms. gzip and brotli are nil where they gain nothing.
+// file is one file of the app in its three forms. None is held in memory: the binary has them, and reading an embedded
+// file whole would copy it, 16 MB in all. gzip and brotli are nil where they gain nothing.
 type file struct {
 	contentType string
 	cache       string
@@ -48,7 +50,8 @@ type file struct {
 }
 
 type encoded struct {
-	body []byte
+	open func() (io.ReadCloser, error)
+	size int64
 	etag string
 }
 
@@ -87,38 +90,67 @@ func newHandler(files fs.FS) (*handler, error) {
 	}
 	h.index = h.files["/index.html"]
 	if h.index == nil {
-		h.index = &file{contentType: "text/html; charset=utf-8", cache: cacheCheckback, plain: encode([]byte(notBuilt))}
+		h.index = &file{contentType: "text/html; charset=utf-8", cache: cacheCheckback, plain: notBuiltPage()}
 	}
 	delete(h.files, "/index.html") // it has one address, which is every other
 	return h, nil
 }
 
 func readFile(files fs.FS, name string) (*file, error) {
-	body, err := fs.ReadFile(files, name)
+	plain, err := encode(files, name)
 	if err != nil {
 		return nil, err
 	}
-	f := &file{contentType: contentType(name), cache: cacheCheckback, plain: encode(body)}
+	f := &file{contentType: contentType(name), cache: cacheCheckback, plain: plain}
 	if strings.HasPrefix("/"+name, assetsPrefix) {
 		f.cache = cacheForever
 	}
 	for suffix, form := range map[string]**encoded{".gz": &f.gzip, ".br": &f.brotli} {
-		packed, err := fs.ReadFile(files, name+suffix)
+		packed, err := encode(files, name+suffix)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		e := encode(packed)
-		*form = &e
+		*form = &packed
 	}
 	return f, nil
 }
 
-func encode(body []byte) encoded {
-	sum := sha256.Sum256(body)
-	return encoded{body: body, etag: `"` + base64.RawURLEncoding.EncodeToString(sum[:12]) + `"`}
+// encode describes one form of a file. What Vite named by its content needs no hash of it, for which all would be read at
+// the start, and stay in memory.
+func encode(files fs.FS, name string) (encoded, error) {
+	e := encoded{open: func() (io.ReadCloser, error) { return files.Open(name) }, etag: `"` + path.Base(name) + `"`}
+	info, err := fs.Stat(files, name)
+	if err != nil {
+		return e, err
+	}
+	e.size = info.Size()
+	if strings.HasPrefix("/"+name, assetsPrefix) {
+		return e, nil
+	}
+	r, err := e.open()
+	if err != nil {
+		return e, err
+	}
+	defer r.Close()
+	e.etag, err = hashTag(r)
+	return e, err
+}
+
+func notBuiltPage() encoded {
+	tag, _ := hashTag(strings.NewReader(notBuilt)) // a string can be read
+	return encoded{
+		open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(notBuilt)), nil },
+		size: int64(len(notBuilt)), etag: tag,
+	}
+}
+
+func hashTag(r io.Reader) (string, error) {
+	hash := sha256.New()
+	_, err := io.Copy(hash, r)
+	return `"` + base64.RawURLEncoding.EncodeToString(hash.Sum(nil)[:12]) + `"`, err
 }
 
 func isHidden(name string) bool { return strings.HasPrefix(path.Base(name), ".") }
@@ -204,10 +236,16 @@ func (f *file) serve(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	header.Set("Content-Length", strconv.Itoa(len(form.body)))
+	body, err := form.open()
+	if err != nil {
+		http.Error(w, "the file cannot be read", http.StatusInternalServerError)
+		return
+	}
+	defer body.Close()
+	header.Set("Content-Length", strconv.FormatInt(form.size, 10))
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodGet {
-		_, _ = w.Write(form.body) // the client went away: nobody is left to tell
+		_, _ = io.Copy(w, body) // the client went away: nobody is left to tell
 	}
 }
 
