@@ -151,7 +151,9 @@ func (c *Notify) apply(tx *partition.Tx, u *Notified, trim string) {
 		s.Count++
 		told.Rooms = append(told.Rooms, n.Room)
 		for i := range s.Pushers {
-			s.Pushers[i].enqueue(tx, p, sort)
+			if !s.Pushers[i].Inactive {
+				s.Pushers[i].enqueue(tx, p, sort)
+			}
 		}
 	}
 	if len(told.Rooms) == 0 {
@@ -162,6 +164,9 @@ func (c *Notify) apply(tx *partition.Tx, u *Notified, trim string) {
 		s.Count = MaxNotifications
 	}
 	for i := range s.Pushers {
+		if s.Pushers[i].Inactive {
+			continue
+		}
 		if len(u.Read) > 0 {
 			tx.Put(p.queue(s.Pushers[i].ID(), badgeSort), []byte{}, nil)
 		}
@@ -233,7 +238,7 @@ func (c *Sent) Apply(tx *partition.Tx) (any, error) {
 	s := pushState(tx, p)
 	if pu := s.Pusher(c.Pusher); pu != nil {
 		for _, sort := range c.Sorts {
-			if sort != badgeSort {
+			if sort != badgeSort && len(sort) != ackSortBytes {
 				pu.Queued = max(0, pu.Queued-1)
 			}
 		}
@@ -313,7 +318,9 @@ func (r *Reader) Notifications(ctx context.Context, user ids.UserID, before stri
 type Queued struct {
 	Sort string
 	// Badge: only the number of what is unread is to be told.
-	Badge        bool
+	Badge bool
+	// Ack: the pusher's Ack is to be told.
+	Ack          bool
 	Notification *Notification
 }
 
@@ -331,8 +338,7 @@ func (r *Reader) Queue(ctx context.Context, user ids.UserID, id PusherID, limit 
 	for i, row := range rows {
 		q := &out[i]
 		q.Sort = row.Sort[len(prefix):]
-		if q.Sort == badgeSort {
-			q.Badge = true
+		if q.Badge, q.Ack = q.Sort == badgeSort, len(q.Sort) == ackSortBytes; q.Badge || q.Ack {
 			continue
 		}
 		if q.Notification, err = one[Notification](ctx, r, p.notification(q.Sort)); err != nil {

@@ -3,6 +3,7 @@ package account
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
@@ -260,4 +261,71 @@ func TestDeactivationEndsPush(t *testing.T) {
 	if list, err := w.r.WaitingPushers(w.ctx, p.Partition, Waiting{}, 10); err != nil || len(list) != 0 {
 		t.Errorf("waiting: %v, %v", list, err)
 	}
+}
+
+func webPusher(ack, data string) Pusher {
+	return Pusher{AppID: "web", PushKey: "k", Kind: "webpush", Data: []byte(data), Inactive: true, Ack: ack}
+}
+
+// A pusher that has to be activated is told of nothing before, and once it is active it
+// stays so while it means the same browser.
+func TestActivatePusher(t *testing.T) {
+	w := newWorld(t)
+	w.register(alice)
+	const one, two = `{"url":"https://p.example/1","auth":"a"}`, `{"url":"https://p.example/2","auth":"a"}`
+	set := func(ack, data string) bool {
+		t.Helper()
+		return w.must(NewSetPusher(alice, webPusher(ack, data), false)).(PusherSet).Inactive
+	}
+	pu := webPusher("", one)
+	queued := func() []Queued {
+		t.Helper()
+		q, err := w.r.Queue(w.ctx, alice, pu.ID(), 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return q
+	}
+	refused := func(ack string, want merr.Code) {
+		t.Helper()
+		if _, err := w.do(NewActivatePusher(alice, "web", ack)); !merr.Is(err, want) {
+			t.Errorf("activate by %q: %v, want %s", ack, err, want)
+		}
+	}
+	refused("x", merr.NotFound)
+	if !set("first", one) || !set("second", one) {
+		t.Error("a new pusher is active")
+	}
+	w.notify(alice, []ids.RoomID{"!r:h"}, notification(1))
+	q, s := queued(), w.pushState(alice)
+	if len(q) != 2 || !q[0].Ack || !q[1].Ack || s.Pushers[0].Asks(&q[0]) == s.Pushers[0].Asks(&q[1]) {
+		t.Fatalf("queued %+v", q)
+	}
+	w.must(NewSent(alice, pu.ID(), []string{q[0].Sort}, -1))
+	if rest := queued(); len(rest) != 1 || rest[0].Sort != q[1].Sort {
+		t.Errorf("queued %+v", rest)
+	}
+	refused("first", merr.UnknownActivation)
+	refused("", merr.UnknownActivation)
+	w.must(NewActivatePusher(alice, "web", "second"))
+	w.must(NewActivatePusher(alice, "web", "second"))
+	if s := w.pushState(alice); s.Pushers[0].Asks(&q[1]) || s.Pushers[0].Asks(&q[0]) || s.Pushers[0].Queued != 0 {
+		t.Errorf("pusher %+v", s.Pushers[0])
+	}
+	w.notify(alice, nil, notification(2))
+	if len(queued()) != 2 {
+		t.Errorf("queued %+v", queued())
+	}
+	if set("third", one) {
+		t.Error("the same browser has to be activated again")
+	}
+	if !set("fourth", two) {
+		t.Error("another address needs no proof")
+	}
+	w.clock.Advance(AckLife + time.Second)
+	refused("fourth", merr.ExpiredActivation)
+	if !set("fifth", two) {
+		t.Error("it is active")
+	}
+	w.must(NewActivatePusher(alice, "web", "fifth"))
 }

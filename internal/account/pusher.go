@@ -39,6 +39,10 @@ type Pusher struct {
 	Told  bool `json:"told,omitzero"`
 	// Queued is about how many notifications wait to be sent.
 	Queued int `json:"queued,omitzero"`
+	// Inactive: nobody has proved yet that what is sent arrives. Until its app says Ack,
+	// which it is sent, it is sent nothing else. spec: MSC4174.
+	Inactive bool   `json:"inactive,omitzero"`
+	Ack      string `json:"ack,omitempty"`
 }
 
 // PusherID names a pusher of a user: a hash of its app and key.
@@ -81,7 +85,7 @@ func (s *PushState) Active() bool { return s != nil && (s.Listed || len(s.Pusher
 // that is above 0: if not, reading cannot lower it.
 func (s *PushState) Shows() bool {
 	return s != nil && slices.ContainsFunc(s.Pushers, func(p Pusher) bool {
-		return p.Badge > 0 || p.Queued > 0 || !p.Told
+		return !p.Inactive && (p.Badge > 0 || p.Queued > 0 || !p.Told)
 	})
 }
 
@@ -174,6 +178,12 @@ type SetPusher struct {
 	watch watching
 }
 
+// PusherSet is the result of SetPusher.
+type PusherSet struct {
+	// Inactive: the pusher has to be activated.
+	Inactive bool
+}
+
 // NewSetPusher returns the command.
 func NewSetPusher(user ids.UserID, p Pusher, appended bool) *SetPusher {
 	return &SetPusher{command: command{user}, Pusher: p, Append: appended}
@@ -196,7 +206,9 @@ func (c *SetPusher) Apply(tx *partition.Tx) (any, error) {
 	set := c.Pusher
 	set.SetTS = tx.Now
 	if i := s.index(set.AppID, set.PushKey); i >= 0 {
-		set.Queued = s.Pushers[i].Queued
+		old := &s.Pushers[i]
+		set.Queued = old.Queued
+		set.Inactive = set.Inactive && (old.Inactive || !sameResource(old, &set))
 		s.Pushers[i] = set
 	} else {
 		if len(s.Pushers) >= MaxPushers {
@@ -208,8 +220,11 @@ func (c *SetPusher) Apply(tx *partition.Tx) (any, error) {
 		return nil, err
 	}
 	put(tx, p.push(), &s)
+	if set.Inactive {
+		set.askAck(tx, p)
+	}
 	tellKey(tx, p.User, &set, pushKeyChange{Add: true, Alone: !c.Append, TS: tx.Now})
-	return nil, nil
+	return PusherSet{set.Inactive}, nil
 }
 
 func (s *PushState) index(app, key string) int {

@@ -35,6 +35,7 @@ func Commands() []partition.Command {
 		&SetProfile{},
 		&SetPusher{},
 		&EndPusher{},
+		&ActivatePusher{},
 		&Refresh{},
 		&ConfirmToken{},
 		&UseRegToken{},

@@ -100,7 +100,7 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, e
 	if err = s.startServices(ctx); err != nil {
 		return s, err
 	}
-	if err = s.openPush(); err != nil {
+	if err = s.openPush(ctx); err != nil {
 		return s, err
 	}
 	if err = s.openMedia(ctx); err != nil {

@@ -336,7 +336,7 @@ func (m *migration) settings(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	names := []string{metaPartitions, metaServerName, metaMaster, metaFirstAdmin}
+	names := []string{metaPartitions, metaServerName, metaMaster, metaFirstAdmin, metaWebPushKey}
 	for n := range restored {
 		names = append(names, generationName(n+1))
 	}

@@ -50,6 +50,7 @@ func TestMigrateStore(t *testing.T) {
 	target := pg.Database(t) + "," + pg.Database(t)
 	s := apptest.Start(t)
 	alice := s.User(t, "alice")
+	key := webPushKey(t, alice)
 	rooms := map[string]string{}
 	for i := range 12 {
 		room := alice.CreateRoom(t, apptest.Object{"preset": "public_chat"})
@@ -95,7 +96,7 @@ func TestMigrateStore(t *testing.T) {
 	_, err = migrate(t, s.Config, target)
 	refuses(t, "a target that is whole", err, "found whole before")
 
-	since = serveMigrated(t, onPG, alice, rooms, since)
+	since = serveMigrated(t, onPG, alice, rooms, since, key)
 	want = fsck(t, onPG)
 	back := filepath.Join(t.TempDir(), "back")
 	if out, err := migrate(t, onPG, back); err != nil {
@@ -106,7 +107,7 @@ func TestMigrateStore(t *testing.T) {
 	if got := fsck(t, onDisk); got != want {
 		t.Errorf("back on disk fsck says %q, in PostgreSQL %q", got, want)
 	}
-	serveMigrated(t, onDisk, alice, rooms, since)
+	serveMigrated(t, onDisk, alice, rooms, since, key)
 
 	other := apptest.Start(t)
 	other.User(t, "bob")
@@ -115,14 +116,22 @@ func TestMigrateStore(t *testing.T) {
 	refuses(t, "a target with another deployment", err, "not empty")
 }
 
+func webPushKey(t *testing.T, c *apptest.Client) string {
+	t.Helper()
+	return apptest.At(c.Must(t, "GET", "/_matrix/client/v3/capabilities", nil), "capabilities", "org.matrix.msc4174.webpush", "vapid").(string)
+}
+
 // serveMigrated runs a server on a copy: the tokens, the history, new messages and
 // a sync that began before work there. It returns where the sync has come to.
-func serveMigrated(t *testing.T, cfg config.Config, alice *apptest.Client, rooms map[string]string, since string) string {
+func serveMigrated(t *testing.T, cfg config.Config, alice *apptest.Client, rooms map[string]string, since, key string) string {
 	t.Helper()
 	s := apptest.Start(t, func(c *config.Config) { *c = cfg })
 	defer s.Stop()
 	c := s.Anonymous()
 	c.UserID, c.Token = alice.UserID, alice.Token
+	if got := webPushKey(t, c); got != key {
+		t.Errorf("browsers subscribed with %s, and the key of the copy is %s", key, got)
+	}
 	joined := apptest.At(c.Sync(t, ""), "rooms", "join").(apptest.Object)
 	for room, event := range rooms {
 		if joined[room] == nil {

@@ -29,6 +29,7 @@ const (
 	metaServerName = "server_name"
 	metaMaster     = "master_secret"
 	metaFirstAdmin = "first_admin_token"
+	metaWebPushKey = "web_push_key"
 )
 
 // storeDir is the place of the embedded store in the data directory.

@@ -187,7 +187,7 @@ func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route
 		Server: s.cfg.Server.Name, Version: obs.ReadBuild().Version, BaseURL: s.URL(),
 		Registration: s.cfg.Registration.Mode, TestMode: s.cfg.Server.TestMode, Email: people.contacts.Enabled(), DefaultRoomVersion: s.cfg.Rooms.DefaultVersion,
 		MaxEventDelay: s.delayed.MaxDelay(), MaxDelayed: s.cfg.Limits.MaxDelayedEvents, Livekit: s.cfg.RTC.LivekitURLs,
-		Retention: s.retentionPolicies(), ThreadRules: s.cfg.Push.ThreadSubscriptions,
+		Retention: s.retentionPolicies(), ThreadRules: s.cfg.Push.ThreadSubscriptions, WebPush: s.push.WebKey(),
 	})
 	if err != nil {
 		return nil, err

@@ -136,7 +136,7 @@ type besideRule struct {
 func testSupport(pkg string) bool {
 	for _, dir := range []string{
 		"internal/storage/storagetest", "internal/storage/pgstore/pgtest", "internal/cluster/clustertest", "internal/storage/faultstore", "internal/bus/bustest", "internal/bus/faultbus", "internal/bus/faultnet",
-		"internal/blob/blobtest", "internal/lint/skip", "internal/lint/ondemand", "internal/mailer/mailtest", "internal/sim",
+		"internal/blob/blobtest", "internal/lint/skip", "internal/lint/ondemand", "internal/mailer/mailtest", "internal/push/webpush/webpushtest", "internal/sim",
 	} {
 		if inside(pkg, dir) {
 			return true

@@ -59,6 +59,8 @@ const (
 	ProfileTooLarge        Code = "M_PROFILE_TOO_LARGE"
 	KeyTooLarge            Code = "M_KEY_TOO_LARGE"
 	InvalidSignature       Code = "M_INVALID_SIGNATURE"
+	ExpiredActivation      Code = "M_EXPIRED_ACTIVATION_TOKEN"
+	UnknownActivation      Code = "M_UNKNOWN_ACTIVATION_TOKEN"
 )
 
 // Error is an answer to a client. Status is an HTTP status; Extra are further

@@ -45,6 +45,11 @@ const (
 type pusherData struct {
 	URL    string `json:"url"`
 	Format string `json:"format"`
+	// Auth is the secret of a browser's subscription. spec: MSC4174.
+	Auth string `json:"auth"`
+	// EventsOnly: the number alone is never told, for browsers that want something to be
+	// shown each time. Gateways for browsers know it by this name.
+	EventsOnly bool `json:"events_only"`
 }
 
 func dataOf(p *account.Pusher) pusherData {
@@ -57,6 +62,10 @@ func dataOf(p *account.Pusher) pusherData {
 // spec: push-gateway §POST /_matrix/push/v1/notify.
 type message struct {
 	Notification notification `json:"notification"`
+	// ack is what a pusher's app has to say before it is sent anything else.
+	ack string
+	// ts is the time of the event, in ms since 1970.
+	ts int64
 }
 
 type notification struct {
@@ -92,7 +101,7 @@ func newMessage(pu *account.Pusher, unread int) *message {
 	data := map[string]json.RawMessage{}
 	_ = json.Unmarshal(pu.Data, &data) // it was checked when it was set
 	delete(data, "url")
-	return &message{notification{
+	return &message{Notification: notification{
 		Counts: counts{unread},
 		Devices: []device{{
 			AppID: pu.AppID, Data: data, PushKey: pu.PushKey, PushKeyTS: pu.SetTS / 1000, Tweaks: map[string]any{},
@@ -103,6 +112,7 @@ func newMessage(pu *account.Pusher, unread int) *message {
 // describe tells of an event what the pusher's format asks for.
 func (d *sender) describe(ctx context.Context, m *message, user ids.UserID, pu *account.Pusher, n *account.Notification, e *room.Stored) error {
 	out := &m.Notification
+	m.ts = n.TS
 	out.EventID, out.RoomID, out.Prio = e.ID, e.RoomID, prioLow
 	// Nobody but the client can tell what is in an encrypted event.
 	if n.Highlight || n.Sound != "" || e.Type == event.TypeEncrypted {
@@ -121,9 +131,12 @@ func (d *sender) describe(ctx context.Context, m *message, user ids.UserID, pu *
 	out.UserIsTarget = e.Is(event.TypeMember, string(user))
 	state, err := d.svc.rooms.StateEvents(ctx, e.RoomID,
 		room.StateKey{Type: event.TypeMember, Key: string(e.Sender)},
-		room.StateKey{Type: event.TypeName}, room.StateKey{Type: event.TypeCanonicalAlias})
+		room.StateKey{Type: event.TypeName}, room.StateKey{Type: event.TypeCanonicalAlias}, room.StateKey{Type: event.TypeEncryption})
 	if err != nil {
 		return err
+	}
+	if pu.Kind == KindWebPush && (state[3] != nil || e.Type == event.TypeEncrypted) {
+		out.Content = nil // what is said in an encrypted room is not the server's to tell
 	}
 	if state[0] != nil {
 		out.SenderDisplayName = state[0].Member().DisplayName
@@ -160,6 +173,16 @@ type reply struct {
 	verdict verdict
 	wait    time.Duration
 	err     error
+	// status is what a push service answered, 0 if it did not.
+	status int
+}
+
+// deliver sends a message to where a pusher is.
+func (d *sender) deliver(ctx context.Context, target *url.URL, pu *account.Pusher, m *message) reply {
+	if pu.Kind == KindWebPush {
+		return d.postWeb(ctx, target, pu, m)
+	}
+	return d.post(ctx, target, m)
 }
 
 // post sends a message to a gateway.

@@ -46,6 +46,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/consumer"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/partition"
+	"github.com/hubbub-chat/hubbub/internal/push/webpush"
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
 	"github.com/hubbub-chat/hubbub/internal/room"
 	"github.com/hubbub-chat/hubbub/internal/storage"
@@ -71,6 +72,10 @@ type Options struct {
 	Retention room.Retention
 	// Allow lists networks that gateways may be in although they are not public.
 	Allow []netip.Prefix
+	// WebKey is the key by which push services of browsers know the server, and Contact
+	// whom they may turn to about it.
+	WebKey  *webpush.Key
+	Contact string
 	// Resolver, if not nil, finds the addresses of gateways.
 	Resolver *net.Resolver
 	// Metrics is where the service registers its metrics, nil for nowhere.
@@ -117,6 +122,9 @@ func newService(opts Options, pc pace) *Service {
 	s.metrics = newMetrics(s.sender, opts.Metrics)
 	return s
 }
+
+// WebKey is the public key with which browsers subscribe.
+func (s *Service) WebKey() string { return s.opts.WebKey.Public() }
 
 // Close ends the requests under way and waits. What was not sent stays queued. The
 // consumers are closed before.

@@ -69,7 +69,7 @@ func (d *sender) serve(ctx context.Context, l *line) result {
 		return d.troubled(ctx, l, err)
 	}
 	pu := st.Pusher(l.who.Pusher)
-	if pu == nil || pu.Kind != KindHTTP {
+	if pu == nil || !Served(pu.Kind) {
 		return d.settle(ctx, l, queue, -1, result{})
 	}
 	target, err := url.Parse(dataOf(pu).URL)
@@ -96,7 +96,7 @@ func (d *sender) serveQueue(ctx context.Context, l *line, pu account.Pusher, tar
 			continue
 		}
 		begin := time.Now()
-		reply := d.post(ctx, target, m)
+		reply := d.deliver(ctx, target, &pu, m)
 		if ctx.Err() != nil {
 			return d.settle(context.WithoutCancel(ctx), l, queue[:i], badge, result{state: stateFailed})
 		}
@@ -114,8 +114,10 @@ func (d *sender) serveQueue(ctx context.Context, l *line, pu account.Pusher, tar
 			d.svc.opts.Log.Info("push key rejected", "user", l.who.User, "app_id", pu.AppID, "host", target.Host)
 			return result{}
 		case verdictSent:
-			badge = m.Notification.Counts.Unread
-			pu.Badge, pu.Told = badge, true
+			if m.ack == "" {
+				badge = m.Notification.Counts.Unread
+				pu.Badge, pu.Told = badge, true
+			}
 		}
 	}
 	return d.settle(ctx, l, queue, badge, more(queue))
@@ -155,6 +157,18 @@ func (d *sender) troubled(ctx context.Context, l *line, err error) result {
 
 // compose makes what a pusher is sent, nil if there is nothing to say.
 func (d *sender) compose(ctx context.Context, user ids.UserID, pu *account.Pusher, q account.Queued, ignored map[ids.UserID]struct{}) (*message, error) {
+	if pu.Inactive || q.Ack {
+		// What was queued before it was set anew is not sent.
+		if !pu.Asks(&q) || d.svc.opts.Clock.Now().UnixMilli()-pu.SetTS > account.AckLife.Milliseconds() {
+			return nil, nil
+		}
+		m := newMessage(pu, 0)
+		m.ack = pu.Ack
+		return m, nil
+	}
+	if q.Badge && dataOf(pu).EventsOnly {
+		return nil, nil
+	}
 	var e *room.Stored
 	if !q.Badge {
 		var err error

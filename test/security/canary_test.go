@@ -21,6 +21,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
 	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/push/webpush/webpushtest"
 )
 
 // The secrets of a run that the test chose itself.
@@ -41,6 +42,8 @@ const (
 	canaryFile     = "canary-file-Xq7"
 	canaryClient   = "canary-client-secret-Xq7"
 	canaryPushkey  = "canary-pushkey-Xq7"
+	canaryEndpoint = "canary-endpoint-Xq7"
+	canaryWebAuth  = "Y2FuYXJ5LWF1dGgtWHE3IQ" // 16 bytes
 	canaryGuess    = "canary-wrong-password-Xq7"
 	canaryWrong    = "canary-wrong-token-Xq7"
 	canaryQuery    = "canary-search-term-Xq7"
@@ -190,6 +193,11 @@ func (r *run) contents(c *apptest.Client) {
 		"kind": "http", "app_id": "app", "pushkey": canaryPushkey, "app_display_name": "a", "device_display_name": "d", "lang": "en",
 		"data": object{"url": "https://127.0.0.1:1/_matrix/push/v1/notify"},
 	})
+	p256dh, _ := webpushtest.NewBrowser(t).Keys()
+	r.try(c, "POST", v3+"/pushers/set", object{
+		"kind": "org.matrix.msc4174.webpush", "app_id": "web", "pushkey": p256dh, "app_display_name": "a", "device_display_name": "d", "lang": "en",
+		"data": object{"url": "https://127.0.0.1:1/" + canaryEndpoint, "auth": canaryWebAuth},
+	})
 	for _, purpose := range []string{"/account/3pid", "/register", "/account/password"} {
 		r.try(c, "POST", v3+purpose+"/email/requestToken", object{"client_secret": canaryClient, "email": "alice@example.org", "send_attempt": 1})
 	}
@@ -296,7 +304,7 @@ func chosen() map[string]string {
 	out := map[string]string{}
 	for _, s := range []string{
 		canaryPassword, canaryChanged, canarySecret, canaryJWT, canaryMail, canaryAS, canaryHS, canaryRegister, canaryMessage,
-		canaryToDevice, canaryKey, canaryBackup, canaryData, canaryFile, canaryClient, canaryPushkey, canaryGuess, canaryWrong, canaryQuery,
+		canaryToDevice, canaryKey, canaryBackup, canaryData, canaryFile, canaryClient, canaryPushkey, canaryEndpoint, canaryWebAuth, canaryGuess, canaryWrong, canaryQuery,
 	} {
 		out[s] = s
 	}

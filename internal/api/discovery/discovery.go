@@ -44,6 +44,8 @@ type Deps struct {
 	Retention map[string]any
 	// ThreadRules: push rules ask whether a user is subscribed to a thread.
 	ThreadRules bool
+	// WebPush is the public key with which browsers subscribe to notifications.
+	WebPush string
 	// Livekit are the addresses of services for calls of many people.
 	Livekit []string
 	// Support says whom users can turn to, nil if nobody was named.
@@ -95,6 +97,8 @@ func features(d *Deps) map[string]bool {
 		"org.matrix.msc1763": d.Retention != nil,
 		// Subscriptions to threads, which push rules ask about.
 		"org.matrix.msc4306": d.ThreadRules,
+		// Notifications by the push services of browsers.
+		"org.matrix.msc4174": true,
 		// Account data that is deleted.
 		"org.matrix.msc3391": true,
 		// Where calls of many people find their media server.
@@ -215,6 +219,7 @@ func capabilities(d *Deps) map[string]any {
 		"m.3pid_changes":    enabled{d.Email},
 		"m.get_login_token": enabled{true},
 	}
+	all["org.matrix.msc4174.webpush"] = map[string]any{"enabled": true, "vapid": d.WebPush}
 	if d.MaxEventDelay > 0 {
 		limits := map[string]int64{"max_delay_ms": d.MaxEventDelay.Milliseconds(), "max_scheduled": int64(d.MaxDelayed)}
 		all["m.delayed_events"], all["org.matrix.msc4140.delayed_events"] = limits, limits

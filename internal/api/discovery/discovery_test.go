@@ -117,7 +117,7 @@ func TestVersions(t *testing.T) {
 }
 
 func TestCapabilities(t *testing.T) {
-	c := must(t, discovery.Deps{DefaultRoomVersion: "11"}, "/_matrix/client/v3/capabilities")["capabilities"].(object)
+	c := must(t, discovery.Deps{DefaultRoomVersion: "11", WebPush: "BKey"}, "/_matrix/client/v3/capabilities")["capabilities"].(object)
 	versions := object{}
 	for v := range 12 {
 		versions[strconv.Itoa(v+1)] = "stable"
@@ -130,6 +130,8 @@ func TestCapabilities(t *testing.T) {
 		"m.set_avatar_url":  object{"enabled": true},
 		"m.3pid_changes":    object{"enabled": false},
 		"m.get_login_token": object{"enabled": true},
+
+		"org.matrix.msc4174.webpush": object{"enabled": true, "vapid": "BKey"},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("capabilities %v, want %v", c, want)

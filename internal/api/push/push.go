@@ -44,6 +44,10 @@ func (m *Module) Routes() []api.Route {
 	return []api.Route{
 		{Method: http.MethodGet, Path: v3 + "/pushers", Op: "getPushers", Auth: api.AuthUser, Rate: api.RateNone, Handle: m.pushers},
 		{Method: http.MethodPost, Path: v3 + "/pushers/set", Op: "postPusher", Auth: api.AuthUser, Rate: api.RateWrite, Handle: m.setPusher},
+		{
+			Method: http.MethodPost, Path: "/_matrix/client/unstable/org.matrix.msc4174/pushers/ack",
+			Auth: api.AuthUser, Rate: api.RateWrite, Handle: m.ackPusher,
+		},
 		{Method: http.MethodGet, Path: v3 + "/notifications", Op: "getNotifications", Auth: api.AuthUser, Rate: api.RateRead, Handle: m.notifications},
 	}
 }

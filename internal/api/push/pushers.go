@@ -1,16 +1,22 @@
 package push
 
 import (
+	"crypto/rand"
+	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/push"
+	"github.com/hubbub-chat/hubbub/internal/push/webpush"
 )
 
 // Limits on what a pusher says.
@@ -49,12 +55,31 @@ func (m *Module) pushers(r *api.Request) (any, error) {
 	if st != nil {
 		for _, p := range st.Pushers {
 			list = append(list, pusherJSON{
-				AppDisplayName: p.AppDisplayName, AppID: p.AppID, Data: p.Data, DeviceDisplayName: p.DeviceDisplayName,
+				AppDisplayName: p.AppDisplayName, AppID: p.AppID, Data: shownData(&p), DeviceDisplayName: p.DeviceDisplayName,
 				Kind: p.Kind, Lang: p.Lang, ProfileTag: p.ProfileTag, PushKey: p.PushKey,
 			})
 		}
 	}
 	return map[string][]pusherJSON{"pushers": list}, nil
+}
+
+// shownData is the data of a pusher without the secret of a browser, and with whether it
+// was activated. spec: MSC4174.
+func shownData(p *account.Pusher) jsontext.Value {
+	if p.Kind != push.KindWebPush {
+		return p.Data
+	}
+	var data map[string]jsontext.Value
+	if json.Unmarshal(p.Data, &data) != nil {
+		return jsontext.Value("{}") // it was checked when it was set
+	}
+	delete(data, "auth")
+	data["activated"] = jsontext.Value(strconv.FormatBool(!p.Inactive))
+	out, err := json.Marshal(data, json.Deterministic(true))
+	if err != nil {
+		return jsontext.Value("{}")
+	}
+	return out
 }
 
 // setBody is the body of POST /pushers/set.
@@ -96,7 +121,43 @@ func (m *Module) setPusher(r *api.Request) (any, error) {
 		return nil, err
 	}
 	p.AppID, p.PushKey, p.Device = app, key, r.Caller.Device
-	_, err = m.Router.Do(r.Context, account.NewSetPusher(r.Caller.User, p, b.Append))
+	if p.Kind == push.KindWebPush {
+		if err := m.checkWeb(&p); err != nil {
+			return nil, err
+		}
+		p.Inactive, p.Ack = true, newAck()
+	}
+	set, err := partition.Do[account.PusherSet](r.Context, m.Router, account.NewSetPusher(r.Caller.User, p, b.Append))
+	if err != nil || !set.Inactive {
+		return api.Empty, err
+	}
+	return &api.Response{Status: http.StatusCreated, Body: api.Empty}, nil
+}
+
+// newAck is what the app of a pusher has to say that was sent it.
+func newAck() string { return rand.Text() }
+
+// ackBody is the body of POST /pushers/ack.
+type ackBody struct {
+	AppID *string `json:"app_id"`
+	Ack   *string `json:"ack_token"`
+}
+
+// ackPusher: MSC4174 §POST /pushers/ack.
+func (m *Module) ackPusher(r *api.Request) (any, error) {
+	var b ackBody
+	if err := api.DecodeBody(r, &b); err != nil {
+		return nil, err
+	}
+	app, err := textOf("app_id", b.AppID, maxAppID)
+	if err != nil {
+		return nil, err
+	}
+	ack, err := textOf("ack_token", b.Ack, maxName)
+	if err != nil {
+		return nil, err
+	}
+	_, err = m.Router.Do(r.Context, account.NewActivatePusher(r.Caller.User, app, ack))
 	return api.Empty, err
 }
 
@@ -106,7 +167,7 @@ func (m *Module) pusher(b *setBody) (account.Pusher, error) {
 	if err := api.DecodeJSON(b.Kind, &p.Kind); err != nil {
 		return p, err
 	}
-	if p.Kind != push.KindHTTP {
+	if !push.Served(p.Kind) {
 		return p, merr.InvalidParamErr("This server has no pushers of kind %.64q", p.Kind)
 	}
 	for _, f := range []struct {
@@ -142,11 +203,33 @@ func (m *Module) pusher(b *setBody) (account.Pusher, error) {
 		return p, merr.TooLargeErr("data may have %d bytes", maxData)
 	}
 	p.Data = data
-	return p, m.checkData(data)
+	return p, m.checkData(p.Kind, data)
 }
 
-// checkData checks the data of a pusher of kind http.
-func (m *Module) checkData(data jsontext.Value) error {
+// checkWeb checks what a browser's subscription has beside its address.
+func (m *Module) checkWeb(p *account.Pusher) error {
+	var in struct {
+		Auth       *string        `json:"auth"`
+		EventsOnly bool           `json:"events_only"`
+		Activated  jsontext.Value `json:"activated"`
+	}
+	if err := api.DecodeJSON(p.Data, &in); err != nil {
+		return err
+	}
+	switch {
+	case in.Auth == nil:
+		return merr.MissingParamErr("data.auth is missing")
+	case in.Activated != nil:
+		return merr.InvalidParamErr("data.activated is the server's to say")
+	}
+	if _, err := webpush.NewSubscription(p.PushKey, *in.Auth); err != nil {
+		return merr.InvalidParamErr("pushkey and data.auth are not the keys of a subscription")
+	}
+	return nil
+}
+
+// checkData checks what all kinds of pushers have in their data.
+func (m *Module) checkData(kind string, data jsontext.Value) error {
 	var in struct {
 		URL    *string `json:"url"`
 		Format *string `json:"format"`
@@ -163,7 +246,7 @@ func (m *Module) checkData(data jsontext.Value) error {
 		return merr.InvalidParamErr("data.url is not the URL of a push gateway")
 	case u.Scheme != "https" && (u.Scheme != "http" || !m.PlainHTTP):
 		return merr.InvalidParamErr("data.url must be an HTTPS URL")
-	case u.EscapedPath() != gatewayPath:
+	case kind == push.KindHTTP && u.EscapedPath() != gatewayPath:
 		return merr.InvalidParamErr("The path of data.url must be %s", gatewayPath)
 	}
 	return nil
