@@ -141,13 +141,7 @@ func (s *Server) checks() []obs.Check {
 			}
 			return nil
 		}},
-		{Name: "node", Ready: func(context.Context) error { return s.node.Withdrawn() }},
-		{Name: "partitions", Ready: func(context.Context) error {
-			if n := s.node.Served(); n < s.store.partitions {
-				return fmt.Errorf("%d of %d partitions are served", n, s.store.partitions)
-			}
-			return nil
-		}},
+		{Name: "node", Ready: func(context.Context) error { return s.node.Ready() }},
 	}
 }
 

@@ -95,6 +95,8 @@ type Node struct {
 	follows follows
 	// watcher is told what the node runs, nil if nobody is.
 	watcher atomic.Pointer[Watcher]
+	// complete: all partitions were served at one time.
+	complete atomic.Bool
 
 	mu struct {
 		sync.RWMutex
@@ -140,6 +142,7 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	}
 	n.wg.Go(n.renewLoop)
 	if opts.Balance {
+		n.wg.Go(n.announceLoop)
 		n.wg.Go(n.balanceLoop)
 	}
 	return n, nil

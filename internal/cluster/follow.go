@@ -22,7 +22,7 @@ type Follower interface {
 
 // followEvery is how often a worker looks whose partitions it follows, and whether the
 // bus has lost the last batch of one.
-const followEvery = announceEvery
+const followEvery = time.Second
 
 // follows are the partitions of other nodes that this one follows.
 //

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/bus"
 	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/longlock"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/storage"
@@ -19,11 +20,17 @@ import (
 // Times of membership. It is a hint: leases decide who owns what.
 const (
 	// announceEvery is how often a node says that it is there, and balanceEvery how
-	// often it looks whether it should run other partitions than it does.
-	announceEvery = time.Second
+	// often it looks whether it should run other partitions than it does. Nothing that
+	// waits for the store comes between two notices: a node is silent only if its process
+	// stands still or the bus does not carry what it says.
+	announceEvery = 500 * time.Millisecond
 	balanceEvery  = 500 * time.Millisecond
-	// memberTTL is how long a node counts as there after it was last heard of.
-	memberTTL = 4 * announceEvery
+	// memberTTL is how long a node counts as there after it was last heard of: it takes
+	// six notices in a row that are lost. A wrong guess costs little: its leases keep
+	// others from its partitions, and commands to it wait until it is heard again.
+	memberTTL = 6 * announceEvery
+	// silentMemory is how long a node that fell silent is remembered as such.
+	silentMemory = time.Hour
 	// helloTimeout is how long a new node listens for the others before it takes
 	// partitions. One that hears nobody yet takes what is free, and gives it away
 	// later.
@@ -74,6 +81,9 @@ type members struct {
 	take bus.Subscription
 	// wake has room for one: something changed.
 	wake chan struct{}
+	// announcing is held while a notice is made and sent, so that the last one that the
+	// others get is the last that was true.
+	announcing longlock.Mutex
 
 	mu struct {
 		sync.Mutex
@@ -88,12 +98,18 @@ type members struct {
 type member struct {
 	notice
 	seen time.Time
+	// there ends when the node falls silent, by lose.
+	there context.Context
+	lose  context.CancelCauseFunc
 }
+
+// errSilent: a node that a command was sent to is not heard any more.
+var errSilent = errors.New("cluster: the node is silent")
 
 // join makes the node known and listens for the others.
 func (n *Node) join(ctx context.Context) error {
 	m := &n.members
-	m.wake = make(chan struct{}, 1)
+	m.wake, m.announcing = make(chan struct{}, 1), longlock.New()
 	m.mu.others = make(map[ids.NodeID]*member)
 	var err error
 	if m.take, err = n.opts.Bus.Handle("take."+string(n.opts.Node), n.asked); err != nil {
@@ -134,9 +150,11 @@ func (m *members) signal() {
 
 // announce says what this node is and runs.
 func (n *Node) announce(hello bool) {
-	if !n.opts.Balance {
+	if !n.opts.Balance || n.members.sub == nil {
 		return
 	}
+	n.members.announcing.Lock()
+	defer n.members.announcing.Unlock()
 	a := &notice{Node: n.opts.Node, Core: !n.opts.EdgeOnly, Worker: n.opts.Worker, Hello: hello, Runs: make(map[ids.Partition]ids.Epoch)}
 	n.members.mu.Lock()
 	a.Draining, a.Gone = n.members.idleLocked(), n.members.mu.gone
@@ -176,11 +194,17 @@ func (n *Node) heard(p bus.Payload) {
 	m.mu.Lock()
 	have := m.mu.others[a.Node]
 	changed := have == nil || a.Gone || have.Draining != a.Draining
-	if a.Gone {
+	delete(m.mu.silent, a.Node)
+	switch {
+	case a.Gone:
 		delete(m.mu.others, a.Node)
-	} else {
-		m.mu.others[a.Node] = &member{*a, time.Now()}
+	case have == nil:
+		have := &member{notice: *a, seen: time.Now()}
+		have.there, have.lose = context.WithCancelCause(context.Background())
+		m.mu.others[a.Node] = have
 		m.mu.heardCore = m.mu.heardCore || a.Core
+	default:
+		have.notice, have.seen = *a, time.Now()
 	}
 	m.mu.Unlock()
 	if have == nil && !a.Gone {
@@ -213,23 +237,21 @@ func (n *Node) placeOf(p ids.Partition) ids.NodeID {
 	return n.members.mu.places[p].node
 }
 
-// Served is how many partitions this node can reach: it runs them, or knows a live
-// node that does.
-func (n *Node) Served() int {
-	served := 0
-	for p := range n.opts.Count {
-		if n.Owns(ids.Partition(p)) {
-			served++
-			continue
-		}
-		at := n.placeOf(ids.Partition(p))
-		n.members.mu.Lock()
-		if m := n.members.mu.others[at]; m != nil && time.Since(m.seen) < memberTTL {
-			served++
-		}
-		n.members.mu.Unlock()
+// way is the node that a command to a partition is sent to, and a context that ends when
+// it falls silent, nil if it was never heard. There is no way to a node that is silent: what is
+// sent to one whose machine lost power, or behind a network that swallows everything,
+// would hang until its deadline, long after another has the partition.
+func (n *Node) way(p ids.Partition) (to ids.NodeID, there context.Context) {
+	n.members.mu.Lock()
+	defer n.members.mu.Unlock()
+	to = n.members.mu.places[p].node
+	if o := n.members.mu.others[to]; o != nil {
+		return to, o.there
 	}
-	return served
+	if _, silent := n.members.mu.silent[to]; silent {
+		return "", nil
+	}
+	return to, nil
 }
 
 // candidates are the nodes among which partitions are spread.
@@ -242,9 +264,8 @@ func (n *Node) candidates() []ids.NodeID {
 		list = append(list, n.opts.Node)
 	}
 	for id, o := range m.mu.others {
-		if time.Since(o.seen) > memberTTL {
-			delete(m.mu.others, id)
-			n.opts.Log.Warn("node is silent", "node", id)
+		if now := time.Now(); now.Sub(o.seen) > memberTTL {
+			n.fellSilentLocked(id, now)
 			continue
 		}
 		if o.Core && !o.Draining {
@@ -252,6 +273,16 @@ func (n *Node) candidates() []ids.NodeID {
 		}
 	}
 	return list
+}
+
+// fellSilentLocked forgets a node that says nothing. Commands to it end, with an outcome
+// that is not known.
+func (n *Node) fellSilentLocked(id ids.NodeID, now time.Time) {
+	n.opts.Log.Warn("node is silent", "node", id)
+	m := &n.members
+	m.mu.others[id].lose(errSilent)
+	delete(m.mu.others, id)
+	m.mu.withdrawal.fellSilent(id, now)
 }
 
 // rightful is the node that should run a partition: the one with the highest hash of
@@ -283,17 +314,26 @@ func (n *Node) wants(p ids.Partition) bool {
 	return !n.opts.Balance || rightful(p, n.candidates()) == n.opts.Node
 }
 
+func (n *Node) announceLoop() {
+	tick := time.NewTicker(announceEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-tick.C:
+			n.announce(false)
+		}
+	}
+}
+
 func (n *Node) balanceLoop() {
-	announce, balance := time.NewTicker(announceEvery), time.NewTicker(balanceEvery)
-	defer announce.Stop()
+	balance := time.NewTicker(balanceEvery)
 	defer balance.Stop()
 	for {
 		select {
 		case <-n.ctx.Done():
 			return
-		case <-announce.C:
-			n.announce(false)
-			continue
 		case <-balance.C:
 		case <-n.members.wake:
 		}
@@ -341,6 +381,9 @@ func (n *Node) handOver(ctx context.Context, p ids.Partition, to ids.NodeID) {
 	if errors.Is(err, bus.ErrNoResponder) {
 		// It is gone, and the partition is somebody else's.
 		n.members.mu.Lock()
+		if o := n.members.mu.others[to]; o != nil {
+			o.lose(errSilent)
+		}
 		delete(n.members.mu.others, to)
 		n.members.mu.Unlock()
 		n.members.signal()

@@ -89,11 +89,13 @@ func (n *Node) serve(ctx context.Context, in bus.Payload) (bus.Payload, error) {
 func (n *Node) Do(ctx context.Context, cmd partition.Command) (any, error) {
 	p := cmd.Partition(n.opts.Count)
 	v, err := n.attempt(ctx, p, cmd)
-	if err == nil || n.opts.Search == 0 || !unserved(err) || errors.Is(n.Withdrawn(), ErrParted) {
+	if !unserved(err) {
 		return v, err
 	}
 	end := time.Now().Add(n.opts.Search)
-	for pause := searchMin; unserved(err) && time.Now().Before(end); pause = min(2*pause, searchMax) {
+	// Who is cut off looks in vain, also if it finds out only now: another node would
+	// have answered.
+	for pause := searchMin; unserved(err) && time.Now().Before(end) && !errors.Is(n.Withdrawn(), ErrParted); pause = min(2*pause, searchMax) {
 		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
@@ -129,14 +131,14 @@ func (n *Node) attempt(ctx context.Context, p ids.Partition, cmd partition.Comma
 		}
 		payload = bus.Raw(b)
 	}
-	to := n.placeOf(p)
+	to, there := n.way(p)
 	if encode && n.Owns(p) {
-		to = n.opts.Node
+		to, there = n.opts.Node, nil
 	}
 	if to == "" {
 		return nil, nobody(bus.ErrNoResponder)
 	}
-	v, err := n.request(ctx, to, payload)
+	v, err := n.request(ctx, to, there, payload)
 	if err != nil {
 		return nil, err
 	}
@@ -152,12 +154,16 @@ func (n *Node) attempt(ctx context.Context, p ids.Partition, cmd partition.Comma
 }
 
 // request sends a command to a node. An answer takes as long as the store, not as
-// long as a lease: who does not answer by then is dead or cut off.
-func (n *Node) request(ctx context.Context, to ids.NodeID, payload bus.Payload) (bus.Payload, error) {
+// long as a lease: who does not answer by then is dead or cut off, and so is who falls
+// silent meanwhile, when there ends.
+func (n *Node) request(ctx context.Context, to ids.NodeID, there context.Context, payload bus.Payload) (bus.Payload, error) {
 	if n.opts.Balance {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, n.opts.LeaseTTL)
 		defer cancel()
+		if there != nil {
+			defer context.AfterFunc(there, cancel)()
+		}
 	}
 	v, err := n.opts.Bus.Request(ctx, commandSubject(to), payload)
 	var own *merr.Error

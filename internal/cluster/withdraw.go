@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -23,19 +24,27 @@ var (
 )
 
 const (
-	// partedPatience is how long a node has to be cut off from another, that is seen to
-	// renew its leases, before one of them withdraws. hearsayPatience is how long if
+	// partedPatience is how long a node is silent, beyond memberTTL, while it is seen to
+	// renew its leases, before one of the two withdraws: ten notices in a row that did not
+	// come from a node that works, and none that comes late. A node that stood still
+	// itself hears the others again before that. hearsayPatience is how long if
 	// others only say that they hear it: who just started is known to some before
-	// others, and who just died still is.
+	// others, and who just died still is, for memberTTL and until they say so.
 	partedPatience  = 2 * time.Second
-	hearsayPatience = 5 * time.Second
+	hearsayPatience = memberTTL + time.Second
+	// aliveTTL is how long a node counts as alive after it was seen to renew a lease:
+	// the default lease is renewed every two seconds, and looked at each balanceEvery.
+	aliveTTL = 4 * time.Second
 	// unfitPatience is how long a node that cannot work waits before it withdraws: if
 	// the others cannot either, they say so by then.
 	unfitPatience = 3 * time.Second
 	// returnAfter is how long a node that withdrew leaves the others to take its
-	// partitions, before it looks whether there is anybody who does. It differs from
-	// node to node by up to half.
-	returnAfter = 3 * time.Second
+	// partitions, before it looks whether there is anybody who does: they take them
+	// within balanceEvery, and when all withdraw they do within a notice, a look and a renewal
+	// of each other. It differs from node to node by up to a quarter.
+	returnAfter = 2 * time.Second
+	// triedEvery is how often it looks.
+	triedEvery = balanceEvery
 )
 
 // withdrawal is why and since when a node has left its work to the others.
@@ -72,9 +81,40 @@ type withdrawal struct {
 	// heardCore: it has heard of a node that runs partitions.
 	heardCore bool
 	// expires are the ends of the leases of others as they were last seen, and
-	// renewed when one of a node was seen to be renewed.
+	// renewed when one of a node was seen to be renewed. Both begin anew when a node
+	// falls silent: that it has renewed a lease since somebody looked, long ago, does not
+	// tell that it is alive now.
 	expires map[ids.Partition]storage.Lease
 	renewed map[ids.NodeID]time.Time
+	// silent is since when nodes are, that were heard before.
+	silent map[ids.NodeID]time.Time
+}
+
+// fellSilent notes that a node is not heard any more.
+func (w *withdrawal) fellSilent(id ids.NodeID, now time.Time) {
+	if w.silent == nil {
+		w.silent = make(map[ids.NodeID]time.Time)
+	}
+	maps.DeleteFunc(w.silent, func(_ ids.NodeID, since time.Time) bool { return now.Sub(since) > silentMemory })
+	w.silent[id] = now
+	delete(w.renewed, id)
+	maps.DeleteFunc(w.expires, func(_ ids.Partition, l storage.Lease) bool { return l.Node == id })
+}
+
+// saw notes a lease of another node.
+func (w *withdrawal) saw(l storage.Lease, now time.Time, ttl time.Duration) {
+	if w.expires == nil {
+		w.expires, w.renewed = make(map[ids.Partition]storage.Lease), make(map[ids.NodeID]time.Time)
+	}
+	if before := w.expires[l.Partition]; before.Node == l.Node && l.Expires.After(before.Expires) {
+		since, silent := w.silent[l.Node]
+		if _, again := w.renewed[l.Node]; silent && !again && now.Sub(since) > ttl {
+			// It was dead, or stood still, and has come to life: it may be heard yet.
+			w.silent[l.Node] = now
+		}
+		w.renewed[l.Node] = now
+	}
+	w.expires[l.Partition] = l
 }
 
 // Withdrawn says why this node has left its work to the others, nil if it has not.
@@ -90,14 +130,7 @@ func (n *Node) sawLease(l storage.Lease) {
 	n.note(l.Partition, place{l.Node, l.Epoch})
 	n.members.mu.Lock()
 	defer n.members.mu.Unlock()
-	w := &n.members.mu.withdrawal
-	if w.expires == nil {
-		w.expires, w.renewed = make(map[ids.Partition]storage.Lease), make(map[ids.NodeID]time.Time)
-	}
-	if before := w.expires[l.Partition]; before.Node == l.Node && l.Expires.After(before.Expires) {
-		w.renewed[l.Node] = time.Now()
-	}
-	w.expires[l.Partition] = l
+	n.members.mu.withdrawal.saw(l, time.Now(), n.opts.LeaseTTL)
 }
 
 // reconsider withdraws, or returns to work.
@@ -116,7 +149,7 @@ func (n *Node) reconsider(ctx context.Context) {
 	}
 	w.why = why
 	trial := errors.Is(why, ErrParted) && len(n.members.mu.others) == 0 && !n.opts.EdgeOnly &&
-		now.Sub(w.since) > n.patience() && now.Sub(w.tried) > announceEvery
+		now.Sub(w.since) > n.patience() && now.Sub(w.tried) >= triedEvery
 	if trial {
 		w.tried = now
 	}
@@ -145,7 +178,7 @@ func (n *Node) reconsider(ctx context.Context) {
 func (n *Node) patience() time.Duration {
 	var spread time.Duration
 	for _, c := range n.opts.Node {
-		spread = (spread*31 + time.Duration(c)) % (returnAfter / 2)
+		spread = (spread*31 + time.Duration(c)) % (returnAfter / 4)
 	}
 	return returnAfter + spread
 }
@@ -176,13 +209,16 @@ func (n *Node) whyLocked(unfit error, now time.Time) error {
 	if w.partedSince.IsZero() {
 		w.partedSince = now
 	}
-	patience := hearsayPatience
+	patience, since := hearsayPatience, w.partedSince
 	for _, id := range from {
-		if at, seen := w.renewed[id]; seen && now.Sub(at) <= memberTTL {
+		if at, seen := w.renewed[id]; seen && now.Sub(at) <= aliveTTL {
 			patience = partedPatience
+			if silent, was := w.silent[id]; was && silent.Before(since) {
+				since = silent
+			}
 		}
 	}
-	if now.Sub(w.partedSince) < patience {
+	if now.Sub(since) < patience {
 		return nil
 	}
 	w.from = make(map[ids.NodeID]bool)
@@ -229,7 +265,7 @@ func (n *Node) unheardLocked(now time.Time) map[ids.NodeID]bool {
 		}
 	}
 	for id, at := range n.members.mu.withdrawal.renewed {
-		if now.Sub(at) <= memberTTL {
+		if now.Sub(at) <= aliveTTL {
 			add(id, true)
 		}
 	}

@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,17 @@ type network struct {
 	cut   map[[2]string]bool
 	// lose: what is published does not arrive elsewhere, but for who is there.
 	lose atomic.Bool
+	// hole: who asks a node that it is parted from is not told.
+	hole atomic.Bool
+}
+
+// isolate parts a node from all others.
+func (w *network) isolate(name string, cut bool) {
+	for other := range w.buses {
+		if other != name {
+			w.part(name, other, cut)
+		}
+	}
 }
 
 func (w *network) part(a, b string, cut bool) {
@@ -69,6 +81,10 @@ func (l leg) Request(ctx context.Context, subject string, p bus.Payload) (bus.Pa
 		if !errors.Is(err, bus.ErrNoResponder) && !errors.Is(err, bus.ErrClosed) {
 			return answer, err
 		}
+	}
+	if l.net.hole.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
 	}
 	return nil, bus.ErrNoResponder
 }
@@ -179,6 +195,119 @@ func (w *trio) serve(names ...string) time.Duration {
 
 // within: who cannot work is replaced before those who wait for it give up.
 const within = 10 * time.Second
+
+// answered sends commands to all partitions by way of nodes, each again until it is
+// answered, and returns how long that took.
+func (w *trio) answered(names ...string) time.Duration {
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for p := range ids.Partition(trioCount) {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				n := w.nodes[names[i%len(names)]]
+				if n.Withdrawn() == nil { // else the load balancer knows
+					if _, err := n.Do(w.t.Context(), ticket{p, "x"}); err == nil {
+						return
+					}
+				}
+				if time.Since(begin) > time.Minute {
+					w.t.Errorf("partition %d is not served again", p)
+					return
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(begin)
+}
+
+// Whoever is cut off and however, all partitions answer again in time: those who asked a
+// node when what they said vanished do not wait for it, and asking one that is silent
+// is not tried.
+func TestFailOverInTime(t *testing.T) {
+	for _, hole := range []bool{false, true} {
+		for _, cut := range [][]string{{"a"}, {"b"}, {"c"}, {"a", "b", "c"}} {
+			t.Run(fmt.Sprintf("hole=%v %v", hole, cut), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newTrio(t, "a", "b", "c")
+					w.net.hole.Store(hole)
+					// At another place of the second each time.
+					for _, at := range []time.Duration{0, 1170 * time.Millisecond, 430 * time.Millisecond, 1840 * time.Millisecond} {
+						time.Sleep(at)
+						for _, name := range cut {
+							w.net.isolate(name, true)
+						}
+						took := w.answered("a", "b", "c")
+						if t.Logf("answered again after %v", took); took > within {
+							t.Error("that is too long")
+						}
+						time.Sleep(time.Minute)
+						for _, name := range cut {
+							w.net.isolate(name, false)
+						}
+						w.serve("a", "b", "c")
+					}
+				})
+			})
+		}
+	}
+}
+
+// A node that dies takes nobody with it: the others stay ready, as a load balancer sees
+// it. One that is cut off says soon that it is not.
+func TestReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTrio(t, "a", "b", "c", "edge")
+		watch := func(d time.Duration, names ...string) {
+			for begin := time.Now(); time.Since(begin) < d; time.Sleep(100 * time.Millisecond) {
+				for _, name := range names {
+					if err := w.nodes[name].Ready(); err != nil {
+						t.Fatalf("%s is not ready after %v: %v", name, time.Since(begin), err)
+					}
+				}
+			}
+		}
+		w.net.isolate("b", true)
+		w.away["b"].Store(true)
+		watch(20*time.Second, "a", "c", "edge")
+		w.net.isolate("b", false)
+		w.away["b"].Store(false)
+		w.serve("a", "b", "c", "edge")
+		watch(10*time.Second, "a", "b", "c", "edge")
+		w.net.isolate("a", true)
+		watch(4*time.Second, "b", "c", "edge")
+		if w.nodes["a"].Ready() == nil {
+			t.Error("who hears nobody is ready")
+		}
+		watch(20*time.Second, "b", "c", "edge")
+	})
+}
+
+// A node whose last peer dies takes its work over. That the peer has renewed its leases
+// since somebody looked, a while ago, does not make it alive.
+func TestDeadPeerIsNoReasonToWithdraw(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTrio(t, "a", "b")
+		w.net.part("a", "b", true)
+		time.Sleep(4 * time.Second) // both look at each other's leases
+		w.net.part("a", "b", false)
+		time.Sleep(time.Minute)
+		w.serve("a", "b")
+		w.net.part("a", "b", true)
+		w.away["b"].Store(true)
+		begin := time.Now()
+		for w.nodes["a"].Owned() < trioCount {
+			if err := w.nodes["a"].Withdrawn(); err != nil {
+				t.Fatalf("it withdrew after %v: %v", time.Since(begin), err)
+			}
+			if time.Since(begin) > within {
+				t.Fatal("it does not take over")
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+}
 
 // A node that the others do not hear, though it is alive, leaves its partitions to
 // them, refuses at once what it cannot do, and comes back.

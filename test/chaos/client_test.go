@@ -23,10 +23,12 @@ type client struct {
 	*caller.Device
 	load *load
 	rng  *rand.Rand
+	// measures: it goes where a load balancer sends it and nowhere else.
+	measures bool
 }
 
 func (l *load) client(user, name, token string) *client {
-	return &client{caller.New(user, name, token), l, rand.New(rand.NewPCG(l.seed, l.clients.Add(1)))}
+	return &client{caller.New(user, name, token), l, rand.New(rand.NewPCG(l.seed, l.clients.Add(1))), false}
 }
 
 // id names the device among all.
@@ -34,7 +36,11 @@ func (c *client) id() string { return c.User + "/" + c.Name }
 
 // call makes one request at a node that a load balancer would choose.
 func (c *client) call(ctx context.Context, method, target string, body any) caller.Answer {
-	return c.callAt(ctx, c.load.fleet.pick(c.rng), method, target, body)
+	n := c.load.fleet.pick(c.rng)
+	if c.measures {
+		n = c.load.fleet.choose(c.rng)
+	}
+	return c.callAt(ctx, n, method, target, body)
 }
 
 func (c *client) callAt(ctx context.Context, n *node, method, target string, body any) caller.Answer {

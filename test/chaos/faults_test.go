@@ -104,7 +104,9 @@ func (s *scene) killNode() string {
 func (s *scene) stopNode() string {
 	n, _ := s.one()
 	n.signal(syscall.SIGSTOP)
-	text := s.back()
+	// Who asks the node itself waits for as long as it likes to: that says nothing.
+	text := s.unready(n)
+	text += "; " + s.back()
 	time.Sleep(s.lease / 4)
 	n.signal(syscall.SIGCONT)
 	return text

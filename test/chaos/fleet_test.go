@@ -165,17 +165,21 @@ func (f *fleet) isolate(n *node, fault faultnet.Fault) {
 // pick is the node that a load balancer would choose; now and then any node, as a
 // client that remembers it does.
 func (f *fleet) pick(rng *rand.Rand) *node {
-	any := f.nodes[rng.IntN(len(f.nodes))]
 	if rng.IntN(20) == 0 {
-		return any
+		return f.nodes[rng.IntN(len(f.nodes))]
 	}
+	return f.choose(rng)
+}
+
+// choose is the node that a load balancer would choose.
+func (f *fleet) choose(rng *rand.Rand) *node {
 	begin := rng.IntN(len(f.nodes))
 	for i := range f.nodes {
 		if n := f.nodes[(begin+i)%len(f.nodes)]; n.isReady() {
 			return n
 		}
 	}
-	return any
+	return f.nodes[begin]
 }
 
 // start starts all nodes.

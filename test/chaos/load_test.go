@@ -337,6 +337,7 @@ func (l *load) probe() time.Duration {
 		wg.Go(func() {
 			w := &worker{client: l.client(l.workers[0].User, fmt.Sprintf("probe%d", p), l.workers[0].Token)}
 			defer w.Close()
+			w.measures = true
 			w.n = int(l.probes.Add(1)) << 32 // its transactions are those of the device of the token
 			w.sendTo(room, "")
 		})
