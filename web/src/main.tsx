@@ -14,6 +14,7 @@ import "./ui/styles/shell.css";
 import "./ui/styles/room.css";
 import "./ui/styles/message.css";
 import "./ui/styles/direction.css";
+import "./ui/styles/people.css";
 
 watchRoute();
 const app = new App(browserOptions());

@@ -7,6 +7,7 @@ import type { WebSocketLike } from "../protocol/socket.ts";
 import { Transport, type TransportStatus } from "../protocol/transport.ts";
 import type { KeyValue } from "../store/keyvalue.ts";
 import { OutboxStore } from "../store/outbox.ts";
+import { clearSeen } from "../store/seendevices.ts";
 import { clearSession, loadSession, saveSession, type Session } from "../store/session.ts";
 import { Auth, type ServerInfo, type SignUp } from "./auth.ts";
 import type { Chat } from "./chat.ts";
@@ -20,6 +21,8 @@ export interface AppOptions {
     fetch: typeof fetch;
     connect: (url: string, protocol: string) => WebSocketLike;
     kv: KeyValue;
+    /** What this device is called where devices are listed. */
+    deviceName?: string;
     indexedDB?: IDBFactory;
     /** Whether conversations are encrypted where they can be. */
     encryption?: boolean;
@@ -39,7 +42,7 @@ export class App {
     private restarting = false;
 
     constructor(private readonly options: AppOptions) {
-        this.auth = new Auth(options.fetch, options.origin);
+        this.auth = new Auth(options.fetch, options.origin, options.deviceName);
         this.transport = new Transport({
             origin: options.origin,
             fetch: options.fetch,
@@ -137,6 +140,7 @@ export class App {
         if (!session) return;
         await new OutboxStore(kv, session.userId).clear().catch(() => undefined);
         await Known.forget(kv, session.userId).catch(() => undefined);
+        await clearSeen(kv, session.userId).catch(() => undefined);
     }
 
     /** The server no longer knows where this device was: forget what was synced, and sync anew. */

@@ -34,6 +34,7 @@ export class Auth {
     constructor(
         private readonly fetch: typeof globalThis.fetch,
         private readonly origin: string,
+        private readonly deviceName = DEVICE_NAME,
     ) {}
 
     /** What the server says of itself. */
@@ -59,7 +60,7 @@ export class Auth {
 
     /** Makes the account, going through the stages of the flow that fits what was filled in. */
     async signUp(form: SignUp): Promise<Session> {
-        const account = { username: form.username, password: form.password, initial_device_display_name: DEVICE_NAME };
+        const account = { username: form.username, password: form.password, initial_device_display_name: this.deviceName };
         let { status, body } = await this.request("POST", "/_matrix/client/v3/register", account, [401]);
         const done = new Set<string>();
         while (status === 401) {
@@ -78,7 +79,7 @@ export class Auth {
             type: "m.login.password",
             identifier: { type: "m.id.user", user },
             password,
-            initial_device_display_name: DEVICE_NAME,
+            initial_device_display_name: this.deviceName,
         });
         return sessionOf(body);
     }

@@ -13,10 +13,12 @@ import type { KeyValue } from "../store/keyvalue.ts";
 import { OutboxStore } from "../store/outbox.ts";
 import type { Session } from "../store/session.ts";
 import { ClientEvent, type MatrixClient, type RunningClient, startClient } from "./client.ts";
+import { Devices } from "./devices.ts";
 import { Encryption } from "./encryption.ts";
 import { describeError } from "./errors.ts";
 import { t } from "./i18n.ts";
-import { serverOf, toUserIds } from "./ids.ts";
+import { localpart, serverOf, toUserIds } from "./ids.ts";
+import { LockedMessages } from "./locked.ts";
 import { Media } from "./media.ts";
 import { Outbox } from "./outbox.ts";
 import { Previews } from "./previews.ts";
@@ -26,7 +28,9 @@ import { RoomSettings } from "./roomsettings.ts";
 import { directContent, listRooms, type RoomSummary } from "./rooms.ts";
 import { ThreadTimeline } from "./thread.ts";
 import { Timeline } from "./timeline.ts";
+import { Trust } from "./trust.ts";
 import { type PreparedFile, Uploads } from "./uploads.ts";
+import { Verifications } from "./verification.ts";
 
 export interface ChatOptions {
     session: Session;
@@ -55,9 +59,13 @@ export class Chat {
     readonly previews: Previews;
     readonly encryption: Encryption;
     readonly preferences: PreferencesStore;
+    readonly devices: Devices;
+    readonly trust: Trust;
+    readonly verifications: Verifications;
 
     private readonly outbox: Outbox;
     private readonly uploads = new Map<string, Uploads>();
+    private readonly ends: (() => void)[] = [];
     private encryptionBegun = false;
     private refreshing: ReturnType<typeof setTimeout> | undefined;
 
@@ -70,6 +78,19 @@ export class Chat {
         this.previews = new Previews(options.fetch, options.origin, () => running.client.getAccessToken());
         this.preferences = new PreferencesStore(running.client);
         this.encryption = new Encryption(running.client, running.secrets, userId);
+        this.devices = new Devices(running.client, options.kv, userId);
+        this.trust = new Trust(running.client);
+        this.verifications = new Verifications(running.client, () => this.encryption.state.value === "ready");
+        const locked = new LockedMessages(running.client);
+        let before = this.encryption.state.value;
+        this.ends.push(
+            () => locked.stop(),
+            this.encryption.state.subscribe((state) => {
+                if (state === "ready") void this.devices.look();
+                if (state === "ready" && before === "locked") locked.retry();
+                before = state;
+            }),
+        );
         this.outbox = new Outbox(running.client, new OutboxStore<PreparedFile>(options.kv, userId), () => ["socket", "http"].includes(options.transport.status.kind));
     }
 
@@ -105,6 +126,8 @@ export class Chat {
 
     async stop(forget: boolean): Promise<void> {
         clearTimeout(this.refreshing);
+        for (const end of this.ends) end();
+        this.verifications.dismiss();
         this.outbox.stop();
         this.media.close();
         this.client.removeAllListeners();
@@ -167,12 +190,39 @@ export class Chat {
         });
     }
 
+    /** The conversation with one person, if there is one. */
+    directWith(userId: string): string | undefined {
+        return (directContent(this.client)[userId] ?? []).find((id) => this.client.getRoom(id)?.getMyMembership() === "join");
+    }
+
+    /** The name of a person in a room, or else wherever they are known. */
+    nameOf(userId: string, roomId?: string): string {
+        const member = roomId === undefined ? undefined : this.client.getRoom(roomId)?.getMember(userId);
+        const name = member?.name ?? this.client.getUser(userId)?.displayName;
+        return name === undefined || name === "" || name === userId ? localpart(userId) : name;
+    }
+
+    /** Asks somebody to compare emoji, in the conversation with them. */
+    async verify(userId: string): Promise<void> {
+        const roomId = await this.createDirect(userId);
+        await this.attempt(() => this.verifications.askPerson(userId, roomId));
+    }
+
+    /** Looks whether somebody in an encrypted room has other keys than those that were verified. */
+    lookAtPeople(roomId: string): void {
+        this.trust.lookAt(this.client.getRoom(roomId)?.getJoinedMembers().map((member) => member.userId) ?? []);
+    }
+
+    isIn(roomId: string, userId: string): boolean {
+        return this.client.getRoom(roomId)?.getMember(userId)?.membership === "join";
+    }
+
     /** Opens the conversation with one person: the one there is, or a new one. */
     async createDirect(typed: string): Promise<string> {
         const [userId, ...rest] = this.readUsers(typed);
         if (userId === undefined || rest.length > 0) throw new Error(t("Type the name of one person."));
         if (userId === this.userId) throw new Error(t("That is you."));
-        const existing = (directContent(this.client)[userId] ?? []).find((id) => this.client.getRoom(id)?.getMyMembership() === "join");
+        const existing = this.directWith(userId);
         if (existing !== undefined) return existing;
         return this.attempt(async () => {
             const { room_id } = await this.client.createRoom({ preset: Preset.TrustedPrivateChat, visibility: Visibility.Private, is_direct: true, invite: [userId], ...this.sealed });

@@ -8,7 +8,9 @@ import { CryptoEvent, decodeRecoveryKey } from "matrix-js-sdk/lib/crypto-api/ind
 import type { AuthDict } from "matrix-js-sdk/lib/interactive-auth";
 import type { CryptoCallbacks } from "matrix-js-sdk/lib/crypto-api/index";
 import type { MatrixClient } from "./client.ts";
+import { describeError } from "./errors.ts";
 import { t } from "./i18n.ts";
+import { withPassword } from "./proof.ts";
 
 export type EncryptionState =
     | "starting"
@@ -51,12 +53,18 @@ export class Encryption {
     /** Made just now, to be shown once. */
     readonly recoveryKey = signal<string | undefined>(undefined);
 
+    private reading: Promise<void> | undefined;
+
     constructor(
         private readonly client: MatrixClient,
         private readonly secrets: SecretKeys,
         private readonly userId: string,
     ) {
         client.on(CryptoEvent.KeysChanged, this.look);
+        client.on(CryptoEvent.UserTrustStatusChanged, this.look);
+        client.on(CryptoEvent.KeyBackupDecryptionKeyCached, () => {
+            if (this.state.value !== "starting") void this.readBackup().catch((error: unknown) => console.warn("The backup of keys cannot be read.", error));
+        });
     }
 
     /** To be called after the first sync. The password is known after sign-up, and makes that nothing is asked. */
@@ -78,7 +86,23 @@ export class Encryption {
     /** Makes the account's keys, keeps them under a new recovery key, and begins the backup. */
     async setUp(password: string | undefined): Promise<void> {
         const crypto = this.client.getCrypto()!;
-        await crypto.bootstrapCrossSigning({ authUploadDeviceSigningKeys: (request) => this.authenticate(request, password) });
+        await crypto.bootstrapCrossSigning({ authUploadDeviceSigningKeys: (request) => withPassword(request, this.userId, password) });
+        await this.newRecoveryKey();
+    }
+
+    /**
+     * New keys for the account in place of those that are lost, for who has neither the recovery key nor another device. What was
+     * written before stays closed, and those who verified this person are warned.
+     */
+    async startOver(password: string): Promise<void> {
+        const prove = <T>(request: (auth: AuthDict | null) => Promise<T>): Promise<T> => withPassword(request, this.userId, password);
+        try {
+            await prove((auth) => this.client.deleteMultipleDevices([], auth ?? undefined)); // before anything is thrown away
+            this.secrets.forget();
+            await this.client.getCrypto()!.resetEncryption(prove);
+        } catch (error) {
+            throw new Error(describeError(error), { cause: error });
+        }
         await this.newRecoveryKey();
     }
 
@@ -112,8 +136,7 @@ export class Encryption {
         }
         this.state.value = "ready";
         await crypto.loadSessionBackupPrivateKeyFromSecretStorage();
-        await crypto.checkKeyBackupAndEnable();
-        await crypto.restoreKeyBackup();
+        await this.readBackup();
     }
 
     /** Another device may have given this one what it lacked. */
@@ -124,17 +147,17 @@ export class Encryption {
         });
     };
 
-    private async hasKeysElsewhere(): Promise<boolean> {
-        return (await this.client.secretStorage.getDefaultKeyId()) !== null || (await this.client.getCrypto()!.userHasCrossSigningKeys(this.userId, true));
+    /** All keys of the backup; what they open becomes readable where it stands. Once at a time, whoever asks. */
+    private async readBackup(): Promise<void> {
+        const crypto = this.client.getCrypto()!;
+        this.reading ??= (async () => {
+            await crypto.checkKeyBackupAndEnable();
+            if ((await crypto.getSessionBackupPrivateKey()) !== null) await crypto.restoreKeyBackup();
+        })().finally(() => (this.reading = undefined));
+        await this.reading;
     }
 
-    private async authenticate<T>(request: (auth: AuthDict | null) => Promise<T>, password: string | undefined): Promise<T> {
-        try {
-            return await request(null); // who has no keys yet may upload the first
-        } catch (error) {
-            const session = (error as { data?: { session?: unknown } }).data?.session;
-            if (password === undefined || typeof session !== "string") throw error;
-            return await request({ type: "m.login.password", identifier: { type: "m.id.user", user: this.userId }, password, session });
-        }
+    private async hasKeysElsewhere(): Promise<boolean> {
+        return (await this.client.secretStorage.getDefaultKeyId()) !== null || (await this.client.getCrypto()!.userHasCrossSigningKeys(this.userId, true));
     }
 }

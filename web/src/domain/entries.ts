@@ -112,9 +112,14 @@ export function toEntry(event: EventView, people: People): Entry | undefined {
         if (typeof described === "string") return { kind: "notice", key, ts, text: described };
         return { kind: "notice", key, ts, text: join(described), listed: described };
     }
+    const sender = event.getSender() ?? "";
+    // What it says is for apps that cannot do it. spec: client-server §m.key.verification.request
+    if (event.getContent().msgtype === "m.key.verification.request" && !event.isRedacted()) {
+        const said = listed("{names} asked to compare pictures", people.nameOf(sender));
+        return { kind: "notice", key, ts, text: join(said), listed: said };
+    }
     const shown = describeMessage(event, people);
     if (!shown) return undefined;
-    const sender = event.getSender() ?? "";
     return {
         kind: "message",
         key,

@@ -1,6 +1,7 @@
 /** What the browser is asked for, and what it tells, in one place. */
 import type { AppOptions } from "../domain/app.ts";
 import { MemoryKeyValue } from "../store/keyvalue.ts";
+import { deviceName } from "./devicename.ts";
 import { IndexedDBKeyValue } from "./idb.ts";
 
 /** The app's view of this browser. The server is where the page came from. */
@@ -10,6 +11,7 @@ export function browserOptions(): AppOptions {
         origin: location.origin,
         fetch: (input, init) => fetch(input, init),
         connect: (url, protocol) => new WebSocket(url, protocol),
+        deviceName: deviceName(navigator.userAgent),
         kv: idb ? new IndexedDBKeyValue(idb) : new MemoryKeyValue(),
         encryption: globalThis.isSecureContext, // elsewhere there is no WebCrypto to encrypt with
         ...(idb ? { indexedDB: idb } : {}),

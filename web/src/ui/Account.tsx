@@ -10,7 +10,7 @@ import type { Preferences } from "../domain/preferences.ts";
 import { loadLook } from "../platform/theme.ts";
 import { KeepKey } from "./EncryptionNotes.tsx";
 import { LanguageField } from "./LanguageField.tsx";
-import { ActionForm, Avatar, Choice, Dialog } from "./parts.tsx";
+import { ActionForm, Avatar, Choice, Dialog, Icon } from "./parts.tsx";
 import { go } from "./route.ts";
 
 const CONNECTIONS = (): Record<TransportStatus["kind"], string> => ({
@@ -41,7 +41,7 @@ function NewKey({ chat }: { chat: Chat }): JSX.Element {
     );
 }
 
-export function Account({ app, chat, onClose }: { app: App; chat: Chat; onClose: () => void }): JSX.Element {
+export function Account({ app, chat, onDevices, onClose }: { app: App; chat: Chat; onDevices: () => void; onClose: () => void }): JSX.Element {
     const look = chat.preferences.current.value ?? loadLook();
     const change = (change: Partial<Preferences>): void => chat.preferences.change({ ...look, ...change });
     const signOut = (): void => {
@@ -90,6 +90,9 @@ export function Account({ app, chat, onClose }: { app: App; chat: Chat; onClose:
                 ]}
             />
             {look.previews === "all" && <p class="hint">{t("The server learns the links of your encrypted conversations, and nothing else of them.")}</p>}
+            <button type="button" class="button" onClick={onDevices}>
+                <Icon name="device" /> {t("Your devices")}
+            </button>
             {chat.encryption.state.value === "ready" && <NewKey chat={chat} />}
             <button type="button" class="button danger" onClick={signOut}>
                 {t("Sign out")}

@@ -15,7 +15,7 @@ export function EncryptionNote({ chat }: { chat: Chat }): JSX.Element | null {
     const words = toKeep
         ? [t("Keep your recovery key"), t("With it you read your messages on other devices.")]
         : state === "locked"
-          ? [t("Unlock your messages"), t("Your recovery key opens them on this device.")]
+          ? [t("Unlock your messages"), t("With another device, or with your recovery key.")]
           : state === "unset"
             ? [t("Protect your messages"), t("Set up encryption with your password.")]
             : undefined;
@@ -71,16 +71,46 @@ export function KeepKey({ chat, onClose }: { chat: Chat; onClose: () => void }):
     );
 }
 
-function Unlock({ chat, onClose }: { chat: Chat; onClose: () => void }): JSX.Element {
+/** On a new device: another device lets it in, or the recovery key does. */
+export function Unlock({ chat, onClose }: { chat: Chat; onClose: () => void }): JSX.Element {
     const [key, setKey] = useState("");
+    const [lost, setLost] = useState(false);
     const unlock = async (): Promise<void> => {
         await chat.encryption.restore(key);
         onClose();
     };
+    const ask = async (): Promise<void> => {
+        await chat.verifications.askOwn();
+        onClose();
+    };
+    if (lost) return <StartOver chat={chat} onClose={onClose} />;
     return (
         <Dialog title={t("Unlock your messages")} onClose={onClose}>
-            <ActionForm label={t("Unlock")} action={unlock}>
-                <Field label={t("Recovery key")} value={key} onInput={setKey} hint={t("You were shown it when your account was made.")} autoFocus required />
+            <ActionForm label={t("Use another device")} action={ask}>
+                <p class="hint">{t("Where you are signed in already, you compare a few pictures, and that is all.")}</p>
+            </ActionForm>
+            <p class="or">{t("or")}</p>
+            <ActionForm label={t("Unlock")} action={unlock} plain>
+                <Field label={t("Recovery key")} value={key} onInput={setKey} hint={t("You were shown it when your account was made.")} required />
+            </ActionForm>
+            <button type="button" class="link hint" onClick={() => setLost(true)}>
+                {t("I have neither")}
+            </button>
+        </Dialog>
+    );
+}
+
+function StartOver({ chat, onClose }: { chat: Chat; onClose: () => void }): JSX.Element {
+    const [password, setPassword] = useState("");
+    const startOver = async (): Promise<void> => {
+        await chat.encryption.startOver(password);
+        onClose();
+    };
+    return (
+        <Dialog title={t("Start over")} onClose={onClose}>
+            <p class="notice-box">{t("You get new keys. What was written before and is locked stays locked for good, and those who verified you are told that your keys have changed.")}</p>
+            <ActionForm label={t("Make new keys")} action={startOver}>
+                <Field label={t("Password")} type="password" value={password} onInput={setPassword} autoComplete="current-password" autoFocus required />
             </ActionForm>
         </Dialog>
     );

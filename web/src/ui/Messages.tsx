@@ -13,6 +13,7 @@ import { UploadRows } from "./AttachmentView.tsx";
 import { MessageMenu } from "./MessageMenu.tsx";
 import { MessageRow } from "./MessageView.tsx";
 import { ActionForm, Avatar, colourOf, Dialog, Icon, Spinner } from "./parts.tsx";
+import { showProfile } from "./people.ts";
 import { route } from "./route.ts";
 import { clockTime, dayName } from "./time.ts";
 import { around, AT_END, indexOf, moved, rangeOf, type Window, windowOf } from "./window.ts";
@@ -314,7 +315,11 @@ function ItemView({ item, timeline, media, previews, onMenu, onJump, onDay }: It
     }
     return (
         <section class={`group ${item.own ? "own" : ""} ${item.continued ? "continued" : ""} ${item.goesOn ? "goes-on" : ""}`} aria-label={`${item.own ? t("You") : item.senderName}, ${clockTime(item.messages[0]!.ts)}`}>
-            {!item.own && <Avatar id={item.sender} name={item.senderName} size="s" />}
+            {!item.own && (
+                <button type="button" class="avatar-button" tabIndex={-1} aria-label={t("Who is {name}?", { name: item.senderName })} onClick={() => showProfile(item.sender, timeline.roomId)}>
+                    <Avatar id={item.sender} name={item.senderName} size="s" />
+                </button>
+            )}
             <div class="group-body">
                 {!item.own && !item.continued && (
                     <span class={`sender ink-${colourOf(item.sender)}`} title={item.sender}>

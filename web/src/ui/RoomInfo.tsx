@@ -6,6 +6,7 @@ import { t } from "../domain/i18n.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
 import type { Person, Role, RoomDetails, RoomSettings } from "../domain/roomsettings.ts";
 import { ActionForm, Avatar, Dialog, Field, Icon } from "./parts.tsx";
+import { showProfile } from "./people.ts";
 import { go } from "./route.ts";
 
 const roleName = (role: Role): string => ({ owner: t("Owner"), moderator: t("Moderator"), member: t("Member") })[role];
@@ -56,7 +57,7 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
                 <h3>{t("{count} person|{count} people", { count: details.people.length })}</h3>
                 <ul>
                     {details.people.map((person) => (
-                        <PersonRow key={person.id} person={person} settings={settings} attempt={attempt} />
+                        <PersonRow key={person.id} chat={chat} person={person} settings={settings} attempt={attempt} />
                     ))}
                 </ul>
             </section>
@@ -74,14 +75,24 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
     );
 }
 
-function PersonRow({ person, settings, attempt }: { person: Person; settings: RoomSettings; attempt: (action: () => Promise<void>) => void }): JSX.Element {
+function PersonRow({ chat, person, settings, attempt }: { chat: Chat; person: Person; settings: RoomSettings; attempt: (action: () => Promise<void>) => void }): JSX.Element {
     return (
         <li class="person">
-            <Avatar id={person.id} name={person.name} size="s" />
-            <span class="room-text">
-                <span class="person-name">{person.name}</span>
-                <span class="hint">{person.invited ? t("Invited") : person.id}</span>
-            </span>
+            <button type="button" class="person-button" onClick={() => showProfile(person.id, settings.roomId)}>
+                <Avatar id={person.id} name={person.name} size="s" />
+                <span class="room-text">
+                    <span class="person-name">
+                        {person.name}
+                        {chat.trust.of(person.id).value === "verified" && person.id !== chat.userId && (
+                            <span class="trust-mark" role="img" aria-label={t("Verified")}>
+                                {" "}
+                                <Icon name="shield" />
+                            </span>
+                        )}
+                    </span>
+                    <span class="hint">{person.invited ? t("Invited") : person.id}</span>
+                </span>
+            </button>
             {person.roles.length > 0 && !person.invited ? (
                 <select value={person.role} aria-label={t("Role of {name}", { name: person.name })} onChange={(event) => attempt(() => settings.setRole(person.id, event.currentTarget.value as Role))}>
                     {person.roles.map((role) => (

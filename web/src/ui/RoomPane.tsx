@@ -14,6 +14,7 @@ import { Messages } from "./Messages.tsx";
 import { Avatar, Icon, IconButton } from "./parts.tsx";
 import { PinsBar } from "./PinsBar.tsx";
 import { go, route } from "./route.ts";
+import { TrustNote } from "./TrustNote.tsx";
 
 export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat: Chat; room: RoomSummary; onInfo: () => void; onInvite: () => void }): JSX.Element {
     const [timeline, setTimeline] = useState<Timeline>();
@@ -43,6 +44,7 @@ export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat
             <div class="only-phone">
                 <Connection app={app} />
             </div>
+            <TrustNote chat={chat} room={room} />
             <div class="room-body">
             {timeline && (
                 <div

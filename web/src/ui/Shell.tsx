@@ -5,14 +5,20 @@ import type { App } from "../domain/app.ts";
 import { t } from "../domain/i18n.ts";
 import type { Chat } from "../domain/chat.ts";
 import { Account } from "./Account.tsx";
+import { later } from "./later.tsx";
 import { InviteDialog, NewChat } from "./NewChat.tsx";
 import { Empty, Spinner } from "./parts.tsx";
+import { profile } from "./people.ts";
+import { Prompts } from "./Prompts.tsx";
 import { RoomInfo } from "./RoomInfo.tsx";
 import { RoomList } from "./RoomList.tsx";
 import { RoomPane } from "./RoomPane.tsx";
 import { go, route } from "./route.ts";
 
-type Open = "new" | "account" | "invite" | "info" | undefined;
+const Profile = later(() => import("./Profile.tsx").then((module) => module.Profile));
+const DeviceList = later(() => import("./DeviceList.tsx").then((module) => module.DeviceList));
+
+type Open = "new" | "account" | "devices" | "invite" | "info" | undefined;
 
 export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
     const [open, setOpen] = useState<Open>();
@@ -26,8 +32,11 @@ export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
                 {room && <RoomPane key={room.id} app={app} chat={chat} room={room} onInvite={() => setOpen("invite")} onInfo={() => setOpen("info")} />}
                 {!room && <NoRoom asked={roomId !== undefined} chat={chat} onNew={() => setOpen("new")} />}
             </main>
+            <Prompts chat={chat} onDevices={() => setOpen("devices")} />
+            {open === "devices" && <DeviceList chat={chat} onClose={() => setOpen(undefined)} />}
+            {profile.value && <Profile key={profile.value.userId} chat={chat} {...profile.value} onClose={() => (profile.value = undefined)} />}
             {open === "new" && <NewChat chat={chat} onClose={() => setOpen(undefined)} />}
-            {open === "account" && <Account app={app} chat={chat} onClose={() => setOpen(undefined)} />}
+            {open === "account" && <Account app={app} chat={chat} onDevices={() => setOpen("devices")} onClose={() => setOpen(undefined)} />}
             {open === "info" && room && <RoomInfo chat={chat} room={room} onInvite={() => setOpen("invite")} onClose={() => setOpen(undefined)} />}
             {open === "invite" && room && <InviteDialog chat={chat} room={room} onClose={() => setOpen(undefined)} />}
         </div>

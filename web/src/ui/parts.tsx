@@ -47,6 +47,14 @@ const ICONS = {
     clock: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM12 7v5l3 2",
     offline: "M3 4l18 16M8.5 15.5a5 5 0 0 1 5-1.2M5 12a10 10 0 0 1 4.5-2.6M13.5 9a10 10 0 0 1 5.5 3M12 19h.01",
     info: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM12 11v5M12 8h.01",
+    check: "M5 12.5l4.5 4.5L19 7.5",
+    shield: "M12 3l7 3v5c0 5-3 8-7 10-4-2-7-5-7-10V6zM9 12l2 2 4-4",
+    warning: "M12 4l9 16H3zM12 10v4M12 17h.01",
+    device: "M4 5h16v11H4zM8 20h8",
+    ban: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM6 6l12 12",
+    flag: "M6 21V4h11l-2 4 2 4H6",
+    mute: "M4 10v4h4l5 4V6l-5 4zM17 10l4 4M21 10l-4 4",
+    door: "M14 4h5v16h-5M10 8l-4 4 4 4M6 12h9",
 } as const;
 
 export type IconName = keyof typeof ICONS;
@@ -123,7 +131,7 @@ export function Field(props: {
 }
 
 /** A form whose action may fail: shows that it works, and then what went wrong. */
-export function ActionForm(props: { label: string; action: () => Promise<void>; children: ComponentChildren }): JSX.Element {
+export function ActionForm(props: { label: string; action: () => Promise<void>; children?: ComponentChildren; /** Not the main thing on the screen. */ plain?: boolean; danger?: boolean }): JSX.Element {
     const [busy, setBusy] = useState(false);
     const [error, setError] = useState<string>();
     const submit = async (event: Event): Promise<void> => {
@@ -143,7 +151,7 @@ export function ActionForm(props: { label: string; action: () => Promise<void>; 
         <form class="form" onSubmit={(event) => void submit(event)}>
             {props.children}
             <div role="alert">{error && <p class="error">{error}</p>}</div>
-            <button type="submit" class="button primary" disabled={busy}>
+            <button type="submit" class={`button ${props.danger ? "danger" : props.plain ? "" : "primary"}`} disabled={busy}>
                 {busy ? <Spinner label={t("Working")} /> : props.label}
             </button>
         </form>

@@ -92,6 +92,21 @@ export class Person {
         await page.getByText("No conversations yet.").waitFor();
     }
 
+    /** On another device of somebody who has an account. */
+    async signIn(origin, user) {
+        const { page } = this;
+        await page.goto(`${origin}/#/signin`);
+        await page.getByLabel("Name").fill(user);
+        await page.getByLabel("Password").fill(`${user}-password-1`);
+        await page.getByRole("button", { name: "Sign in" }).click();
+        await page.getByRole("heading", { name: "Conversations" }).waitFor();
+    }
+
+    /** To the list, on a phone. */
+    async back() {
+        await this.page.getByRole("button", { name: "All conversations" }).click();
+    }
+
     async say(text) {
         await this.page.getByLabel(/^Message to/).fill(text);
         await this.page.locator("button.send").click();
