@@ -15,6 +15,7 @@ import "./ui/styles/room.css";
 import "./ui/styles/message.css";
 import "./ui/styles/direction.css";
 import "./ui/styles/people.css";
+import "./ui/styles/access.css";
 
 watchRoute();
 const app = new App(browserOptions());

@@ -168,6 +168,7 @@ const words: Readonly<Record<string, string>> = {
     "Show what is hidden": "إظهار المخفيّ",
     "Sign in": "تسجيل الدخول",
     "Sign out": "تسجيل الخروج",
+    "Skip to the conversation": "الانتقال إلى المحادثة",
     "Small letters and digits": "حروف لاتينية صغيرة وأرقام",
     "Somebody": "أحدهم",
     "Something went wrong.": "حدث خطأ ما.",

@@ -173,6 +173,7 @@ const words: Readonly<Record<string, string>> = {
     "Sign out": "Abmelden",
     "Sign out everywhere else": "Überall sonst abmelden",
     "Sign out “{name}”": "„{name}“ abmelden",
+    "Skip to the conversation": "Weiter zum Gespräch",
     "Small letters and digits": "Kleinbuchstaben und Ziffern",
     "Somebody": "Jemand",
     "Something went wrong.": "Etwas ist schiefgegangen.",

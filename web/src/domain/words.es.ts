@@ -167,6 +167,7 @@ const words: Readonly<Record<string, string>> = {
     "Show what is hidden": "Mostrar lo oculto",
     "Sign in": "Iniciar sesión",
     "Sign out": "Cerrar sesión",
+    "Skip to the conversation": "Ir a la conversación",
     "Small letters and digits": "Letras minúsculas y cifras",
     "Somebody": "Alguien",
     "Something went wrong.": "Algo ha ido mal.",

@@ -166,6 +166,7 @@ const words: Readonly<Record<string, string>> = {
     "Show what is hidden": "显示隐藏的内容",
     "Sign in": "登录",
     "Sign out": "退出登录",
+    "Skip to the conversation": "跳到对话",
     "Small letters and digits": "小写字母和数字",
     "Somebody": "某人",
     "Something went wrong.": "出了点问题。",

@@ -5,6 +5,7 @@ import { number, t } from "../domain/i18n.ts";
 import { type Attachment, isShown, type Media } from "../domain/media.ts";
 import type { Timeline } from "../domain/timeline.ts";
 import { saveAs } from "../platform/files.ts";
+import { useModal } from "./focus.ts";
 import { Icon, IconButton, Spinner } from "./parts.tsx";
 
 /** The frame of a picture, in CSS pixels; the style sheet makes it smaller on small screens. */
@@ -51,11 +52,10 @@ function Picture({ attachment, media }: { attachment: Attachment; media: Media }
 }
 
 function Viewer({ attachment, media, onClose }: { attachment: Attachment; media: Media; onClose: () => void }): JSX.Element {
-    const dialog = useRef<HTMLDialogElement>(null);
+    const dialog = useModal();
     const [url, setUrl] = useState<string>();
     const [error, setError] = useState(false);
     useEffect(() => {
-        dialog.current?.showModal();
         media.original(attachment).then(setUrl, () => setError(true));
     }, []);
     return (
@@ -115,7 +115,7 @@ export function UploadRows({ timeline }: { timeline: Timeline }): JSX.Element {
                 <div key={upload.id} class="upload" role="group" aria-label={upload.name}>
                     <span class="file-text">
                         <span class="file-name">{upload.name}</span>
-                        {upload.waits ? <span class="hint">{t("Waits to be sent")}</span> : upload.failed === undefined ? <progress value={upload.progress} max={1} aria-label={t("Upload of {name}", { name: upload.name })} /> : <span class="error">{upload.failed}</span>}
+                        {upload.waits ? <span class="hint">{t("Waits to be sent")}</span> : upload.failed === undefined ? <progress value={upload.progress} max={1} aria-label={t("Upload of {name}", { name: upload.name })} /> : <span class="error" role="alert">{upload.failed}</span>}
                     </span>
                     {(upload.failed !== undefined || upload.waits) && (
                         <button type="button" class="link" onClick={() => uploads.retry(upload.id)}>

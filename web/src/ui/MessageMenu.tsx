@@ -1,9 +1,10 @@
 /** What can be done with a message: a sheet on a phone, a small menu beside the message elsewhere. */
 import type { JSX } from "preact";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import type { Message } from "../domain/entries.ts";
 import { t } from "../domain/i18n.ts";
 import type { Timeline } from "../domain/timeline.ts";
+import { useModal } from "./focus.ts";
 import { Icon, type IconName } from "./parts.tsx";
 import { go } from "./route.ts";
 
@@ -12,17 +13,16 @@ const MORE = [..."🙏👏🔥✅👀💯🤔😀😍😎🥳🤯😴😡👎�
 const MARGIN = 8;
 
 export function MessageMenu({ message, at, timeline, onClose }: { message: Message; at: DOMRect; timeline: Timeline; onClose: () => void }): JSX.Element {
-    const dialog = useRef<HTMLDialogElement>(null);
+    const dialog = useModal();
     const [more, setMore] = useState(false);
     const [sure, setSure] = useState(false);
-    useEffect(() => dialog.current?.showModal(), []);
-    useLayoutEffect(() => {
+    useEffect(() => {
         if (matchMedia("(max-width: 47.99rem)").matches) return;
-        const { style, offsetWidth, offsetHeight } = dialog.current!;
-        const height = Math.max(offsetHeight, dialog.current!.scrollHeight, 320);
+        const { style, offsetWidth, offsetHeight } = dialog.current!; // it is open: its measures are known
         const atRight = message.own !== (document.documentElement.dir === "rtl"); // the side that the bubble is at
-        style.left = `${Math.max(MARGIN, Math.min(atRight ? at.right - (offsetWidth || 300) : at.left, innerWidth - 300 - MARGIN))}px`;
-        style.top = `${Math.max(MARGIN, Math.min(at.bottom + 4, innerHeight - height - MARGIN))}px`;
+        const left = Math.max(MARGIN, Math.min(atRight ? at.right - offsetWidth : at.left, innerWidth - offsetWidth - MARGIN));
+        const top = Math.max(MARGIN, Math.min(at.bottom + 4, innerHeight - offsetHeight - MARGIN));
+        style.inset = `${top}px auto auto ${left}px`;
     }, []);
     const pinned = message.eventId !== undefined && timeline.pins.ids.value.includes(message.eventId);
     const act = (action: () => void) => (): void => {

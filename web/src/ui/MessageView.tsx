@@ -105,21 +105,23 @@ function Bubble({ message, timeline, media, onJump }: Pick<MessageProps, "messag
             ) : (
                 <Text text={message.text} />
             )}
-            <span class="stamp" dir="auto">
-                {message.edited && `${t("edited")} `}
-                {delivery === "waiting" || message.change?.failed === false ? (
-                    <span class="waiting" role="img" aria-label={t("Waits to be sent")} title={t("Waits to be sent")}>
-                        <Icon name="clock" />
-                    </span>
-                ) : delivery === "sending" ? (
-                    <span role="img" aria-label={t("Being sent")}>
-                        …
-                    </span>
-                ) : (
-                    <time dateTime={new Date(ts).toISOString()} title={exactTime(ts)}>
-                        {clockTime(ts)}
-                    </time>
-                )}
+            <span class="stamp">
+                <bdi>
+                    {message.edited && `${t("edited")} `}
+                    {delivery === "waiting" || message.change?.failed === false ? (
+                        <span class="waiting" role="img" aria-label={t("Waits to be sent")} title={t("Waits to be sent")}>
+                            <Icon name="clock" />
+                        </span>
+                    ) : delivery === "sending" ? (
+                        <span role="img" aria-label={t("Being sent")}>
+                            …
+                        </span>
+                    ) : (
+                        <time dateTime={new Date(ts).toISOString()} title={exactTime(ts)}>
+                            {clockTime(ts)}
+                        </time>
+                    )}
+                </bdi>
             </span>
         </div>
     );

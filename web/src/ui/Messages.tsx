@@ -9,6 +9,7 @@ import { t } from "../domain/i18n.ts";
 import type { Media } from "../domain/media.ts";
 import type { Previews } from "../domain/previews.ts";
 import type { Timeline } from "../domain/timeline.ts";
+import { Announcer } from "./Announcer.tsx";
 import { UploadRows } from "./AttachmentView.tsx";
 import { MessageMenu } from "./MessageMenu.tsx";
 import { MessageRow } from "./MessageView.tsx";
@@ -168,7 +169,7 @@ export function Messages({ timeline, media, previews }: { timeline: Timeline; me
 
     return (
         <div class="messages-frame">
-            <div class="messages" ref={scroller} onScroll={look} onKeyDown={moveFocus} tabIndex={0} role="log" aria-label={timeline.threadRoot === undefined ? t("Messages") : t("Replies")}>
+            <div class="messages" ref={scroller} onScroll={look} onKeyDown={moveFocus} tabIndex={0} role="log" aria-live="off" aria-label={timeline.threadRoot === undefined ? t("Messages") : t("Replies")}>
                 <div class="messages-content" ref={content}>
                     {range.from === 0 && <Beginning timeline={timeline} />}
                     {items.slice(range.from, range.to).map((item) => (
@@ -177,6 +178,7 @@ export function Messages({ timeline, media, previews }: { timeline: Timeline; me
                     {whole ? timeline.threadRoot === undefined && <UploadRows timeline={timeline} /> : <Later timeline={timeline} />}
                 </div>
             </div>
+            <Announcer timeline={timeline} />
             {unreadAbove && (
                 <button type="button" class="jump jump-unread" onClick={() => void toUnread()}>
                     <Icon name="up" /> {t("New messages")}

@@ -149,11 +149,15 @@ function FoundMessages({ chat, query }: { chat: Chat; query: string }): JSX.Elem
         <section class="found" aria-label={t("Messages")}>
             <h2>{t("Messages")}</h2>
             {state.error !== undefined ? (
-                <p class="error">{state.error}</p>
+                <p class="error" role="alert">
+                    {state.error}
+                </p>
             ) : !state.found ? (
                 <Spinner label={t("Searching")} />
             ) : state.found.length === 0 ? (
-                <p class="hint">{t("No message holds this.")}</p>
+                <p class="hint" role="status">
+                    {t("No message holds this.")}
+                </p>
             ) : (
                 <ul>
                     {state.found.map((message) => (

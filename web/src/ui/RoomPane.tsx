@@ -10,6 +10,7 @@ import type { RoomSummary } from "../domain/rooms.ts";
 import type { Timeline } from "../domain/timeline.ts";
 import { Composer, sendFiles } from "./Composer.tsx";
 import { Connection } from "./Connection.tsx";
+import { useFocusReturn } from "./focus.ts";
 import { Messages } from "./Messages.tsx";
 import { Avatar, Icon, IconButton } from "./parts.tsx";
 import { PinsBar } from "./PinsBar.tsx";
@@ -81,6 +82,7 @@ function previewsFor(chat: Chat, room: RoomSummary): Previews | undefined {
 /** The thread beside the conversation, or in its place on a phone. */
 function ThreadPane({ chat, room, root }: { chat: Chat; room: RoomSummary; root: string }): JSX.Element {
     const [timeline, setTimeline] = useState<Timeline>();
+    useFocusReturn();
     useEffect(() => {
         const opened = chat.openThread(room.id, root);
         setTimeline(opened);

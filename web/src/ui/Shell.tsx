@@ -1,6 +1,6 @@
 /** The signed-in app: the room list and the open room, side by side or, on a phone, one at a time. */
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { App } from "../domain/app.ts";
 import { t } from "../domain/i18n.ts";
 import type { Chat } from "../domain/chat.ts";
@@ -25,10 +25,19 @@ export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
     const at = route.value;
     const roomId = at.page === "room" ? at.roomId : undefined;
     const room = chat.rooms.value.find((summary) => summary.id === roomId && summary.kind === "join");
+    const main = useRef<HTMLElement>(null);
+    useEffect(() => {
+        document.title = room ? `${room.name} · hubbub` : "hubbub";
+    }, [room?.name]);
     return (
         <div class="shell" data-pane={roomId === undefined ? "list" : "room"}>
+            {room && (
+                <button type="button" class="button small skip" onClick={() => main.current?.focus()}>
+                    {t("Skip to the conversation")}
+                </button>
+            )}
             <RoomList app={app} chat={chat} current={roomId} onNew={() => setOpen("new")} onAccount={() => setOpen("account")} />
-            <main class="pane room-pane">
+            <main ref={main} class="pane room-pane" tabIndex={-1}>
                 {room && <RoomPane key={room.id} app={app} chat={chat} room={room} onInvite={() => setOpen("invite")} onInfo={() => setOpen("info")} />}
                 {!room && <NoRoom asked={roomId !== undefined} chat={chat} onNew={() => setOpen("new")} />}
             </main>

@@ -1,6 +1,7 @@
 /** The small parts that several screens are made of. */
 import type { ComponentChildren, JSX } from "preact";
 import { t } from "../domain/i18n.ts";
+import { useModal } from "./focus.ts";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 
 const COLOURS = 6;
@@ -162,13 +163,9 @@ export function Spinner({ label }: { label: string }): JSX.Element {
     return <span class="spinner" role="status" aria-label={label} />;
 }
 
-/** A modal dialog of the browser's own, which keeps the focus inside and closes by Escape. */
 export function Dialog(props: { title: string; onClose: () => void; children: ComponentChildren }): JSX.Element {
-    const dialog = useRef<HTMLDialogElement>(null);
+    const dialog = useModal();
     const title = useId();
-    useEffect(() => {
-        dialog.current?.showModal();
-    }, []);
     return (
         <dialog ref={dialog} class="dialog" aria-labelledby={title} onClose={props.onClose} onClick={(event) => event.target === dialog.current && props.onClose()}>
             <div class="dialog-body">

@@ -1,0 +1,37 @@
+/** Where the focus is while something is open above the page, and where it goes after that. */
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import type { RefObject } from "preact";
+
+/** What is about to have the focus again, for what is opened by something that closes. */
+let returning: Element | null = null;
+
+/** Gives the focus back to what had it before, if what goes away takes it with it. */
+export function useFocusReturn(): void {
+    const before = useRef<Element | null>(null);
+    useEffect(() => {
+        const at = document.activeElement;
+        before.current = at === null || at === document.body ? returning : at;
+    }, []);
+    // Layout effects end before anything else begins, others after it.
+    useLayoutEffect(
+        () => () => {
+            const to = before.current;
+            returning = to;
+            // When all of this is drawn: whatever took the focus meanwhile keeps it.
+            queueMicrotask(() => {
+                returning = null;
+                if (document.activeElement !== null && document.activeElement !== document.body) return;
+                if (to instanceof HTMLElement && to.isConnected) to.focus({ preventScroll: true });
+            });
+        },
+        [],
+    );
+}
+
+/** A modal dialog of the browser's own, which keeps the focus inside and closes by Escape. */
+export function useModal(): RefObject<HTMLDialogElement | null> {
+    const dialog = useRef<HTMLDialogElement>(null);
+    useFocusReturn(); // looks before the dialog takes the focus
+    useEffect(() => dialog.current?.showModal(), []);
+    return dialog;
+}

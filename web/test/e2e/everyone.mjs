@@ -1,0 +1,240 @@
+/**
+ * That the app is for everybody: by keys alone, in every language, from right to left, in light and dark, with axe on
+ * every screen; and that it asks nothing of other hosts. Part of npm run e2e; SHOTS=folder takes pictures.
+ */
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { checkAccess } from "./access.mjs";
+import { DESKTOP, launch, PHONE } from "./browser.mjs";
+import { Person, startServer } from "./people.mjs";
+
+const shots = process.env.SHOTS;
+if (shots) mkdirSync(shots, { recursive: true });
+const MAX_TABS = 60;
+
+/** Looks at what is on the screen with axe, in light and dark. */
+async function check(person, where) {
+    for (const colorScheme of ["light", "dark"]) {
+        await person.page.emulateMedia({ colorScheme });
+        await checkAccess(person, `${where}, ${colorScheme}`);
+        if (shots) await person.page.screenshot({ path: `${shots}/${where.replaceAll(" ", "-")}-${person.name}-${colorScheme}.png` });
+    }
+    await person.page.emulateMedia({ colorScheme: "light" });
+}
+
+/** What has the focus, and whether that can be seen. */
+function focused(page) {
+    return page.evaluate(() => {
+        const at = document.activeElement;
+        const isDrawn = (element) => {
+            const { outlineStyle, outlineWidth, boxShadow } = getComputedStyle(element);
+            return (outlineStyle !== "none" && outlineWidth !== "0px") || boxShadow !== "none";
+        };
+        // A field's frame, a bubble in its row and the words of a choice show the focus of what is in or beside them.
+        const around = [at, at.parentElement, at.parentElement?.parentElement, at.nextElementSibling, at.querySelector(".bubble")].filter(Boolean);
+        const { width, height } = at.getBoundingClientRect();
+        return { name: at.getAttribute("aria-label") ?? at.labels?.[0]?.textContent?.trim() ?? at.textContent.trim(), tag: at.tagName, shown: at === document.body || at.tagName === "DIALOG" || (width > 0 && height > 0 && around.some(isDrawn)) };
+    });
+}
+
+/** Goes with the Tab key to what bears a name; every place on the way shows that it has the focus. */
+async function tabTo(page, name, key = "Tab") {
+    const passed = [];
+    for (let i = 0; i < MAX_TABS; i++) {
+        const at = await focused(page);
+        if (at.tag !== "BODY") assert.ok(at.shown, `${at.tag} “${at.name}” has the focus and does not show it`);
+        if (name.test(at.name)) return;
+        passed.push(at.name);
+        await page.keyboard.press(key);
+    }
+    assert.fail(`no way to ${name} by keys; passed ${passed.join(" | ")}`);
+}
+
+/** From nothing to a conversation without a mouse. */
+async function byKeys(browser, origin) {
+    const ada = await Person.open(browser, "ada", DESKTOP);
+    const { page } = ada;
+    const { keyboard } = page;
+    await page.goto(`${origin}/#/signup`);
+    await page.locator("input:focus").waitFor();
+    await check(ada, "welcome");
+    await keyboard.type("ada");
+    await tabTo(page, /^Password/);
+    await keyboard.type("ada-password-1");
+    await keyboard.press("Enter");
+    await page.getByText("No conversations yet.").waitFor();
+    await page.locator('[data-transport="socket"]').waitFor();
+    await check(ada, "empty");
+
+    await tabTo(page, /^New conversation$/);
+    await keyboard.press("Enter");
+    await page.locator("dialog input:focus").waitFor();
+    await check(ada, "new");
+    await keyboard.press("Escape");
+    await page.locator("dialog").waitFor({ state: "detached" });
+    assert.match((await focused(page)).name, /^New conversation$/, "the focus is back where the dialog was opened");
+    await keyboard.press("Enter");
+    await page.locator("dialog input:focus").waitFor();
+    await tabTo(page, /One person/, "Shift+Tab");
+    await keyboard.press("ArrowRight");
+    await tabTo(page, /^Name of the room/);
+    await keyboard.type("Orchard");
+    await keyboard.press("Enter");
+    await page.getByRole("heading", { name: "Orchard" }).waitFor();
+    await page.locator("textarea:focus").waitFor();
+    assert.equal(await page.title(), "Orchard · hubbub");
+
+    await keyboard.type("said without a mouse");
+    await keyboard.press("Enter");
+    await page.locator(".message[data-event]", { hasText: "without a mouse" }).waitFor();
+    await tabTo(page, /^Messages$/, "Shift+Tab");
+    await keyboard.press("ArrowUp");
+    await page.locator(".message:focus").waitFor();
+    await keyboard.press("Enter");
+    await page.locator("dialog.menu").waitFor();
+    await check(ada, "menu");
+    await tabTo(page, /^React with 🎉$/);
+    await keyboard.press("Enter");
+    await page.getByRole("button", { name: "🎉 1 by ada" }).waitFor();
+    await page.locator(".message:focus").waitFor(); // the focus is back on the message
+    await keyboard.press("Enter");
+    await tabTo(page, /^Reply in a thread$/);
+    await keyboard.press("Enter");
+    await page.locator(".thread-pane textarea:focus").waitFor();
+    await keyboard.type("beside it");
+    await keyboard.press("Enter");
+    await page.locator(".thread-pane .message", { hasText: "beside it" }).waitFor();
+    await check(ada, "thread");
+    await keyboard.press("Escape");
+    await page.locator(".thread-pane").waitFor({ state: "detached" });
+    assert.notEqual((await focused(page)).tag, "BODY", "a thread that was closed gives the focus back");
+
+    await tabTo(page, /^About this room$/, "Shift+Tab");
+    await keyboard.press("Enter");
+    await page.locator("dialog[open]").waitFor();
+    await check(ada, "room settings");
+    await keyboard.press("Escape");
+    await page.locator("dialog").waitFor({ state: "detached" });
+    assert.match((await focused(page)).name, /^About this room$/);
+    await tabTo(page, /^Account of/, "Shift+Tab");
+    await keyboard.press("Enter");
+    await page.locator("dialog[open]").waitFor();
+    await check(ada, "account");
+    await tabTo(page, /^Close$/);
+    await keyboard.press("Enter");
+    await page.locator("dialog").waitFor({ state: "detached" });
+    assert.match((await focused(page)).name, /^Account of/);
+    // The first stop leads past the list.
+    await tabTo(page, /^Skip to the conversation$/, "Shift+Tab");
+    await keyboard.press("Enter");
+    await page.locator("main:focus").waitFor();
+    return ada;
+}
+
+/** What others say is spoken, once; what one reads from before is not. */
+async function isAnnounced(browser, origin, ada) {
+    const bob = await Person.open(browser, "bob", PHONE);
+    await bob.signUp(origin);
+    await ada.page.getByRole("button", { name: "Invite people" }).click();
+    await ada.page.getByLabel("People", { exact: true }).fill("bob");
+    await ada.page.getByRole("button", { name: "Invite", exact: true }).click();
+    await ada.page.locator("dialog").waitFor({ state: "detached" });
+    await bob.page.getByRole("button", { name: "Accept" }).click();
+    await bob.page.getByLabel(/^Message to/).waitFor();
+    const spoken = ada.page.locator(".messages-frame > [role=status]");
+    assert.equal(await spoken.textContent(), "");
+    await bob.say("can you hear me");
+    await ada.page.locator(".messages-frame > [role=status]", { hasText: "bob: can you hear me" }).waitFor();
+    await ada.say("loud and clear");
+    await bob.sees("loud and clear");
+    assert.equal(await spoken.textContent(), "bob: can you hear me", "what one says is not told to oneself");
+    await bob.say("متى نلتقي غدًا؟ see https://example.org");
+    return bob;
+}
+
+const overflow = (page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+
+/** Every language, first by the browser's wish, then by one's own. */
+async function inAllTongues(browser, origin, ada, bob) {
+    for (const [locale, words] of [["de-AT", "Anmelden"], ["es-MX", "Iniciar sesión"], ["ar-EG", "تسجيل الدخول"], ["zh-CN", "登录"]]) {
+        const context = await browser.newContext({ ...PHONE, locale });
+        const guest = new Person(`guest ${locale}`, context, await context.newPage());
+        await guest.page.goto(`${origin}/#/signin`);
+        await guest.page.getByRole("button", { name: words }).waitFor();
+        const page = await guest.page.evaluate(() => [document.documentElement.lang, document.documentElement.dir]);
+        assert.deepEqual(page, [locale.slice(0, 2), locale === "ar-EG" ? "rtl" : "ltr"]);
+        await check(guest, `welcome ${locale.slice(0, 2)}`);
+        assert.equal(await overflow(guest.page), 0, `${locale}: nothing sticks out`);
+        await context.close();
+    }
+    for (const [person, size] of [[ada, "desk"], [bob, "phone"]]) {
+        const { page } = person;
+        if (size === "phone") await page.getByRole("button", { name: "All conversations" }).click();
+        await page.getByRole("button", { name: /^Account/ }).click();
+        await page.getByLabel("Language").selectOption({ label: "العربية" });
+        await page.locator('html[dir="rtl"][lang="ar"]').waitFor({ state: "attached" });
+        await page.getByRole("heading", { name: "المحادثات" }).waitFor();
+        await page.keyboard.press("Escape");
+        await check(person, `list ar ${size}`);
+        await page.getByRole("link", { name: /Orchard/ }).click();
+        await page.locator(".bubble", { hasText: "متى نلتقي" }).waitFor();
+        await check(person, `room ar ${size}`);
+        assert.equal(await overflow(page), 0, "nothing sticks out");
+        if (size === "desk") await readsFromTheRight(page);
+        await page.getByRole("button", { name: "عن هذه الغرفة" }).click();
+        await check(person, `settings ar ${size}`);
+        await page.keyboard.press("Escape");
+        await page.locator("dialog").waitFor({ state: "detached" });
+        await person.act("loud and clear", "رد");
+        await page.locator("textarea:focus").waitFor();
+        await page.keyboard.press("Escape");
+        await page.locator(".message", { hasText: "loud and clear" }).press("Enter");
+        await page.locator("dialog.menu").waitFor();
+        await check(person, `menu ar ${size}`);
+        if (size === "desk") assert.ok((await page.locator("dialog.menu").boundingBox()).x < 400, "the menu is beside its message");
+        await page.keyboard.press("Escape");
+        if (size === "phone") await page.getByRole("button", { name: "كل المحادثات" }).click();
+        await page.getByRole("button", { name: /^حساب/ }).click();
+        await check(person, `account ar ${size}`);
+        await page.getByLabel("اللغة").selectOption({ label: "English" });
+        await page.getByRole("heading", { name: "Conversations" }).waitFor();
+        await page.keyboard.press("Escape");
+    }
+}
+
+/** The list is at the right, one's own messages at the left, and what is English inside still reads from the left. */
+async function readsFromTheRight(page) {
+    const places = await page.evaluate(() => {
+        const box = (selector, text) => [...document.querySelectorAll(selector)].find((element) => element.textContent.includes(text)).getBoundingClientRect();
+        const own = box(".bubble", "without a mouse");
+        const log = document.querySelector(".messages").getBoundingClientRect();
+        return { list: document.querySelector(".list-pane").getBoundingClientRect().left, log: log.left, own: own.left - log.left < log.right - own.right, back: getComputedStyle(document.querySelector(".send .icon")).transform, english: getComputedStyle([...document.querySelectorAll(".bubble")].find((bubble) => bubble.textContent.includes("can you hear"))).direction };
+    });
+    assert.ok(places.list > places.log, "the list is at the right");
+    assert.ok(places.own, "what one says is at the left");
+    assert.equal(places.english, "ltr", "English in it reads from the left");
+    assert.equal(places.back, "matrix(-1, 0, 0, 1, 0, 0)", "what points is turned round");
+}
+
+const server = await startServer();
+const browser = await launch();
+const people = [];
+try {
+    const ada = await byKeys(browser, server.origin);
+    people.push(ada);
+    const bob = await isAnnounced(browser, server.origin, ada);
+    people.push(bob);
+    await inAllTongues(browser, server.origin, ada, bob);
+    const errors = people.flatMap((person) => person.errors).filter((error) => !(error.includes("401") && error.includes("/register")) && !error.includes("/preview_url"));
+    assert.deepEqual(errors, [], "no errors in the consoles");
+    console.log("ok: by keys, in every language, from both sides, in light and dark");
+} catch (error) {
+    for (const { name, page, errors } of people) {
+        if (shots) await page.screenshot({ path: `${shots}/failed-${name}.png` }).catch(() => undefined);
+        console.error(`--- ${name}: ${page.url()}\n${errors.join("\n")}\n${await page.locator("body").ariaSnapshot().catch(() => "")}`);
+    }
+    throw error;
+} finally {
+    await browser.close();
+    await server.stop();
+}
