@@ -13,6 +13,7 @@ import "./ui/styles/welcome.css";
 import "./ui/styles/shell.css";
 import "./ui/styles/room.css";
 import "./ui/styles/message.css";
+import "./ui/styles/media.css";
 import "./ui/styles/direction.css";
 import "./ui/styles/people.css";
 import "./ui/styles/access.css";

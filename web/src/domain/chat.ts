@@ -16,6 +16,8 @@ import { ClientEvent, type MatrixClient, type RunningClient, startClient } from 
 import { Devices } from "./devices.ts";
 import { Encryption } from "./encryption.ts";
 import { describeError } from "./errors.ts";
+import type { PreparedFile } from "./filecontent.ts";
+import { RoomFiles } from "./gallery.ts";
 import { t } from "./i18n.ts";
 import { localpart, serverOf, toUserIds } from "./ids.ts";
 import { LockedMessages } from "./locked.ts";
@@ -29,7 +31,7 @@ import { directContent, listRooms, type RoomSummary } from "./rooms.ts";
 import { ThreadTimeline } from "./thread.ts";
 import { Timeline } from "./timeline.ts";
 import { Trust } from "./trust.ts";
-import { type PreparedFile, Uploads } from "./uploads.ts";
+import { Uploads } from "./uploads.ts";
 import { Verifications } from "./verification.ts";
 
 export interface ChatOptions {
@@ -177,7 +179,7 @@ export class Chat {
 
     private uploadsOf(roomId: string): Uploads {
         let uploads = this.uploads.get(roomId);
-        if (!uploads) this.uploads.set(roomId, (uploads = new Uploads(this.client, roomId, this.outbox)));
+        if (!uploads) this.uploads.set(roomId, (uploads = new Uploads(this.client, roomId, this.outbox, () => this.media.limit())));
         return uploads;
     }
 
@@ -235,6 +237,11 @@ export class Chat {
         const users = this.readUsers(typed);
         if (users.length === 0) throw new Error(t("Type the name of a person."));
         for (const userId of users) await this.attempt(() => this.client.invite(roomId, userId));
+    }
+
+    /** All files of a room, from the newest back. */
+    files(roomId: string): RoomFiles {
+        return new RoomFiles(this.client, roomId);
     }
 
     settings(roomId: string): RoomSettings {

@@ -5,7 +5,7 @@
 import { parseHtml, type Rich } from "./html.ts";
 import { listOf, t } from "./i18n.ts";
 import { localpart } from "./ids.ts";
-import { type Attachment, attachmentIn } from "./media.ts";
+import { type Attachment, attachmentIn, captionIn } from "./media.ts";
 import { isPollStart, type Poll, pollIn, type PollStart } from "./polls.ts";
 
 export interface EventView {
@@ -62,6 +62,8 @@ export interface Message {
     /** The message with its markup, if it has any. */
     rich?: Rich[];
     attachment?: Attachment;
+    /** What is said to the attachment. */
+    caption?: string;
     /** What is asked, and what came of it so far. */
     asked?: PollStart;
     poll?: Poll;
@@ -139,7 +141,7 @@ function deliveryOf(status: string | null): Delivery {
     return status === null || status === "sent" ? "sent" : "sending";
 }
 
-type Shown = Pick<Message, "text" | "style" | "rich" | "attachment" | "quote" | "asked">;
+type Shown = Pick<Message, "text" | "style" | "rich" | "attachment" | "caption" | "quote" | "asked">;
 
 function describeMessage(event: EventView, people: People): Shown | undefined {
     const type = event.getType();
@@ -157,14 +159,18 @@ function describeMessage(event: EventView, people: People): Shown | undefined {
     const quote = answered === undefined ? {} : { quote: { eventId: answered, ...people.quoted?.(answered) } };
     const body = bodyOf(content);
     const msgtype = typeof content.msgtype === "string" ? content.msgtype : type;
-    if (Object.hasOwn(FILES, msgtype) || type === "m.sticker") {
-        const attachment = attachmentIn(msgtype, content);
-        const text = `${t(FILES[msgtype] ?? "Sticker")}${body === "" ? "" : `: ${body}`}`;
-        return { text, style: "file", ...(attachment ? { attachment } : {}), ...quote };
-    }
+    if (Object.hasOwn(FILES, msgtype) || type === "m.sticker") return { ...describeFile(msgtype, content, body), ...quote };
     if (body.trim() === "") return undefined;
     const rich = richOf(content);
     return { text: body, style: msgtype === "m.emote" ? "emote" : msgtype === "m.notice" ? "notice" : "text", ...(rich ? { rich } : {}), ...quote };
+}
+
+function describeFile(msgtype: string, content: Record<string, unknown>, body: string): Shown {
+    const attachment = attachmentIn(msgtype, content);
+    const caption = attachment && captionIn({ ...content, body });
+    const rich = caption === undefined ? undefined : richOf(content);
+    const said = attachment?.waveform ? t("Voice message") : `${t(FILES[msgtype] ?? "Sticker")}${body === "" ? "" : `: ${body}`}`;
+    return { text: said, style: "file", ...(attachment ? { attachment } : {}), ...(caption === undefined ? {} : { caption }), ...(rich ? { rich } : {}) };
 }
 
 function describePoll(event: EventView): Shown | undefined {

@@ -1,6 +1,7 @@
 /** Pictures and files of messages: fetched with the session's token, decrypted if need be, and kept as long as they are used. */
 import { t } from "./i18n.ts";
 import { decryptFile, type EncryptedFile, encryptedFileIn } from "./attachments.ts";
+import { waveformIn } from "./waveform.ts";
 
 /** A file in a message. */
 export interface Attachment {
@@ -10,6 +11,11 @@ export interface Attachment {
     size: number | undefined;
     width: number | undefined;
     height: number | undefined;
+    durationMs: number | undefined;
+    /** What is drawn until the picture is there (blurhashes.ts). */
+    blurhash: string | undefined;
+    /** Of a voice message: how loud it is over its time; empty if it does not say. */
+    waveform: number[] | undefined;
     source: Source;
     thumbnail: Source | undefined;
 }
@@ -17,14 +23,30 @@ export interface Attachment {
 export type Source = { mxc: string; file?: EncryptedFile };
 
 /** What may be shown by the browser. SVG and HTML are documents, and are only ever saved. */
-const SHOWN: ReadonlySet<string> = new Set(["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "video/mp4", "video/webm", "audio/mpeg", "audio/ogg", "audio/mp4", "audio/wav", "audio/webm"]); // prettier-ignore
+const SHOWN: ReadonlySet<string> = new Set(["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "video/mp4", "video/webm", "audio/mpeg", "audio/ogg", "audio/mp4", "audio/wav", "audio/webm", "audio/aac", "audio/flac"]); // prettier-ignore
 export const isShown = (type: string): boolean => SHOWN.has(type);
 
 /** Pictures kept for when they come into sight again. */
 const MAX_KEPT = 120;
 /** Larger originals are not shown in place of a missing thumbnail. */
 const MAX_UNASKED = 8 << 20;
-export const THUMBNAIL = 800;
+/** The longer side of what stands for a picture where nobody says how large it is shown. */
+const THUMBNAIL = 800;
+/** No hash of a picture is longer, nor shorter. */
+const BLURHASH = /^[0-9A-Za-z#$%*+,\-.:;=?@[\]^_{|}~]{6,120}$/;
+
+/** Measures in pixels of the screen. */
+export interface Box {
+    width: number;
+    height: number;
+}
+
+/** What somebody who waits for a file is told, and can do. */
+export interface Watch {
+    /** From 0 to 1. */
+    onProgress?: (progress: number) => void;
+    signal?: AbortSignal;
+}
 
 const KINDS: Record<string, Attachment["kind"]> = { "m.image": "image", "m.video": "video", "m.audio": "audio", "m.file": "file", "m.sticker": "image" };
 
@@ -33,9 +55,12 @@ export function attachmentIn(msgtype: string, content: Record<string, unknown>):
     const kind = Object.hasOwn(KINDS, msgtype) ? KINDS[msgtype] : undefined;
     const source = sourceIn(content.url, content.file);
     if (kind === undefined || !source) return undefined;
-    const info = (typeof content.info === "object" && content.info !== null ? content.info : {}) as Record<string, unknown>;
+    const info = record(content.info);
     const name = [content.filename, content.body].find((value) => typeof value === "string" && value.trim() !== "") as string | undefined;
-    const type = typeof info.mimetype === "string" ? info.mimetype.toLowerCase() : "application/octet-stream";
+    const type = typeof info.mimetype === "string" ? info.mimetype.toLowerCase().split(";")[0]!.trim() : "application/octet-stream";
+    const audio = record(content["org.matrix.msc1767.audio"] ?? content["m.audio_details"]);
+    const isVoice = kind === "audio" && (content["org.matrix.msc3245.voice"] ?? content["m.voice"]) !== undefined;
+    const blurhash = info["xyz.amorgan.blurhash"] ?? info.blurhash;
     return {
         kind,
         name: (name ?? "file").slice(0, 200),
@@ -43,6 +68,9 @@ export function attachmentIn(msgtype: string, content: Record<string, unknown>):
         size: count(info.size),
         width: count(info.w),
         height: count(info.h),
+        durationMs: count(info.duration) ?? count(audio.duration),
+        blurhash: typeof blurhash === "string" && BLURHASH.test(blurhash) ? blurhash : undefined,
+        waveform: isVoice ? (waveformIn(audio.waveform) ?? []) : undefined,
         source,
         thumbnail: sourceIn(info.thumbnail_url, info.thumbnail_file),
     };
@@ -53,6 +81,19 @@ function sourceIn(url: unknown, encrypted: unknown): Source | undefined {
     const mxc = file?.url ?? url;
     if (typeof mxc !== "string" || !parseMxc(mxc)) return undefined;
     return file ? { mxc, file } : { mxc };
+}
+
+/**
+ * What is said beside a file. Where a message names the file apart, its body is that.
+ * spec: client-server §Media captions (MSC2530)
+ */
+export function captionIn(content: Record<string, unknown>): string | undefined {
+    const { body, filename } = content;
+    return typeof body === "string" && typeof filename === "string" && filename !== "" && body !== filename && body.trim() !== "" ? body : undefined;
+}
+
+function record(value: unknown): Record<string, unknown> {
+    return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
 }
 
 function count(value: unknown): number | undefined {
@@ -67,6 +108,7 @@ export function parseMxc(mxc: string): { server: string; id: string } | undefine
 
 export class Media {
     private readonly kept = new Map<string, Promise<string>>();
+    private asked: Promise<number | undefined> | undefined;
 
     constructor(
         private readonly fetch: typeof globalThis.fetch,
@@ -74,18 +116,43 @@ export class Media {
         private readonly token: () => string | null,
     ) {}
 
-    /** An address for an `img` with the attachment's preview, or nothing if there is none to be had. */
-    preview(attachment: Attachment): Promise<string> | undefined {
-        const { thumbnail, source, size, type } = attachment;
-        if (thumbnail) return this.keep(thumbnail.mxc, () => this.load(thumbnail, thumbnail.file ? "download" : "thumbnail", "image/jpeg"));
-        if (attachment.kind !== "image" || !isShown(type)) return undefined;
-        if (source.file) return (size ?? 0) > MAX_UNASKED ? undefined : this.original(attachment);
-        return this.keep(`${source.mxc}#small`, () => this.load(source, type === "image/gif" ? "download" : "thumbnail", type));
+    /** How large a file may be that is uploaded, in bytes, if the server says so. Asked once. spec: §GET /media/config */
+    limit(): Promise<number | undefined> {
+        return (this.asked ??= this.askLimit().catch(() => {
+            this.asked = undefined; // the next file asks again
+            return undefined;
+        }));
+    }
+
+    private async askLimit(): Promise<number | undefined> {
+        const answer = await this.request("/_matrix/client/v1/media/config");
+        return count(((await answer.json()) as Record<string, unknown>)["m.upload.size"]);
+    }
+
+    /** An address for an `img` with the attachment's preview, for a place of that size, or nothing if there is none to be had. */
+    preview(attachment: Attachment, box: Box = { width: THUMBNAIL, height: THUMBNAIL }): Promise<string> | undefined {
+        const { thumbnail, source, size, type, kind } = attachment;
+        const own = thumbnail && (thumbnail.file || kind !== "image") ? thumbnail : undefined;
+        if (own?.file) return this.keep(own.mxc, () => this.load(own, "download", "image/jpeg"));
+        const from = own ?? (kind === "image" && isShown(type) ? source : undefined);
+        if (!from) return undefined;
+        if (from.file) return (size ?? 0) > MAX_UNASKED ? undefined : this.original(attachment);
+        if (type === "image/gif") return this.original(attachment);
+        const query = `width=${Math.ceil(box.width)}&height=${Math.ceil(box.height)}&method=scale`;
+        return this.keep(`${from.mxc}#${query}`, async () => {
+            try {
+                return await this.load(from, "thumbnail", "image/jpeg", query);
+            } catch (error) {
+                // The server cannot read every kind of picture that a browser can.
+                if (own || (size ?? 0) > MAX_UNASKED) throw error;
+                return this.load(from, "download", type);
+            }
+        });
     }
 
     /** An address for the file itself. What the browser might run is typed as bytes. */
-    original({ source, type }: Attachment): Promise<string> {
-        return this.keep(source.mxc, () => this.load(source, "download", isShown(type) ? type : "application/octet-stream"));
+    original({ source, type, size }: Attachment, watch: Watch = {}): Promise<string> {
+        return this.keep(source.mxc, () => this.load(source, "download", isShown(type) ? type : "application/octet-stream", "", { ...watch, size }));
     }
 
     /** A small form of a picture that the server keeps for itself, as those of pages that are linked to. */
@@ -123,16 +190,36 @@ export class Media {
         return loading;
     }
 
-    private async load({ mxc, file }: Source, form: "download" | "thumbnail", type: string, size = `width=${THUMBNAIL}&height=${THUMBNAIL}&method=scale`): Promise<string> {
+    private async load({ mxc, file }: Source, form: "download" | "thumbnail", type: string, query = `width=${THUMBNAIL}&height=${THUMBNAIL}&method=scale`, watch: Watch & { size?: number | undefined } = {}): Promise<string> {
         const address = parseMxc(mxc);
         if (!address) throw new Error(t("This file has no address."));
         const path = `/_matrix/client/v1/media/${form}/${encodeURIComponent(address.server)}/${encodeURIComponent(address.id)}`;
-        const answer = await this.fetch.call(undefined, `${this.origin}${path}${form === "thumbnail" ? `?${size}` : ""}`, {
+        const answer = await this.request(form === "thumbnail" ? `${path}?${query}` : path, watch.signal);
+        const bytes = watch.onProgress ? await readWhole(answer, watch.size, watch.onProgress) : await answer.arrayBuffer();
+        return URL.createObjectURL(new Blob([file ? await decryptFile(bytes, file) : bytes], { type }));
+    }
+
+    private async request(path: string, signal?: AbortSignal): Promise<Response> {
+        const answer = await this.fetch.call(undefined, `${this.origin}${path}`, {
             headers: { Authorization: `Bearer ${this.token() ?? ""}` },
             credentials: "omit",
+            ...(signal ? { signal } : {}),
         });
         if (!answer.ok) throw new Error(t("The server answered {status}.", { status: answer.status }));
-        const bytes = await answer.arrayBuffer();
-        return URL.createObjectURL(new Blob([file ? await decryptFile(bytes, file) : bytes], { type }));
+        return answer;
+    }
+}
+
+/** Reads an answer and says how far it is. The server names the length, unless it packs what it sends. */
+async function readWhole(answer: Response, expected: number | undefined, onProgress: (progress: number) => void): Promise<ArrayBuffer> {
+    const total = Number(answer.headers.get("Content-Length")) || expected || 0;
+    const parts: Uint8Array<ArrayBuffer>[] = [];
+    let loaded = 0;
+    for (const reader = answer.body!.getReader(); ; ) {
+        const { done, value } = await reader.read();
+        if (done) return new Blob(parts).arrayBuffer();
+        parts.push(value);
+        loaded += value.length;
+        if (total > 0) onProgress(Math.min(1, loaded / total));
     }
 }

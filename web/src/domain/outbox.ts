@@ -11,8 +11,8 @@ import { EventStatus } from "matrix-js-sdk/lib/models/event-status";
 import { type Room, RoomEvent } from "matrix-js-sdk/lib/models/room";
 import type { OutboxStore, Unsent } from "../store/outbox.ts";
 import type { MatrixClient } from "./client.ts";
+import type { PreparedFile } from "./filecontent.ts";
 import { POLL_END, POLL_RESPONSE } from "./polls.ts";
-import type { PreparedFile } from "./uploads.ts";
 
 /** The pause after the first failed attempt, doubled with each further one. */
 const FIRST_PAUSE_MS = 1_000;

@@ -15,7 +15,8 @@ import type { Outbox } from "./outbox.ts";
 import { Pins } from "./pins.ts";
 import { ENDS, endContent, type Poll, POLL_END, POLL_RESPONSE, POLL_START, type PollEvent, responseContent, RESPONSES, startContent, tally } from "./polls.ts";
 import { peopleOf } from "./rooms.ts";
-import type { PreparedFile, Uploads } from "./uploads.ts";
+import type { PreparedFile } from "./filecontent.ts";
+import type { Uploads } from "./uploads.ts";
 
 /** Messages fetched when the reader comes to the beginning of what is loaded. */
 const PAGE = 40;
@@ -122,15 +123,18 @@ export class Timeline {
         this.stopTyping();
         const context = this.context.value;
         this.context.value = undefined;
+        this.sendContent(this.related({ msgtype: "m.text", ...this.written(body, context) }, context));
+    }
+
+    /** What was written, as the content of a message: with markup, and with those whom it concerns. */
+    private written(body: string, context: Context | undefined): Record<string, unknown> {
         const { html, mentions } = write(body, (name) => this.personCalled(name));
-        const content: Record<string, unknown> = {
-            msgtype: "m.text",
+        const people = context?.kind === "reply" && !context.message.own ? [...mentions, context.message.sender] : mentions;
+        return {
             body,
             ...(html === undefined ? {} : { format: "org.matrix.custom.html", formatted_body: html }),
+            ...(people.length > 0 ? { "m.mentions": { user_ids: [...new Set(people)] } } : {}),
         };
-        const people = context?.kind === "reply" && !context.message.own ? [...mentions, context.message.sender] : mentions;
-        if (people.length > 0) content["m.mentions"] = { user_ids: [...new Set(people)] };
-        this.sendContent(this.related(content, context));
     }
 
     /** Says a reaction, or takes it back. */
@@ -183,8 +187,13 @@ export class Timeline {
         }
     }
 
-    sendFile(file: PreparedFile): void {
-        void this.uploads.add(file);
+    /** Sends a file, with what is said to it, as an answer if that was begun. */
+    sendFile(file: PreparedFile, caption = ""): void {
+        const context = this.context.value?.kind === "reply" ? this.context.value : undefined;
+        if (context) this.context.value = undefined;
+        this.goToEnd(); // where it will stand
+        const body = caption.trim();
+        void this.uploads.add({ ...file, more: this.related(body === "" ? {} : this.written(body, context), context) });
     }
 
     /** Members whose name begins with what was typed, for completion. */

@@ -1,25 +1,17 @@
 /** Files on their way into a room: encrypted if the room is, uploaded with progress, then sent as a message. */
 import { signal } from "@preact/signals-core";
-import { encryptFile, type EncryptedFile } from "./attachments.ts";
+import { encryptFile } from "./attachments.ts";
 import type { UnsentFile } from "../store/outbox.ts";
 import type { MatrixClient } from "./client.ts";
 import { describeError } from "./errors.ts";
-import type { Attachment } from "./media.ts";
+import { contentOfFile, type PreparedFile, type Where } from "./filecontent.ts";
+import { tooLarge } from "./filelimits.ts";
 import { newTransaction, type Outbox, pauseAfter } from "./outbox.ts";
-
-/** A file as the browser prepared it. */
-export interface PreparedFile {
-    blob: Blob;
-    name: string;
-    kind: Attachment["kind"];
-    width?: number;
-    height?: number;
-    thumbnail?: { blob: Blob; width: number; height: number };
-}
 
 export interface Upload {
     id: number;
     name: string;
+    file: PreparedFile;
     /** From 0 to 1. */
     progress: number;
     /** What went wrong, if something did. */
@@ -46,6 +38,8 @@ export class Uploads {
         private readonly client: MatrixClient,
         private readonly roomId: string,
         private readonly outbox: Outbox,
+        /** How large a file may be, in bytes, if the server says so. */
+        readonly limit: () => Promise<number | undefined>,
     ) {}
 
     add(file: PreparedFile): Promise<void> {
@@ -68,7 +62,7 @@ export class Uploads {
     private begin(record: UnsentFile<PreparedFile>): Promise<void> {
         const id = this.nextId++;
         this.jobs.set(id, { record, abort: new AbortController(), waits: false });
-        this.list.value = [...this.list.value, { id, name: record.file.name, progress: 0, failed: undefined }];
+        this.list.value = [...this.list.value, { id, name: record.file.name, file: record.file, progress: 0, failed: undefined }];
         return (this.queue = this.queue.then(() => this.run(id)));
     }
 
@@ -113,25 +107,23 @@ export class Uploads {
     }
 
     private async upload({ record: { file }, abort }: Job, onProgress: (progress: number) => void): Promise<Record<string, unknown>> {
-        const info: Record<string, unknown> = {
-            mimetype: file.blob.type || "application/octet-stream",
-            size: file.blob.size,
-            ...(file.width && file.height ? { w: file.width, h: file.height } : {}),
-        };
+        const refusal = tooLarge(file.blob.size, await this.limit());
+        if (refusal !== undefined) throw new Error(refusal);
         const { thumbnail } = file;
-        if (thumbnail) {
-            Object.assign(info, prefixed("thumbnail_", await this.put(thumbnail.blob, undefined, abort)), {
-                thumbnail_info: { mimetype: thumbnail.blob.type, size: thumbnail.blob.size, w: thumbnail.width, h: thumbnail.height },
-            });
-        }
-        const where = await this.put(file.blob, file.name, abort, onProgress);
-        return { msgtype: `m.${file.kind}`, body: file.name, filename: file.name, info, ...where };
+        // Of pictures that the server can read it makes thumbnails itself, in all sizes.
+        const wanted = thumbnail && (this.encrypted || file.kind !== "image");
+        const small = wanted ? await this.put(thumbnail.blob, undefined, abort) : undefined;
+        return contentOfFile(file, await this.put(file.blob, file.name, abort, onProgress), small);
     }
 
-    private async put(blob: Blob, name: string | undefined, abort: AbortController, onProgress?: (progress: number) => void): Promise<{ url: string } | { file: EncryptedFile }> {
+    private get encrypted(): boolean {
+        return this.client.getRoom(this.roomId)?.hasEncryptionStateEvent() ?? false;
+    }
+
+    private async put(blob: Blob, name: string | undefined, abort: AbortController, onProgress?: (progress: number) => void): Promise<Where> {
         const progressHandler = ({ loaded, total }: { loaded: number; total: number }): void => onProgress?.(total > 0 ? loaded / total : 0);
         const common = { abortController: abort, progressHandler };
-        if (!this.client.getRoom(this.roomId)?.hasEncryptionStateEvent()) {
+        if (!this.encrypted) {
             const { content_uri: url } = await this.client.uploadContent(blob, { ...common, ...(name === undefined ? { includeFilename: false } : { name }) });
             return { url };
         }
@@ -140,8 +132,4 @@ export class Uploads {
         const { content_uri: url } = await this.client.uploadContent(sealed, { ...common, includeFilename: false });
         return { file: { ...file, url } };
     }
-}
-
-function prefixed(prefix: string, values: Record<string, unknown>): Record<string, unknown> {
-    return Object.fromEntries(Object.entries(values).map(([key, value]) => [prefix + key, value]));
 }

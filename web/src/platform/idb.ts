@@ -23,8 +23,13 @@ export class IndexedDBKeyValue implements KeyValue {
 
     async list(prefix: string): Promise<[string, unknown][]> {
         const range = IDBKeyRange.bound(prefix, `${prefix}\uffff`);
-        const keys = await this.run("readonly", (store) => store.getAllKeys(range));
-        return Promise.all(keys.map(async (key): Promise<[string, unknown]> => [String(key), await this.get(String(key))]));
+        let keys: IDBRequest<IDBValidKey[]>;
+        // In one transaction: of what is deleted meanwhile a key without a value would be left.
+        const values = await this.run("readonly", (store) => {
+            keys = store.getAllKeys(range);
+            return store.getAll(range) as IDBRequest<unknown[]>;
+        });
+        return keys!.result.map((key, i) => [String(key), values[i]]);
     }
 
     private async run<T>(mode: IDBTransactionMode, action: (store: IDBObjectStore) => IDBRequest<T>): Promise<T> {

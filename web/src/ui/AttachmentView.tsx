@@ -1,130 +1,160 @@
-/** Pictures, recordings and files in the timeline. */
+/** Pictures, recordings and files in the timeline, and those that are on their way. */
+import { computed } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { number, t } from "../domain/i18n.ts";
+import { isSeen, seenIn } from "../domain/gallery.ts";
+import type { Message } from "../domain/entries.ts";
+import { sizeText } from "../domain/filelimits.ts";
+import { t } from "../domain/i18n.ts";
 import { type Attachment, isShown, type Media } from "../domain/media.ts";
 import type { Timeline } from "../domain/timeline.ts";
+import type { Upload, Uploads } from "../domain/uploads.ts";
+import { playTime } from "../domain/waveform.ts";
 import { saveAs } from "../platform/files.ts";
-import { useModal } from "./focus.ts";
-import { Icon, IconButton, Spinner } from "./parts.tsx";
+import { Blur, shownSize, usePreview, useSize } from "./media/Frame.tsx";
+import { gallery } from "./media/gallery.ts";
+import { Sound } from "./media/Sound.tsx";
+import { Icon, IconButton } from "./parts.tsx";
 
 /** The frame of a picture, in CSS pixels; the style sheet makes it smaller on small screens. */
-const MAX_WIDTH = 360;
-const MAX_HEIGHT = 320;
+const LARGEST = { width: 360, height: 320 };
 
-export function AttachmentView({ attachment, media }: { attachment: Attachment; media: Media }): JSX.Element {
-    if (attachment.kind === "image" && isShown(attachment.type)) return <Picture attachment={attachment} media={media} />;
-    if ((attachment.kind === "audio" || attachment.kind === "video") && isShown(attachment.type)) return <Player attachment={attachment} media={media} />;
+export function AttachmentView({ message, attachment, timeline, media }: { message: Message; attachment: Attachment; timeline: Timeline; media: Media }): JSX.Element {
+    const [failed, setFailed] = useState(false);
+    if (isSeen(attachment)) {
+        const open = (): void => {
+            gallery.value = { items: computed(() => seenIn(timeline.items.value)), key: message.key, older: () => timeline.loadOlder() };
+        };
+        return <Picture attachment={attachment} media={media} onOpen={open} />;
+    }
+    if (attachment.kind === "audio" && isShown(attachment.type)) {
+        const load = (): Promise<string> => media.original(attachment);
+        const save = (): void => void load().then((url) => saveAs(url, attachment.name), () => setFailed(true));
+        return (
+            <>
+                {!attachment.waveform && <p class="sound-name">{attachment.name}</p>}
+                <Sound name={attachment.waveform ? t("Voice message") : attachment.name} durationMs={attachment.durationMs} waveform={attachment.waveform} load={load} onSave={save} />
+                {failed && <p class="hint">{t("The file could not be loaded.")}</p>}
+            </>
+        );
+    }
     return <FileRow attachment={attachment} media={media} />;
 }
 
-function Picture({ attachment, media }: { attachment: Attachment; media: Media }): JSX.Element {
+function Picture({ attachment, media, onOpen }: { attachment: Attachment; media: Media; onOpen: () => void }): JSX.Element {
     const frame = useRef<HTMLButtonElement>(null);
-    const [url, setUrl] = useState<string>();
-    const [failed, setFailed] = useState(false);
-    const [open, setOpen] = useState(false);
-    useEffect(() => {
-        const { width = MAX_WIDTH, height = MAX_HEIGHT } = attachment;
-        const scale = Math.min(1, MAX_WIDTH / width, MAX_HEIGHT / height);
-        frame.current!.style.width = `${Math.max(80, Math.round(width * scale))}px`;
-        frame.current!.style.aspectRatio = `${width} / ${height}`;
-        // Only what comes near the screen is loaded.
-        const observer = new IntersectionObserver(
-            (seen) => {
-                if (!seen.some((each) => each.isIntersecting)) return;
-                observer.disconnect();
-                media.preview(attachment)?.then(setUrl, () => setFailed(true)) ?? setFailed(true);
-            },
-            { rootMargin: "400px" },
-        );
-        observer.observe(frame.current!);
-        return () => observer.disconnect();
-    }, [attachment.source.mxc]);
+    const size = shownSize(attachment, LARGEST);
+    const { url, failed } = usePreview(frame, attachment, media, size);
+    useSize(frame, size);
+    const isVideo = attachment.kind === "video";
+    const { name } = attachment;
+    const note = [attachment.durationMs && playTime(attachment.durationMs), sizeText(attachment.size)].filter(Boolean).join(" · ");
     return (
-        <>
-            <button type="button" ref={frame} class="picture" onClick={() => setOpen(true)} aria-label={t("Open the picture {name}", { name: attachment.name })}>
-                {url !== undefined && <img src={url} alt={attachment.name} />}
-                {failed && <span class="hint">{attachment.name}</span>}
-            </button>
-            {open && <Viewer attachment={attachment} media={media} onClose={() => setOpen(false)} />}
-        </>
-    );
-}
-
-function Viewer({ attachment, media, onClose }: { attachment: Attachment; media: Media; onClose: () => void }): JSX.Element {
-    const dialog = useModal();
-    const [url, setUrl] = useState<string>();
-    const [error, setError] = useState(false);
-    useEffect(() => {
-        media.original(attachment).then(setUrl, () => setError(true));
-    }, []);
-    return (
-        <dialog ref={dialog} class="viewer" aria-label={attachment.name} onClose={onClose} onClick={(event) => event.target === dialog.current && onClose()}>
-            <header class="viewer-bar">
-                <span>{attachment.name}</span>
-                <IconButton icon="save" label={t("Save")} onClick={() => url !== undefined && saveAs(url, attachment.name)} />
-                <IconButton icon="close" label={t("Close")} onClick={onClose} />
-            </header>
-            {url !== undefined ? <img src={url} alt={attachment.name} /> : error ? <p>{t("The file could not be loaded.")}</p> : <Spinner label={t("Loading")} />}
-        </dialog>
-    );
-}
-
-function Player({ attachment, media }: { attachment: Attachment; media: Media }): JSX.Element {
-    const [url, setUrl] = useState<string>();
-    if (url !== undefined) return attachment.kind === "video" ? <video class="player" src={url} controls autoPlay /> : <audio class="player" src={url} controls autoPlay />;
-    return <FileRow attachment={attachment} media={media} onOpen={setUrl} />;
-}
-
-function FileRow({ attachment, media, onOpen }: { attachment: Attachment; media: Media; onOpen?: (url: string) => void }): JSX.Element {
-    const [state, setState] = useState<"idle" | "loading" | "failed">("idle");
-    const open = async (): Promise<void> => {
-        setState("loading");
-        try {
-            const url = await media.original(attachment);
-            setState("idle");
-            if (onOpen) onOpen(url);
-            else saveAs(url, attachment.name);
-        } catch {
-            setState("failed");
-        }
-    };
-    return (
-        <button type="button" class="file" onClick={() => void open()} title={onOpen ? t("Play {name}", { name: attachment.name }) : t("Save {name}", { name: attachment.name })}>
-            {state === "loading" ? <Spinner label={t("Loading")} /> : <Icon name={onOpen ? "play" : "save"} />}
-            <span class="file-text">
-                <span class="file-name">{attachment.name}</span>
-                <span class="hint">{state === "failed" ? t("The file could not be loaded.") : sizeText(attachment.size)}</span>
-            </span>
+        <button type="button" ref={frame} class={`picture ${isVideo ? "video" : ""}`} onClick={onOpen} aria-label={isVideo ? `${t("Play the video {name}", { name })} ${note}` : t("Open the picture {name}", { name })}>
+            {attachment.blurhash !== undefined && <Blur hash={attachment.blurhash} />}
+            {url !== undefined && <img src={url} alt={name} />}
+            {failed && attachment.blurhash === undefined && <span class="hint">{name}</span>}
+            {isVideo && (
+                <>
+                    <span class="picture-play">
+                        <Icon name="play" />
+                    </span>
+                    <span class="picture-note">{note}</span>
+                </>
+            )}
         </button>
     );
 }
 
-export function sizeText(bytes: number | undefined): string {
-    if (bytes === undefined) return "";
-    const format = (value: number, unit: string): string => number(value, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: 1 });
-    return bytes < 1e6 ? format(Math.max(0.1, bytes / 1e3), "kilobyte") : format(bytes / 1e6, "megabyte");
+type Fetching = { kind: "idle" } | { kind: "failed" } | { kind: "loading"; progress: number; abort: AbortController };
+
+export function FileRow({ attachment, media }: { attachment: Attachment; media: Media }): JSX.Element {
+    const [state, setState] = useState<Fetching>({ kind: "idle" });
+    const open = async (): Promise<void> => {
+        const abort = new AbortController();
+        setState({ kind: "loading", progress: 0, abort });
+        try {
+            const url = await media.original(attachment, { onProgress: (progress) => setState({ kind: "loading", progress, abort }), signal: abort.signal });
+            setState({ kind: "idle" });
+            saveAs(url, attachment.name);
+        } catch {
+            setState({ kind: abort.signal.aborted ? "idle" : "failed" });
+        }
+    };
+    const loading = state.kind === "loading" ? state : undefined;
+    return (
+        <div class="file-frame">
+            <button type="button" class="file" onClick={() => !loading && void open()} title={t("Save {name}", { name: attachment.name })}>
+                <span class="file-icon">
+                    <Icon name={loading ? "down" : "file"} />
+                </span>
+                <span class="file-text">
+                    <span class="file-name">{attachment.name}</span>
+                    {loading ? (
+                        <progress value={loading.progress} max={1} aria-label={t("Download of {name}", { name: attachment.name })} />
+                    ) : (
+                        <span class="hint">{state.kind === "failed" ? t("The file could not be loaded.") : sizeText(attachment.size)}</span>
+                    )}
+                </span>
+            </button>
+            {loading && <IconButton icon="close" label={t("Cancel the download")} onClick={() => loading.abort.abort()} />}
+        </div>
+    );
 }
 
-/** Files that are on their way. */
+/** Files that are on their way to this place: the room, or one thread of it. */
 export function UploadRows({ timeline }: { timeline: Timeline }): JSX.Element {
-    const { uploads } = timeline;
+    const { uploads, threadRoot } = timeline;
     return (
         <>
-            {uploads.list.value.map((upload) => (
-                <div key={upload.id} class="upload" role="group" aria-label={upload.name}>
-                    <span class="file-text">
-                        <span class="file-name">{upload.name}</span>
-                        {upload.waits ? <span class="hint">{t("Waits to be sent")}</span> : upload.failed === undefined ? <progress value={upload.progress} max={1} aria-label={t("Upload of {name}", { name: upload.name })} /> : <span class="error" role="alert">{upload.failed}</span>}
-                    </span>
-                    {(upload.failed !== undefined || upload.waits) && (
-                        <button type="button" class="link" onClick={() => uploads.retry(upload.id)}>
-                            {t("Try again")}
-                        </button>
-                    )}
-                    <IconButton icon="close" label={t("Cancel the upload")} onClick={() => uploads.cancel(upload.id)} />
-                </div>
+            {uploads.list.value.filter(({ file }) => rootOf(file.more) === threadRoot).map((upload) => (
+                <UploadRow key={upload.id} upload={upload} uploads={uploads} />
             ))}
         </>
+    );
+}
+
+function rootOf(more: Record<string, unknown> | undefined): string | undefined {
+    const relation = more?.["m.relates_to"] as { rel_type?: unknown; event_id?: string } | undefined;
+    return relation?.rel_type === "m.thread" ? relation.event_id : undefined;
+}
+
+function UploadRow({ upload, uploads }: { upload: Upload; uploads: Uploads }): JSX.Element {
+    const { id, name, file, progress, failed, waits } = upload;
+    const [picture, setPicture] = useState<string>();
+    useEffect(() => {
+        const blob = file.thumbnail?.blob ?? (file.kind === "image" ? file.blob : undefined);
+        if (!blob) return undefined;
+        const url = URL.createObjectURL(blob);
+        setPicture(url);
+        return () => URL.revokeObjectURL(url);
+    }, [file]);
+    return (
+        <div class="upload" role="group" aria-label={name}>
+            <span class="file-icon" aria-hidden="true">
+                {picture === undefined ? <Icon name={file.waveform ? "mic" : "file"} /> : <img src={picture} alt="" />}
+            </span>
+            <span class="file-text">
+                <span class="file-name">{name}</span>
+                {waits ? (
+                    <span class="hint">{t("Waits to be sent")}</span>
+                ) : failed === undefined ? (
+                    <>
+                        <span class="hint">{t("{done} of {all}", { done: sizeText(progress * file.blob.size), all: sizeText(file.blob.size) })}</span>
+                        <progress value={progress} max={1} aria-label={t("Upload of {name}", { name })} />
+                    </>
+                ) : (
+                    <span class="error" role="alert">
+                        {failed}
+                    </span>
+                )}
+            </span>
+            {(failed !== undefined || waits) && (
+                <button type="button" class="link" onClick={() => uploads.retry(id)}>
+                    {t("Try again")}
+                </button>
+            )}
+            <IconButton icon="close" label={t("Cancel the upload")} onClick={() => uploads.cancel(id)} />
+        </div>
     );
 }

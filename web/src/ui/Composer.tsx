@@ -7,16 +7,20 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { t } from "../domain/i18n.ts";
 import { localpart } from "../domain/ids.ts";
 import type { Context, Timeline } from "../domain/timeline.ts";
-import { prepareFile } from "../platform/files.ts";
+import { later } from "./later.tsx";
+import { Attach } from "./media/Attach.tsx";
+import { staged, stageFiles } from "./media/staged.ts";
 import { Avatar, Icon, IconButton } from "./parts.tsx";
 import { NewPoll } from "./PollView.tsx";
 
 /** What was begun in each room and not sent, for as long as the page lives. */
 const drafts = new Map<string, string>();
 
-export async function sendFiles(timeline: Timeline, files: Iterable<File>): Promise<void> {
-    for (const file of files) timeline.sendFile(await prepareFile(file));
-}
+const SendFiles = later(() => import("./media/SendFiles.tsx").then((part) => part.SendFiles), true);
+const VoiceRecorder = later(() => import("./media/VoiceRecorder.tsx").then((part) => part.VoiceRecorder), true);
+
+/** Where a page may ask for the microphone, and can keep what it hears. */
+const mayRecord = (): boolean => globalThis.isSecureContext && typeof MediaRecorder !== "undefined" && navigator.mediaDevices !== undefined;
 
 export function Composer({ timeline, name }: { timeline: Timeline; name: string }): JSX.Element {
     const place = timeline.threadRoot ?? timeline.roomId;
@@ -24,18 +28,19 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
     const [caret, setCaret] = useState(0);
     const [asking, setAsking] = useState(false);
     const box = useRef<HTMLTextAreaElement>(null);
-    const picker = useRef<HTMLInputElement>(null);
+    const [recording, setRecording] = useState(false);
     const touch = matchMedia("(pointer: coarse)").matches;
     const context = timeline.context.value;
 
     useEffect(() => {
         if (!touch) box.current?.focus();
-    }, []);
+    }, [recording]);
     useLayoutEffect(() => {
-        const area = box.current!;
+        const area = box.current;
+        if (!area) return;
         area.style.height = "auto";
         area.style.height = `${area.scrollHeight}px`;
-    }, [text]);
+    }, [text, recording]);
     // Before it is on the screen: what is typed from then on is not taken back.
     useLayoutEffect(() => {
         if (!context) return;
@@ -86,6 +91,7 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
         event.preventDefault();
         send();
     };
+    if (recording) return <VoiceRecorder timeline={timeline} onClose={() => setRecording(false)} />;
     return (
         <>
         <form
@@ -107,23 +113,7 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
                 </ul>
             )}
             {context && <ContextBar context={context} onEnd={endContext} />}
-            {timeline.threadRoot === undefined && <input
-                ref={picker}
-                type="file"
-                multiple
-                hidden
-                aria-label={t("Files to send")}
-                onChange={(event) => {
-                    void sendFiles(timeline, [...(event.currentTarget.files ?? [])]);
-                    event.currentTarget.value = "";
-                }}
-            />}
-            {timeline.threadRoot === undefined && (
-                <>
-                    <IconButton icon="attach" label={t("Attach a file")} onClick={() => picker.current?.click()} />
-                    <IconButton icon="poll" label={t("New poll")} onClick={() => setAsking(true)} />
-                </>
-            )}
+            <Attach timeline={timeline} onPoll={timeline.threadRoot === undefined ? () => setAsking(true) : undefined} />
             <textarea
                 ref={box}
                 rows={1}
@@ -138,16 +128,21 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
                 }}
                 onPaste={(event) => {
                     const files = [...(event.clipboardData?.files ?? [])];
-                    if (files.length === 0 || timeline.threadRoot !== undefined) return;
+                    if (files.length === 0) return;
                     event.preventDefault();
-                    void sendFiles(timeline, files);
+                    stageFiles(timeline, files);
                 }}
                 onKeyDown={keys}
             />
-            <button type="submit" class="icon-button filled send" aria-label={context?.kind === "edit" ? t("Save the change") : t("Send")} title={t("Send")} disabled={text.trim() === ""}>
-                <Icon name="send" />
-            </button>
+            {text.trim() === "" && context?.kind !== "edit" && mayRecord() ? (
+                <IconButton icon="mic" label={t("Record a voice message")} onClick={() => setRecording(true)} />
+            ) : (
+                <button type="submit" class="icon-button filled send" aria-label={context?.kind === "edit" ? t("Save the change") : t("Send")} title={t("Send")} disabled={text.trim() === ""}>
+                    <Icon name="send" />
+                </button>
+            )}
         </form>
+        {staged.value?.timeline === timeline && <SendFiles timeline={timeline} files={staged.value.files} onClose={() => (staged.value = undefined)} />}
         {asking && <NewPoll timeline={timeline} onClose={() => setAsking(false)} />}
         </>
     );

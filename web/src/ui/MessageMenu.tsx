@@ -49,7 +49,7 @@ export function MessageMenu({ message, at, timeline, onClose }: { message: Messa
                     <MenuItem icon="thread" label={t("Reply in a thread")} onClick={act(() => go({ page: "room", roomId: timeline.roomId, thread: message.eventId! }))} />
                 )}
                 {message.mayEdit && <MenuItem icon="edit" label={t("Edit")} onClick={act(() => (timeline.context.value = { kind: "edit", message }))} />}
-                {message.style !== "locked" && <MenuItem icon="copy" label={t("Copy the text")} onClick={act(() => void navigator.clipboard?.writeText(message.text).catch(() => undefined))} />}
+                {message.style !== "locked" && <MenuItem icon="copy" label={t("Copy the text")} onClick={act(() => void navigator.clipboard?.writeText(message.caption ?? message.text).catch(() => undefined))} />}
                 {timeline.pins.may && message.eventId !== undefined && <MenuItem icon="pin" label={pinned ? t("Unpin") : t("Pin")} onClick={act(() => void timeline.pins.set(message.eventId!, !pinned).catch(() => undefined))} />}
                 {message.mayRemove && !sure && <MenuItem icon="bin" label={t("Remove")} danger onClick={() => setSure(true)} />}
                 {message.mayRemove && sure && <MenuItem icon="bin" label={t("Remove for everybody")} danger onClick={act(() => timeline.remove(message))} />}

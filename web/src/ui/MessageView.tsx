@@ -95,7 +95,10 @@ function Bubble({ message, timeline, media, onJump }: Pick<MessageProps, "messag
             )}
             {style === "emote" && <bdi class="emote-name">{message.senderName} </bdi>}
             {attachment ? (
-                <AttachmentView attachment={attachment} media={media} />
+                <>
+                    <AttachmentView message={message} attachment={attachment} timeline={timeline} media={media} />
+                    {message.caption !== undefined && <div class="caption">{rich ? <RichText nodes={rich} /> : <Text text={message.caption} />}</div>}
+                </>
             ) : message.asked ? (
                 <PollView message={message} poll={message.poll ?? tally(message.asked, [], undefined, "", false)} timeline={timeline} />
             ) : rich ? (

@@ -175,7 +175,7 @@ export function Messages({ timeline, media, previews }: { timeline: Timeline; me
                     {items.slice(range.from, range.to).map((item) => (
                         <ItemView key={item.key} item={item} timeline={timeline} media={media} previews={previews} onMenu={(message, at) => setMenu({ message, at })} onJump={(id) => void jump(id)} onDay={() => setDating(true)} />
                     ))}
-                    {whole ? timeline.threadRoot === undefined && <UploadRows timeline={timeline} /> : <Later timeline={timeline} />}
+                    {whole ? <UploadRows timeline={timeline} /> : <Later timeline={timeline} />}
                 </div>
             </div>
             <Announcer timeline={timeline} />

@@ -5,9 +5,12 @@ import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
 import type { Person, Role, RoomDetails, RoomSettings } from "../domain/roomsettings.ts";
+import { later } from "./later.tsx";
 import { ActionForm, Avatar, Dialog, Field, Icon } from "./parts.tsx";
 import { showProfile } from "./people.ts";
 import { go } from "./route.ts";
+
+const RoomFilesView = later(() => import("./media/RoomFilesView.tsx").then((part) => part.RoomFilesView), true);
 
 const roleName = (role: Role): string => ({ owner: t("Owner"), moderator: t("Moderator"), member: t("Member") })[role];
 
@@ -18,6 +21,7 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
     const [topic, setTopic] = useState(details.topic);
     const [sure, setSure] = useState(false);
     const [error, setError] = useState<string>();
+    const [files, setFiles] = useState(false);
     const look = (): void => setDetails(settings.details());
     useEffect(() => void settings.load().then(look, () => undefined), []);
     useEffect(look, [chat.rooms.value]);
@@ -47,12 +51,16 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
                 <button type="button" class="button small" aria-pressed={room.favourite} onClick={() => attempt(() => chat.setFavourite(room.id, !room.favourite))}>
                     <Icon name="star" /> {room.favourite ? t("No favourite any more") : t("Make it a favourite")}
                 </button>
+                <button type="button" class="button small" onClick={() => setFiles(true)}>
+                    <Icon name="image" /> {t("Pictures and files")}
+                </button>
                 {details.mayInvite && (
                     <button type="button" class="button small" onClick={onInvite}>
                         <Icon name="invite" /> {t("Invite people")}
                     </button>
                 )}
             </div>
+            {files && <RoomFilesView chat={chat} roomId={room.id} onClose={() => setFiles(false)} />}
             <section class="people" aria-label={t("People")}>
                 <h3>{t("{count} person|{count} people", { count: details.people.length })}</h3>
                 <ul>

@@ -8,18 +8,22 @@ import { DEFAULTS } from "../domain/preferences.ts";
 import type { Previews } from "../domain/previews.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
 import type { Timeline } from "../domain/timeline.ts";
-import { Composer, sendFiles } from "./Composer.tsx";
+import { Composer } from "./Composer.tsx";
 import { Connection } from "./Connection.tsx";
 import { useFocusReturn } from "./focus.ts";
+import { later } from "./later.tsx";
+import { DropPlace } from "./media/DropPlace.tsx";
+import { gallery } from "./media/gallery.ts";
 import { Messages } from "./Messages.tsx";
 import { Avatar, Icon, IconButton } from "./parts.tsx";
 import { PinsBar } from "./PinsBar.tsx";
 import { go, route } from "./route.ts";
 import { TrustNote } from "./TrustNote.tsx";
 
+const Gallery = later(() => import("./media/Gallery.tsx").then((part) => part.Gallery), true);
+
 export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat: Chat; room: RoomSummary; onInfo: () => void; onInvite: () => void }): JSX.Element {
     const [timeline, setTimeline] = useState<Timeline>();
-    const [dragged, setDragged] = useState(false);
     const previews = previewsFor(chat, room);
     const thread = route.value.page === "room" ? route.value.thread : undefined;
     useEffect(() => {
@@ -48,28 +52,16 @@ export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat
             <TrustNote chat={chat} room={room} />
             <div class="room-body">
             {timeline && (
-                <div
-                    class={`conversation ${dragged ? "dragged" : ""}`}
-                    onDragOver={(event) => {
-                        if (!event.dataTransfer?.types.includes("Files")) return;
-                        event.preventDefault();
-                        setDragged(true);
-                    }}
-                    onDragLeave={() => setDragged(false)}
-                    onDrop={(event) => {
-                        event.preventDefault();
-                        setDragged(false);
-                        void sendFiles(timeline, [...(event.dataTransfer?.files ?? [])]);
-                    }}
-                >
+                <DropPlace timeline={timeline}>
                     <PinsBar timeline={timeline} />
                     <Messages timeline={timeline} media={chat.media} previews={previews} />
                     <TypingLine timeline={timeline} />
                     <Composer timeline={timeline} name={room.name} />
-                </div>
+                </DropPlace>
             )}
             {thread !== undefined && <ThreadPane key={thread} chat={chat} room={room} root={thread} />}
             </div>
+            {gallery.value && <Gallery opened={gallery.value} media={chat.media} onClose={() => (gallery.value = undefined)} />}
         </>
     );
 }
@@ -97,10 +89,10 @@ function ThreadPane({ chat, room, root }: { chat: Chat; room: RoomSummary; root:
                 <IconButton icon="close" label={t("Close the thread")} onClick={close} />
             </header>
             {timeline && (
-                <div class="conversation">
+                <DropPlace timeline={timeline}>
                     <Messages timeline={timeline} media={chat.media} previews={previewsFor(chat, room)} />
                     <Composer timeline={timeline} name={room.name} />
-                </div>
+                </DropPlace>
             )}
         </section>
     );

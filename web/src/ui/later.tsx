@@ -4,8 +4,11 @@ import { useEffect, useState } from "preact/hooks";
 import { t } from "../domain/i18n.ts";
 import { Dialog, Spinner } from "./parts.tsx";
 
-/** A component that is loaded when it is first shown. In `build.ts` its file stands among those that come later. */
-export function later<P extends object>(load: () => Promise<ComponentType<P>>): (props: P & { onClose?: () => void }) => JSX.Element {
+/**
+ * A component that is loaded when it is first shown. In `build.ts` its file stands among those that come later. What is
+ * no dialog itself is loaded `quietly`: nothing stands in its place until it is there.
+ */
+export function later<P extends object>(load: () => Promise<ComponentType<P>>, quietly = false): (props: P & { onClose?: () => void }) => JSX.Element | null {
     let Loaded: ComponentType<P> | undefined;
     return function Later(props) {
         const [state, setState] = useState<"loading" | "here" | "failed">(Loaded ? "here" : "loading");
@@ -20,6 +23,7 @@ export function later<P extends object>(load: () => Promise<ComponentType<P>>): 
             );
         }, []);
         if (state === "here" && Loaded) return <Loaded {...props} />;
+        if (quietly && state === "loading") return null;
         return (
             <Dialog title={t("One moment")} onClose={props.onClose ?? (() => undefined)}>
                 {state === "failed" ? <p class="error">{t("The server cannot be reached. Check your connection.")}</p> : <Spinner label={t("Working")} />}

@@ -39,6 +39,13 @@ const ICONS = {
     attach: "M20 11l-8.5 8.5a5 5 0 0 1-7-7L13 4a3.3 3.3 0 0 1 4.7 4.7l-8.5 8.4a1.7 1.7 0 0 1-2.4-2.3L14 7.6",
     save: "M12 4v11M7 11l5 5 5-5M5 20h14",
     play: "M7 5l12 7-12 7z",
+    pause: "M8 5v14M16 5v14",
+    stop: "M7 7h10v10H7z",
+    mic: "M12 15a3 3 0 0 0 3-3V6a3 3 0 0 0-6 0v6a3 3 0 0 0 3 3zM6 11v1a6 6 0 0 0 12 0v-1M12 18v3",
+    camera: "M4 8h3l2-3h6l2 3h3v11H4zM12 16.5a3.5 3.5 0 1 0 0-7 3.5 3.5 0 0 0 0 7z",
+    image: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15.5 9.5h.01",
+    file: "M6 3h8l4 4v14H6zM14 3v4h4",
+    next: "M9 5l7 7-7 7",
     search: "M11 18a7 7 0 1 0 0-14 7 7 0 0 0 0 14zM16 16l5 5",
     star: "M12 4l2.4 5 5.6.8-4 4 .9 5.6-4.9-2.7-4.9 2.7.9-5.6-4-4 5.6-.8z",
     lock: "M6 11h12v9H6zM9 11V8a3 3 0 0 1 6 0v3",
@@ -61,7 +68,7 @@ const ICONS = {
 export type IconName = keyof typeof ICONS;
 
 /** Those that point along the line, which goes the other way in Arabic. */
-const POINTING: ReadonlySet<IconName> = new Set<IconName>(["back", "send", "reply", "thread", "invite"]);
+const POINTING: ReadonlySet<IconName> = new Set<IconName>(["back", "next", "send", "reply", "thread", "invite"]);
 
 export function Icon({ name }: { name: IconName }): JSX.Element {
     return (

@@ -61,6 +61,7 @@ async function offlineAndBack(ada, bob) {
     await bob.act("before the tunnel", "Reply");
     await bob.say("and an answer");
     await phone.getByLabel("Files to send").setInputFiles([{ name: "ticket.txt", mimeType: "text/plain", buffer: Buffer.from("one way") }]);
+    await phone.getByRole("dialog").getByRole("button", { name: "Send", exact: true }).click();
     await phone.locator(".upload", { hasText: "ticket.txt" }).waitFor();
     await phone.reload();
     await phone.locator(".is-waiting", { hasText: "and an answer" }).waitFor();

@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import { DESKTOP, launch, PHONE } from "./browser.mjs";
 import { Person, startServer } from "./people.mjs";
+import { shareMedia } from "./media.mjs";
 import { talkPrivately } from "./encryption.mjs";
 import { preferAndGoOffline } from "./preferences.mjs";
 import { keepHouse } from "./rooms.mjs";
@@ -91,6 +92,7 @@ try {
     people.forEach(checkTransport);
     if (!process.argv.includes("--fake")) {
         await talkRichly(ada, bob);
+        await shareMedia(ada, bob);
         await talkPrivately(browser, ada, bob, server.origin, people);
         await keepHouse(ada, bob);
         await preferAndGoOffline(ada, bob, people.at(-1));

@@ -19,27 +19,6 @@ export async function shoot(people, name) {
     }
 }
 
-/** A picture of colours, made in the page. */
-async function picture(page, width, height) {
-    const bytes = await page.evaluate(
-        async ([w, h]) => {
-            const canvas = new OffscreenCanvas(w, h);
-            const context = canvas.getContext("2d");
-            const gradient = context.createLinearGradient(0, 0, w, h);
-            ["#1a6a5d", "#ffb38a", "#35588f"].forEach((colour, i) => gradient.addColorStop(i / 2, colour));
-            context.fillStyle = gradient;
-            context.fillRect(0, 0, w, h);
-            for (let i = 0; i < 4000; i++) {
-                context.fillStyle = `hsl(${(i * 47) % 360} 60% 50% / 20%)`;
-                context.fillRect((i * 7919) % w, (i * 104729) % h, 30, 30);
-            }
-            return [...new Uint8Array(await (await canvas.convertToBlob({ type: "image/png" })).arrayBuffer())];
-        },
-        [width, height],
-    );
-    return Buffer.from(bytes);
-}
-
 async function answersAndChanges(ada, bob) {
     await ada.say("Who brings the **cake** on _Thursday_? See https://example.org/cake");
     await bob.page.locator(".bubble strong", { hasText: "cake" }).waitFor();
@@ -90,21 +69,10 @@ async function answersAndChanges(ada, bob) {
 }
 
 async function files(ada, bob) {
-    const input = ada.page.getByLabel("Files to send");
-    const image = await picture(ada.page, 1200, 800);
-    await input.setInputFiles([
-        { name: "garden.png", mimeType: "image/png", buffer: image },
-        { name: "notes.html", mimeType: "text/html", buffer: Buffer.from("<script>document.title = 'run'</script>") },
-    ]);
-    const shown = bob.page.getByRole("img", { name: "garden.png" });
-    await shown.waitFor();
-    assert.ok(await shown.evaluate((img) => img.decode().then(() => img.naturalWidth)), "the picture can be seen");
-    assert.ok((await shown.getAttribute("src")).startsWith("blob:"), "it was fetched with the token");
+    await ada.page.getByLabel("Files to send").setInputFiles([{ name: "notes.html", mimeType: "text/html", buffer: Buffer.from("<script>document.title = 'run'</script>") }]);
+    await ada.page.getByRole("dialog").getByRole("button", { name: "Send", exact: true }).click();
     const [saved] = await Promise.all([bob.page.waitForEvent("download"), bob.page.locator(".file", { hasText: "notes.html" }).click()]);
     assert.equal(saved.suggestedFilename(), "notes.html");
-    await bob.page.getByRole("button", { name: "Open the picture garden.png" }).click();
-    await bob.page.locator(".viewer img").waitFor();
-    await bob.page.getByRole("button", { name: "Close" }).click();
 }
 
 async function hostile(ada, bob) {

@@ -1,0 +1,13 @@
+/** What is opened large at the moment. One at a time, above everything else. */
+import { type ReadonlySignal, signal } from "@preact/signals";
+import type { MediaItem } from "../../domain/gallery.ts";
+
+export interface Opened {
+    /** Oldest first. */
+    items: ReadonlySignal<readonly MediaItem[]>;
+    key: string;
+    /** Fetches what is before the first; absent where there is nothing. */
+    older?: () => Promise<void>;
+}
+
+export const gallery = signal<Opened | undefined>(undefined);
