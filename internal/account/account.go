@@ -149,8 +149,8 @@ type Change struct {
 // DecodeChange reads a Stream row, or the Data of a RecordUser.
 func DecodeChange(s ids.Seq, row []byte) (*Change, error) {
 	c := &Change{}
-	if err := decode(row, c); err != nil {
-		return nil, fmt.Errorf("stream row: %w", err)
+	if decode(row, c) != nil { // whose text shows what is in the row
+		return nil, fmt.Errorf("stream row: %w", errRow)
 	}
 	c.Seq = s
 	return c, nil
@@ -188,8 +188,8 @@ func Tables() map[storage.Table]partition.TableSpec {
 		tables.Account:     {Keep: true, Decode: decoder[Account]},
 		tables.Device:      {Keep: true, Decode: decoder[Device]},
 		tables.Token:       {Decode: decoder[Token]},
-		tables.Membership:  {Decode: decoder[Membership]},
-		tables.AccountData: {Decode: decoder[Data]},
+		tables.Membership:  {Decode: mendable[Membership]},
+		tables.AccountData: {Decode: mendable[Data]},
 		tables.Profile:     {},
 		tables.UserTxn:     {},
 		tables.RegToken:    {Decode: decoder[RegToken]},
@@ -209,10 +209,19 @@ var errRow = errors.New("account: malformed row")
 
 func decoder[T any](_ storage.Key, row []byte) (any, error) {
 	v := new(T)
-	return v, decode(row, v)
+	if decode(row, v) != nil {
+		return nil, errDamaged(errRow)
+	}
+	return v, nil
 }
 
-func decode(row []byte, v any) error { return json.Unmarshal(row, v) }
+// decode reads a row. Its error says nothing of what is in it.
+func decode(row []byte, v any) error {
+	if json.Unmarshal(row, v) != nil {
+		return errRow
+	}
+	return nil
+}
 
 func encode(v any) []byte {
 	b, err := json.Marshal(v, json.Deterministic(true))

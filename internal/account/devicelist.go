@@ -45,7 +45,7 @@ type announcement struct {
 
 // prepare finds the rooms.
 func (a *announcement) prepare(ctx context.Context, p *partition.Prep, pl Place) error {
-	r := NewReader(p.Store(), p.Count())
+	r := NewReader(p.Store(), p.Count()).Tolerant(nil)       // one room that cannot be told keeps nobody from changing keys
 	st, err := one[deviceListState](ctx, r, pl.deviceList()) // before the list of rooms
 	if err != nil {
 		return err

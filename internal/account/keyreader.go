@@ -84,6 +84,9 @@ func (r *Reader) signMaster(ctx context.Context, viewer, user ids.UserID, sigs m
 func (r *Reader) deviceKeys(ctx context.Context, p Place, devices []ids.DeviceID, out map[ids.DeviceID]jsontext.Value) error {
 	if len(devices) == 0 {
 		return r.scan(ctx, p, tables.DeviceKeys, "", "", func(e storage.Entry) error {
+			if !isJSON(e.Value) {
+				return r.unreadable(p.key(tables.DeviceKeys, e.Sort), errRow)
+			}
 			out[ids.DeviceID(e.Sort)] = e.Value
 			return nil
 		})
@@ -93,8 +96,14 @@ func (r *Reader) deviceKeys(ctx context.Context, p Place, devices []ids.DeviceID
 		if err != nil {
 			return err
 		}
-		if row != nil {
+		switch {
+		case row == nil:
+		case isJSON(row):
 			out[d] = row
+		default:
+			if err := r.unreadable(p.deviceKeys(d), errRow); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -106,7 +115,7 @@ func (r *Reader) signatures(ctx context.Context, by, owner ids.UserID) (map[stri
 	prefix := partition.JoinSort(string(owner), "")
 	err := r.scan(ctx, r.Place(by), tables.KeySignature, prefix, partition.PrefixEnd(prefix), func(e storage.Entry) error {
 		var s signatures
-		if err := decode(e.Value, &s); err != nil {
+		if ok, err := listed(r, r.Place(by), tables.KeySignature, e, &s); !ok {
 			return err
 		}
 		out[strings.TrimPrefix(e.Sort, prefix)] = s.Sigs

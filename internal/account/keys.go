@@ -139,7 +139,7 @@ func keyTables() map[storage.Table]partition.TableSpec {
 		tables.OneTimeKeyID:    {},
 		tables.KeyState:        {Keep: true, Decode: decoder[KeyState]},
 		tables.CrossSigning:    {Decode: decoder[CrossSigning]},
-		tables.DeviceListState: {Decode: decoder[deviceListState]},
+		tables.DeviceListState: {Decode: mendable[deviceListState]},
 		tables.KeySignature:    {Decode: decoder[signatures]},
 		tables.Backup:          {Decode: decoder[backups]},
 		tables.BackupKey:       {Decode: decoder[BackupKey]},

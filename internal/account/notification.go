@@ -303,12 +303,20 @@ func (r *Reader) Notifications(ctx context.Context, user ids.UserID, before stri
 	if err != nil {
 		return nil, wrap("scan notifications", err)
 	}
-	out := make([]ListedNotification, len(rows))
-	for i, row := range rows {
-		out[i].Sort = row.Sort
-		if err := decode(row.Value, &out[i].Notification); err != nil {
-			return nil, wrap("read notification", err)
+	out := make([]ListedNotification, 0, len(rows))
+	for _, row := range rows {
+		n := ListedNotification{Sort: row.Sort}
+		ok, err := listed(r, p, tables.Notification, row, &n.Notification)
+		if err != nil {
+			return nil, err
 		}
+		if ok {
+			out = append(out, n)
+		}
+	}
+	if left := len(rows) - len(out); left > 0 && len(rows) == limit { // a short list says that there is no more
+		more, err := r.Notifications(ctx, user, rows[len(rows)-1].Sort, left)
+		return append(out, more...), err
 	}
 	return out, nil
 }
@@ -341,7 +349,12 @@ func (r *Reader) Queue(ctx context.Context, user ids.UserID, id PusherID, limit 
 		if q.Badge, q.Ack = q.Sort == badgeSort, len(q.Sort) == ackSortBytes; q.Badge || q.Ack {
 			continue
 		}
-		if q.Notification, err = one[Notification](ctx, r, p.notification(q.Sort)); err != nil {
+		k := p.notification(q.Sort)
+		row, err := r.row(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		if q.Notification, err = optional[Notification](r, k, row); err != nil {
 			return nil, err
 		}
 	}

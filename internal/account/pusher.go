@@ -115,7 +115,7 @@ func pushState(tx *partition.Tx, p Place) PushState {
 
 func pushTables() map[storage.Table]partition.TableSpec {
 	return map[storage.Table]partition.TableSpec{
-		tables.Push:         {Keep: true, Decode: decoder[PushState]},
+		tables.Push:         {Keep: true, Decode: mendable[PushState]},
 		tables.Notification: {Decode: decoder[Notification]},
 		tables.PushQueue:    {},
 		tables.PushKey:      {Decode: decoder[pushKey]},
@@ -326,20 +326,13 @@ func (r *Reader) Watchers(ctx context.Context, ignoredType string, users ...ids.
 	out := make([]Watcher, len(users))
 	for i, u := range users {
 		w := Watcher{User: u}
-		if row := rows[each*i]; row != nil {
-			w.State = &PushState{}
-			if err := decode(row, w.State); err != nil {
-				return nil, wrap("read watcher", err)
-			}
+		if w.State, err = optional[PushState](r, keys[each*i], rows[each*i]); err != nil {
+			return nil, err
 		}
 		for j, dst := range [...]**Data{&w.Rules, &w.Ignored} {
-			row := rows[each*i+1+j]
-			if row == nil {
-				continue
-			}
-			*dst = &Data{}
-			if err := decode(row, *dst); err != nil {
-				return nil, wrap("read watcher", err)
+			at := each*i + 1 + j
+			if *dst, err = optional[Data](r, keys[at], rows[at]); err != nil {
+				return nil, err
 			}
 		}
 		out[i] = w

@@ -19,10 +19,12 @@ import (
 type Reader struct {
 	st    storage.Store
 	count int
+	// damaged hears of rows that cannot be read and are left out; nil to refuse.
+	damaged func(storage.Key, error)
 }
 
-// NewReader reads users from a store with count partitions.
-func NewReader(st storage.Store, count int) *Reader { return &Reader{st, count} }
+// NewReader reads users from a store with count partitions, strictly: see Tolerant.
+func NewReader(st storage.Store, count int) *Reader { return &Reader{st: st, count: count} }
 
 // Place returns where a user's rows are.
 func (r *Reader) Place(user ids.UserID) Place { return PlaceOf(user, r.count) }
@@ -41,8 +43,8 @@ func decoded[T any](k storage.Key, row []byte) (*T, error) {
 		return nil, nil
 	}
 	v := new(T)
-	if err := decode(row, v); err != nil {
-		return nil, fmt.Errorf("row of table %d: %w", k.Table, err)
+	if decode(row, v) != nil { // whose text shows what is in the row
+		return nil, errDamaged(fmt.Errorf("row of table %d: %w", k.Table, errRow))
 	}
 	return v, nil
 }
@@ -125,8 +127,11 @@ func (r *Reader) Devices(ctx context.Context, user ids.UserID) ([]DeviceInfo, er
 	var out []DeviceInfo
 	err := r.scan(ctx, r.Place(user), tables.Device, "", "", func(e storage.Entry) error {
 		d := DeviceInfo{ID: ids.DeviceID(e.Sort)}
-		out = append(out, d)
-		return decode(e.Value, &out[len(out)-1].Device)
+		ok, err := listed(r, r.Place(user), tables.Device, e, &d.Device)
+		if ok {
+			out = append(out, d)
+		}
+		return err
 	})
 	return out, err
 }
@@ -140,6 +145,9 @@ func (r *Reader) Profile(ctx context.Context, user ids.UserID) (map[string]jsont
 	}
 	out := make(map[string]jsontext.Value)
 	err = r.scan(ctx, r.Place(user), tables.Profile, "", "", func(e storage.Entry) error {
+		if !isJSON(e.Value) {
+			return r.unreadable(r.Place(user).profile(e.Sort), errRow)
+		}
 		out[e.Sort] = e.Value
 		return nil
 	})
@@ -148,7 +156,12 @@ func (r *Reader) Profile(ctx context.Context, user ids.UserID) (map[string]jsont
 
 // ProfileField returns one profile field as JSON, nil if there is none.
 func (r *Reader) ProfileField(ctx context.Context, user ids.UserID, field string) (jsontext.Value, error) {
-	return r.row(ctx, r.Place(user).profile(field))
+	k := r.Place(user).profile(field)
+	row, err := r.row(ctx, k)
+	if row != nil && !isJSON(row) {
+		return nil, r.unreadable(k, errRow)
+	}
+	return row, err
 }
 
 // Names is what a user is called.
@@ -217,7 +230,12 @@ func text(row []byte) string {
 
 // Membership returns one room of a user's list.
 func (r *Reader) Membership(ctx context.Context, user ids.UserID, room ids.RoomID) (*Membership, error) {
-	return one[Membership](ctx, r, r.Place(user).membership(room))
+	k := r.Place(user).membership(room)
+	row, err := r.row(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	return optional[Membership](r, k, row)
 }
 
 // Memberships lists a user's rooms, those left and forgotten too.
@@ -225,8 +243,11 @@ func (r *Reader) Memberships(ctx context.Context, user ids.UserID) ([]*Membershi
 	var out []*Membership
 	err := r.scan(ctx, r.Place(user), tables.Membership, "", "", func(e storage.Entry) error {
 		m := &Membership{}
-		out = append(out, m)
-		return decode(e.Value, m)
+		ok, err := listed(r, r.Place(user), tables.Membership, e, m)
+		if ok {
+			out = append(out, m)
+		}
+		return err
 	})
 	return out, err
 }
@@ -248,7 +269,12 @@ func (r *Reader) Joined(ctx context.Context, user ids.UserID) ([]ids.RoomID, err
 
 // Data returns account data; room is "" for that of the user.
 func (r *Reader) Data(ctx context.Context, user ids.UserID, room ids.RoomID, typ string) (*Data, error) {
-	d, err := one[Data](ctx, r, r.Place(user).data(room, typ))
+	k := r.Place(user).data(room, typ)
+	row, err := r.row(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	d, err := optional[Data](r, k, row)
 	if d != nil {
 		d.Room, d.Type = room, typ
 	}
@@ -272,8 +298,11 @@ func (r *Reader) dataRange(ctx context.Context, user ids.UserID, from, to string
 		d := &Data{}
 		room, typ, _ := strings.Cut(e.Sort, "\x00")
 		d.Room, d.Type = ids.RoomID(room), typ
-		out = append(out, d)
-		return decode(e.Value, d)
+		ok, err := listed(r, r.Place(user), tables.AccountData, e, d)
+		if ok {
+			out = append(out, d)
+		}
+		return err
 	})
 	return out, err
 }
@@ -291,8 +320,11 @@ func (r *Reader) Changes(ctx context.Context, user ids.UserID, after, upTo ids.S
 	var out []*Change
 	err := r.scan(ctx, r.Place(user), tables.Stream, tables.SeqSort(after+1), tables.SeqSort(upTo+1), func(e storage.Entry) error {
 		c, err := DecodeChange(tables.SortSeq(e.Sort), e.Value)
+		if err != nil {
+			return r.unreadable(r.Place(user).key(tables.Stream, e.Sort), err)
+		}
 		out = append(out, c)
-		return err
+		return nil
 	})
 	return out, err
 }

@@ -150,9 +150,12 @@ func (r *Reader) ThreadSubscriptions(ctx context.Context, user ids.UserID, after
 		if value == nil {
 			continue // the room was taken from the user's list
 		}
-		s := &ThreadSubscription{}
-		if err := decode(value, s); err != nil {
-			return nil, 0, fmt.Errorf("subscription: %w", err)
+		s, err := optional[ThreadSubscription](r, keys[i], value)
+		if err != nil {
+			return nil, 0, err
+		}
+		if s == nil {
+			continue
 		}
 		room, root, _ := strings.Cut(keys[i].Sort, "\x00")
 		s.Room, s.Root = ids.RoomID(room), ids.EventID(root)
@@ -168,7 +171,7 @@ func (r *Reader) SubscribedThreads(ctx context.Context, user ids.UserID, room id
 	prefix := partition.JoinSort(string(room), "")
 	err := r.scan(ctx, r.Place(user), tables.ThreadSubscription, prefix, partition.PrefixEnd(prefix), func(e storage.Entry) error {
 		s := ThreadSubscription{}
-		if err := decode(e.Value, &s); err != nil {
+		if ok, err := listed(r, r.Place(user), tables.ThreadSubscription, e, &s); !ok {
 			return err
 		}
 		if s.Subscribed {
@@ -196,15 +199,12 @@ func (r *Reader) SubscribedTo(ctx context.Context, room ids.RoomID, roots []ids.
 	for i := range users {
 		out[i] = make(map[ids.EventID]struct{})
 		for j, root := range roots {
-			s := ThreadSubscription{}
-			row := rows[i*len(roots)+j]
-			if row == nil {
-				continue
+			at := i*len(roots) + j
+			s, err := optional[ThreadSubscription](r, keys[at], rows[at])
+			if err != nil {
+				return nil, err
 			}
-			if err := decode(row, &s); err != nil {
-				return nil, fmt.Errorf("subscription: %w", err)
-			}
-			if s.Subscribed {
+			if s != nil && s.Subscribed {
 				out[i][root] = struct{}{}
 			}
 		}

@@ -206,7 +206,7 @@ func (c *AckInbox) Apply(tx *partition.Tx) (any, error) {
 // Message is a to-device message in a device's inbox.
 type Message struct {
 	Seq ids.Seq
-	// Event is its JSON.
+	// Event is its JSON, nil if it cannot be read.
 	Event jsontext.Value
 }
 
@@ -227,6 +227,13 @@ func (r *Reader) Inbox(ctx context.Context, user ids.UserID, d ids.DeviceID, aft
 	out := make([]Message, len(rows))
 	for i, row := range rows {
 		out[i] = Message{tables.SortSeq(row.Sort), row.Value}
+		if isJSON(row.Value) {
+			continue
+		}
+		if err := r.unreadable(p.key(tables.Inbox, row.Sort), errRow); err != nil {
+			return nil, err
+		}
+		out[i].Event = nil // its place is kept, so that it is acknowledged with the rest
 	}
 	return out, nil
 }

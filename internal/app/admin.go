@@ -11,14 +11,13 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/obs"
 	"github.com/hubbub-chat/hubbub/internal/purge"
 	"github.com/hubbub-chat/hubbub/internal/report"
-	"github.com/hubbub-chat/hubbub/internal/room"
 )
 
 // adminRoutes are what administrators and their tools do.
 func (s *Server) adminRoutes(sessions *session.Module, calls admin.Caller) []api.Route {
 	s.purges = purge.Start(purge.Options{
 		Count: s.store.partitions, Store: s.store, Router: s.node, Owner: s.node,
-		Accounts: s.accounts(), Rooms: room.NewReader(s.store, s.store.partitions), Index: s.search, Clock: s.clock(), Log: s.log,
+		Accounts: s.accounts(), Rooms: s.expiredToo(), Index: s.search, Clock: s.clock(), Log: s.log,
 		Retention: purge.Retention{
 			Retention: s.retention(), Every: time.Duration(s.cfg.Retention.SweepIntervalMS) * time.Millisecond,
 			Media: time.Duration(s.cfg.Retention.MediaMaxLifetimeMS) * time.Millisecond,

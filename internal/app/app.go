@@ -27,6 +27,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/cluster"
 	"github.com/hubbub-chat/hubbub/internal/config"
 	"github.com/hubbub-chat/hubbub/internal/consumer"
+	"github.com/hubbub-chat/hubbub/internal/damage"
 	"github.com/hubbub-chat/hubbub/internal/delayed"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway"
@@ -89,6 +90,7 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (s *Server, e
 	if s.store, err = openServed(ctx, cfg, s.registry, log); err != nil {
 		return s, err
 	}
+	s.store.damage = damage.New(s.registry, log)
 	s.store.serveBackups(ctx, cfg, log)
 	s.bus.id = ids.NodeID(rand.Text())
 	if err = s.openBus(ctx); err != nil {
@@ -262,10 +264,17 @@ func (s *Server) Close() error {
 	return errors.Join(errs...)
 }
 
-func (s *Server) accounts() *account.Reader { return account.NewReader(s.store, s.store.partitions) }
+func (s *Server) accounts() *account.Reader {
+	return account.NewReader(s.store, s.store.partitions).Tolerant(s.store.damage)
+}
 
 func (s *Server) rooms() *room.Reader {
-	return room.NewReader(s.store, s.store.partitions).WithRetention(s.retention(), s.clock())
+	return s.expiredToo().WithRetention(s.retention(), s.clock())
+}
+
+// expiredToo reads rooms with what has expired and is not removed yet.
+func (s *Server) expiredToo() *room.Reader {
+	return room.NewReader(s.store, s.store.partitions).Tolerant(s.store.damage)
 }
 
 func (s *Server) clock() clock.Clock { return clock.Real{} }

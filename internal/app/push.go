@@ -25,7 +25,7 @@ func (s *Server) openPush(ctx context.Context) error {
 	s.push = push.New(push.Options{
 		WebKey: key, Contact: contactOf(s.cfg.Server),
 		Count: s.store.partitions, Store: s.store, Router: s.node, Clock: s.clock(), Log: s.log,
-		Rules: pushrules.NewDefaults(s.pushRules()), Retention: s.retention(), Allow: s.cfg.Push.Allow, Metrics: s.registry,
+		Rules: pushrules.NewDefaults(s.pushRules()), Retention: s.retention(), Allow: s.cfg.Push.Allow, Metrics: s.registry, Damage: s.store.damage,
 	})
 	if !s.cfg.Server.HasRole(config.RoleWorker) {
 		return nil

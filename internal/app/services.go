@@ -49,7 +49,7 @@ func (s *Server) startServices(ctx context.Context) error {
 	sender := appservice.NewSender(appservice.SenderOptions{
 		Services: s.services.registry, Client: s.services.client, Store: s.store, Count: s.store.partitions,
 		Router: s.node, Owns: s.node.Follows, Log: s.log, Metrics: s.registry,
-		Retention: s.retention(), Clock: s.clock(),
+		Retention: s.retention(), Clock: s.clock(), Damage: s.store.damage,
 	})
 	s.services.sender.Store(sender)
 	return sender.Follow(ctx, s.consumers)

@@ -16,6 +16,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/auth"
 	"github.com/hubbub-chat/hubbub/internal/config"
+	"github.com/hubbub-chat/hubbub/internal/damage"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 	"github.com/hubbub-chat/hubbub/internal/obs"
@@ -55,6 +56,8 @@ type openedStore struct {
 	meta       func(ctx context.Context, name string) ([]byte, error)
 	checkpoint func(ctx context.Context, dir string) error
 	backups    *backups
+	// damage is told of rows that cannot be read.
+	damage *damage.Log
 }
 
 var (

@@ -103,7 +103,7 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 		Node: s.bus.id, Count: s.store.partitions, Store: s.store, Bus: s.bus.Bus, Heads: s.node,
 		Clock: s.clock(), Log: s.log, Rules: pushrules.NewDefaults(s.pushRules()), Router: s.node,
 		Presence: s.cfg.Presence.Enabled, Retention: s.retention(), Generation: s.store.generation,
-		Typing: s.services.typing, Present: s.services.present,
+		Typing: s.services.typing, Present: s.services.present, Damage: s.store.damage,
 	})
 	if err != nil {
 		return fmt.Errorf("feed: %w", err)

@@ -2,7 +2,6 @@ package appservice
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/event"
@@ -88,7 +87,9 @@ func (l *line) gatherUser(ctx context.Context, u ids.UserID, rec *partition.Reco
 	if c == nil {
 		var err error
 		if c, err = account.DecodeChange(rec.Seq, rec.Data); err != nil {
-			return fmt.Errorf("follow user: %w", err)
+			// Nobody will ever read it, and all that is behind it would wait.
+			l.sender.opts.Log.Error("malformed change", "user", u, "seq", rec.Seq, "error", err)
+			return nil
 		}
 	}
 	switch {
@@ -100,7 +101,9 @@ func (l *line) gatherUser(ctx context.Context, u ids.UserID, rec *partition.Reco
 			}
 			in := inbox{u, d, rec.Seq}
 			for _, m := range list { // none if the device was quicker
-				t.message(in, m)
+				if m.Event != nil {
+					t.message(in, m)
+				}
 				t.inboxes = append(t.inboxes, in)
 			}
 		}

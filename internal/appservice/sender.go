@@ -14,6 +14,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/consumer"
+	"github.com/hubbub-chat/hubbub/internal/damage"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/room"
@@ -46,6 +47,8 @@ type SenderOptions struct {
 	// sent what has expired.
 	Retention room.Retention
 	Clock     clock.Clock
+	// Damage is told of rows that cannot be read, nil for nobody.
+	Damage *damage.Log
 }
 
 // Sender sends services what they are interested in.
@@ -97,8 +100,8 @@ func newSenderMetrics(reg prometheus.Registerer) *senderMetrics {
 // sets it to work.
 func NewSender(o SenderOptions) *Sender {
 	s := &Sender{
-		opts: o, rooms: room.NewReader(o.Store, o.Count).WithRetention(o.Retention, o.Clock), accounts: account.NewReader(o.Store, o.Count),
-		metrics: newSenderMetrics(o.Metrics), firstRetry: firstRetry,
+		opts: o, rooms: room.NewReader(o.Store, o.Count).WithRetention(o.Retention, o.Clock).Tolerant(o.Damage),
+		accounts: account.NewReader(o.Store, o.Count).Tolerant(o.Damage), metrics: newSenderMetrics(o.Metrics), firstRetry: firstRetry,
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	for _, svc := range o.Services.All() {

@@ -339,7 +339,7 @@ func (f *follower) guarded(first, last ids.Seq, fn func() error) func() error {
 func (f *follower) missed() bool {
 	var start ids.Seq
 	found := f.retry("find start of log", func() (err error) {
-		start, err = partition.LogStart(f.ctx, f.set.opts.Store, f.p)
+		start, err = partition.LogStart(f.ctx, f.set.opts.Store, f.p, f.position())
 		return err
 	})
 	first, last := f.position()+1, start-1

@@ -400,7 +400,7 @@ func (h *Hub) readRoomPush(ctx context.Context, id ids.RoomID) (*roomPush, error
 		return p, err
 	}
 	p.members = head.Joined
-	err = h.rooms.Ask(ctx, id, func(st roomstate.View) {
+	err = h.rooms.Imagine(ctx, id, func(st roomstate.View) {
 		p.powers = roomstate.PowersOf(head.Version, st)
 		if pl := st.State(event.TypePowerLevels, ""); pl != nil {
 			if levels, err := pl.PowerLevels(); err == nil {

@@ -130,7 +130,9 @@ func (s *syncer) readInbox(ctx context.Context, after, upTo ids.Seq, budget int)
 		upTo = list[len(list)-1].Seq // there may be more
 	}
 	for _, m := range list {
-		s.out.e2ee.toDevice = appendList(s.out.e2ee.toDevice, m.Event)
+		if m.Event != nil {
+			s.out.e2ee.toDevice = appendList(s.out.e2ee.toDevice, m.Event)
+		}
 		s.out.e2ee.sent = append(s.out.e2ee.sent, m.Seq)
 	}
 	return upTo, nil

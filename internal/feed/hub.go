@@ -13,6 +13,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/bus"
 	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/damage"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/longlock"
 	"github.com/hubbub-chat/hubbub/internal/partition"
@@ -65,6 +66,8 @@ type Options struct {
 	Retention room.Retention
 	// Generation is that of the store, 0 if it was never restored from a backup.
 	Generation uint32
+	// Damage is told of rows that cannot be read, nil for nobody.
+	Damage *damage.Log
 	// Presence: it is told who is there.
 	Presence bool
 	// Router takes acknowledgements to the users' partitions.
@@ -156,8 +159,8 @@ func newHub(ctx context.Context, opts Options, pc pace) (*Hub, error) {
 	_, _ = tag.Write([]byte(opts.Node)) // a hash does not fail
 	h := &Hub{
 		opts: opts, pace: pc, node: tag.Sum32(),
-		rooms:    room.NewReader(opts.Store, opts.Count).WithRetention(opts.Retention, opts.Clock),
-		accounts: account.NewReader(opts.Store, opts.Count),
+		rooms:    room.NewReader(opts.Store, opts.Count).WithRetention(opts.Retention, opts.Clock).Tolerant(opts.Damage),
+		accounts: account.NewReader(opts.Store, opts.Count).Tolerant(opts.Damage),
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.mu.users = make(map[ids.UserID]*view)

@@ -176,11 +176,15 @@ func (sec *section) leftBehindIndex(ctx context.Context) (ids.Seq, error) {
 		if own.Seq <= sec.to && own.Member().Membership != event.Join {
 			left = own.Seq
 		}
-		if own.Replaces == 0 {
+		before := own.Replaces
+		if before == 0 {
 			break
 		}
-		if own, err = rd.At(ctx, sec.r.id, own.Replaces); err != nil {
+		if own, err = rd.Replaced(ctx, own); err != nil {
 			return 0, err
+		}
+		if own == nil && before > sec.r.roomSeq && before <= sec.to {
+			left = before // it cannot be read, and may have ended the stay
 		}
 	}
 	return left, nil

@@ -21,8 +21,8 @@ type Judge struct {
 // NewJudge returns a judge that goes by the rules and reads the store of opts.
 func NewJudge(opts Options) *Judge {
 	return &Judge{hub: Hub{
-		opts: opts, accounts: account.NewReader(opts.Store, opts.Count),
-		rooms: room.NewReader(opts.Store, opts.Count).WithRetention(opts.Retention, opts.Clock),
+		opts: opts, accounts: account.NewReader(opts.Store, opts.Count).Tolerant(opts.Damage),
+		rooms: room.NewReader(opts.Store, opts.Count).WithRetention(opts.Retention, opts.Clock).Tolerant(opts.Damage),
 	}}
 }
 

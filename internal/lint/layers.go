@@ -32,7 +32,7 @@ func layers() []layer {
 		},
 		{
 			"L2 storage and bus",
-			[]string{"internal/storage", "internal/tables", "internal/bus", "internal/blob", "internal/ratelimit"},
+			[]string{"internal/storage", "internal/tables", "internal/damage", "internal/bus", "internal/blob", "internal/ratelimit"},
 			"a backend stores and carries bytes; what they mean is decided above, so that backends can be exchanged",
 		},
 		{

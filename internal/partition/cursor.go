@@ -207,13 +207,19 @@ func (o *Owner) trim(last ids.Seq) {
 	b.logStart = max(b.logStart, to)
 }
 
-// LogStart returns the first position that the log still has, 0 if it is empty.
-func LogStart(ctx context.Context, st storage.Store, p ids.Partition) (ids.Seq, error) {
-	rows, err := st.Scan(ctx, storage.Range{Partition: p, Table: tables.Log, Limit: 1})
-	if err != nil || len(rows) == 0 {
-		return 0, err
+// LogStart returns the first position behind after that the log still has, and that
+// can be read; that behind its end if it has none. It is 0 if the log is empty.
+func LogStart(ctx context.Context, st storage.Store, p ids.Partition, after ids.Seq) (ids.Seq, error) {
+	start := ids.Seq(0)
+	for {
+		rows, err := st.Scan(ctx, storage.Range{Partition: p, Table: tables.Log, From: tables.SeqSort(after + 1), Limit: 1})
+		if err != nil || len(rows) == 0 {
+			return start, err
+		}
+		if b, ok := readBatch(p, rows[0]); ok {
+			return max(b.First, start), nil
+		}
+		after = tables.SortSeq(rows[0].Sort)
+		start = after + 1
 	}
-	d := decoder{b: rows[0].Value}
-	first := ids.Seq(d.uvarint())
-	return first, d.err
 }

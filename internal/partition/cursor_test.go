@@ -76,7 +76,7 @@ func TestLogWaitsForConsumers(t *testing.T) {
 	doSeq(t, o, SaveCursor{Consumer: "slow", Epoch: o.Epoch(), To: 2*each + 1})
 	doSeq(t, o, SaveCursor{Consumer: "slow", Epoch: o.Epoch(), To: 3})
 	doSeq(t, o, many)
-	if start, err := LogStart(ctx, d.store, 0); err != nil || start != each+2 {
+	if start, err := LogStart(ctx, d.store, 0, 0); err != nil || start != each+2 {
 		t.Errorf("the log begins at %d, %v, the consumer stands at %d", start, err, 2*each+1)
 	}
 	doSeq(t, o, DropCursor{Consumer: "slow"})

@@ -164,7 +164,8 @@ func (d *decoder) records(bodies bool) (ids.Seq, []Record) {
 var ErrTrimmed = errors.New("partition: log trimmed")
 
 // ReadLog returns committed batches with positions above after, oldest first, up
-// to limit batches. Records carry no Body. ErrTrimmed if there is a gap behind after.
+// to limit batches. Records carry no Body. ErrTrimmed if there is a gap behind after,
+// which is also what a batch leaves that cannot be read.
 func ReadLog(ctx context.Context, st storage.Store, p ids.Partition, after ids.Seq, limit int) ([]*Published, error) {
 	rows, err := st.Scan(ctx, storage.Range{Partition: p, Table: tables.Log, From: tables.SeqSort(after + 1), Limit: limit})
 	if err != nil {
@@ -172,17 +173,27 @@ func ReadLog(ctx context.Context, st storage.Store, p ids.Partition, after ids.S
 	}
 	out := make([]*Published, 0, len(rows))
 	for _, row := range rows {
-		d := decoder{b: row.Value}
-		first, records := d.records(false)
-		if d.err != nil {
-			return nil, fmt.Errorf("read log at %d: %w", tables.SortSeq(row.Sort), d.err)
+		b, ok := readBatch(p, row)
+		if !ok {
+			if len(out) == 0 {
+				return nil, ErrTrimmed
+			}
+			break // who goes on behind what is whole is told
 		}
-		out = append(out, &Published{Partition: p, First: first, Last: tables.SortSeq(row.Sort), Records: records})
+		out = append(out, b)
 	}
 	if len(out) > 0 && out[0].First > after+1 {
 		return nil, ErrTrimmed
 	}
 	return out, nil
+}
+
+// readBatch decodes a row of the log; ok is false for one that is damaged.
+func readBatch(p ids.Partition, row storage.Entry) (b *Published, ok bool) {
+	d := decoder{b: row.Value}
+	first, records := d.records(false)
+	b = &Published{Partition: p, First: first, Last: tables.SortSeq(row.Sort), Records: records}
+	return b, d.err == nil && first+ids.Seq(len(records)) == b.Last+1
 }
 
 // Head returns the last committed position of a partition, from the store.

@@ -109,17 +109,39 @@ func TestLogIsTrimmed(t *testing.T) {
 	}
 }
 
+// TestReadLogDamaged: a batch that cannot be read is a gap, behind which readers go on.
 func TestReadLogDamaged(t *testing.T) {
 	d := newDeployment(t, 1)
 	o := d.start(0)
 	defer o.Close()
-	b := &storage.Batch{}
-	b.Put(storage.Key{Table: tables.Log, Sort: tables.SeqSort(1)}, []byte{1, 1})
-	if err := d.store.Commit(context.Background(), 0, o.Epoch(), b); err != nil {
-		t.Fatal(err)
+	ctx := context.Background()
+	put := func(last ids.Seq, value []byte) {
+		b := &storage.Batch{}
+		b.Put(storage.Key{Table: tables.Log, Sort: tables.SeqSort(last)}, value)
+		if err := d.store.Commit(ctx, 0, o.Epoch(), b); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := ReadLog(context.Background(), d.store, 0, 0, 1); err == nil {
-		t.Error("a damaged batch was read")
+	whole := func(first ids.Seq, n int) []byte { return appendRecords(nil, first, make([]Record, n), false) }
+	put(2, whole(1, 2))
+	put(3, []byte{3, 1})   // it ends in the middle
+	put(5, whole(4, 1))    // it is of another place
+	put(7, whole(6, 2))    // the next that is whole
+	put(8, []byte("junk")) // and nothing behind it
+	if log, err := ReadLog(ctx, d.store, 0, 0, 10); err != nil || len(log) != 1 || log[0].Last != 2 {
+		t.Errorf("what is before the damage: %v, %v", log, err)
+	}
+	if _, err := ReadLog(ctx, d.store, 0, 2, 10); !errors.Is(err, ErrTrimmed) {
+		t.Errorf("the damage: %v", err)
+	}
+	if start, err := LogStart(ctx, d.store, 0, 2); err != nil || start != 6 {
+		t.Errorf("goes on at %d, %v", start, err)
+	}
+	if log, err := ReadLog(ctx, d.store, 0, 5, 10); err != nil || len(log) != 1 || log[0].First != 6 {
+		t.Errorf("what is behind the damage: %v, %v", log, err)
+	}
+	if start, err := LogStart(ctx, d.store, 0, 7); err != nil || start != 9 {
+		t.Errorf("goes on behind the end at %d, %v", start, err)
 	}
 }
 

@@ -281,7 +281,7 @@ func (s *Service) joinedSince(ctx context.Context, m *room.Stored, first ids.Seq
 		if m.Replaces == 0 {
 			break
 		}
-		if m, err = s.rooms.At(ctx, m.RoomID, m.Replaces); err != nil {
+		if m, err = s.rooms.Replaced(ctx, m); err != nil {
 			return 0, err
 		}
 	}

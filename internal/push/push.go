@@ -44,6 +44,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/consumer"
+	"github.com/hubbub-chat/hubbub/internal/damage"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/push/webpush"
@@ -78,6 +79,8 @@ type Options struct {
 	Contact string
 	// Resolver, if not nil, finds the addresses of gateways.
 	Resolver *net.Resolver
+	// Damage is told of rows that cannot be read, nil for nobody.
+	Damage *damage.Log
 	// Metrics is where the service registers its metrics, nil for nowhere.
 	Metrics prometheus.Registerer
 }
@@ -112,10 +115,10 @@ func New(opts Options) *Service { return newService(opts, defaultPace) }
 
 func newService(opts Options, pc pace) *Service {
 	s := &Service{
-		opts: opts, accounts: account.NewReader(opts.Store, opts.Count),
-		rooms: room.NewReader(opts.Store, opts.Count).WithRetention(opts.Retention, opts.Clock),
+		opts: opts, accounts: account.NewReader(opts.Store, opts.Count).Tolerant(opts.Damage),
+		rooms: room.NewReader(opts.Store, opts.Count).WithRetention(opts.Retention, opts.Clock).Tolerant(opts.Damage),
 		judge: feed.NewJudge(feed.Options{
-			Count: opts.Count, Store: opts.Store, Clock: opts.Clock, Log: opts.Log, Rules: opts.Rules, Retention: opts.Retention,
+			Count: opts.Count, Store: opts.Store, Clock: opts.Clock, Log: opts.Log, Rules: opts.Rules, Retention: opts.Retention, Damage: opts.Damage,
 		}),
 	}
 	s.sender = newSender(s, pc)

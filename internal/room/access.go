@@ -7,6 +7,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/storage"
 )
 
 // Access says what one user may read of one room. spec: client-server §Room
@@ -27,6 +28,8 @@ type Access struct {
 	// m.room.history_visibility events, oldest first.
 	members    []*Stored
 	visibility []*Stored
+	// unread: the room says who may see its history, and that cannot be read.
+	unread bool
 }
 
 // Access reads what a user may see of a room. It is nil if there is no room.
@@ -35,18 +38,20 @@ func (r *Reader) Access(ctx context.Context, room ids.RoomID, user ids.UserID) (
 	if err != nil || head == nil {
 		return nil, err
 	}
-	now, err := r.StateEvents(ctx, room, StateKey{event.TypeMember, string(user)}, StateKey{event.TypeHistoryVisibility, ""})
+	p := r.Place(room)
+	now, lost, err := r.getOrLose(ctx, room, []storage.Key{p.state(event.TypeMember, string(user)), p.state(event.TypeHistoryVisibility, "")})
 	if err != nil {
 		return nil, err
 	}
 	a := &Access{Head: head, user: user, Member: now[0]}
+	_, a.unread = lost[1]
 	if now[0] != nil {
 		a.Membership = now[0].Member().Membership
 	}
-	if a.members, err = r.history(ctx, room, now[0]); err != nil {
+	if a.members, err = r.history(ctx, now[0]); err != nil {
 		return nil, err
 	}
-	if a.visibility, err = r.history(ctx, room, now[1]); err != nil {
+	if a.visibility, err = r.history(ctx, now[1]); err != nil {
 		return nil, err
 	}
 	a.Erasures, err = r.erasures(ctx, head, a.joinedBy)
@@ -55,11 +60,12 @@ func (r *Reader) Access(ctx context.Context, room ids.RoomID, user ids.UserID) (
 
 // maxHistory bounds how far back a piece of state is followed. What is older is
 // judged strictly: a user who changed their name more often than this counts as
-// no member before, and the room as showing its past to members alone.
+// no member before, and the room as showing its past to members alone. So it is too
+// where something in between cannot be read.
 const maxHistory = 1000
 
 // history returns a state event and all it replaced, oldest first.
-func (r *Reader) history(ctx context.Context, room ids.RoomID, s *Stored) ([]*Stored, error) {
+func (r *Reader) history(ctx context.Context, s *Stored) ([]*Stored, error) {
 	var out []*Stored
 	for s != nil && len(out) < maxHistory {
 		out = append(out, s)
@@ -67,7 +73,7 @@ func (r *Reader) history(ctx context.Context, room ids.RoomID, s *Stored) ([]*St
 			break
 		}
 		var err error
-		if s, err = r.At(ctx, room, s.Replaces); err != nil {
+		if s, err = r.Replaced(ctx, s); err != nil {
 			return nil, err
 		}
 	}
@@ -98,7 +104,7 @@ func (a *Access) visibilityAt(s ids.Seq) event.HistoryVisibility {
 	if v := last(a.visibility, s); v != nil {
 		return v.HistoryVisibility()
 	}
-	if len(a.visibility) > 0 && a.visibility[0].Replaces != 0 {
+	if a.unread || len(a.visibility) > 0 && a.visibility[0].Replaces != 0 {
 		return event.VisibilityJoined // there is more than was read
 	}
 	return event.VisibilityShared

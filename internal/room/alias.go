@@ -162,8 +162,8 @@ func decodeAlias(row []byte) (*AliasTarget, error) {
 		return nil, nil
 	}
 	t := &AliasTarget{}
-	if err := json.Unmarshal(row, t); err != nil {
-		return nil, fmt.Errorf("alias row: %w", err)
+	if json.Unmarshal(row, t) != nil {
+		return nil, errDamaged(fmt.Errorf("alias row: %w", errRow))
 	}
 	return t, nil
 }
@@ -174,7 +174,11 @@ func (r *Reader) Alias(ctx context.Context, a ids.RoomAlias) (*AliasTarget, erro
 	if err != nil {
 		return nil, fmt.Errorf("read alias: %w", err)
 	}
-	return decodeAlias(rows[0])
+	t, err := decodeAlias(rows[0])
+	if err != nil {
+		return nil, r.unreadable(aliasKey(a, r.count), err)
+	}
+	return t, nil
 }
 
 // maxAliases bounds the aliases of one room that are listed.

@@ -1,6 +1,7 @@
 package room
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,10 +21,12 @@ type Checked struct {
 const checkPage = 500
 
 // Check proves that no room of a store was altered: every event's ID is its
-// hash, each names the one before it, and the head names the last. It tells
-// report of each problem in a line. The store must be at rest.
+// hash, each names the one before it, the head names the last, the state is a copy of
+// events, and all of it, the receipts too, can be read. It tells report of each problem
+// in a line. The store must be at rest.
 func Check(ctx context.Context, st storage.Store, count int, report func(string)) (Checked, error) {
-	c := &checker{r: NewReader(st, count), report: report}
+	c := &checker{report: report}
+	c.r = NewReader(st, count).leavingOut(c.damaged)
 	for p := range count {
 		from := ""
 		for {
@@ -58,6 +61,19 @@ func (c *checker) problem(room ids.RoomID, format string, args ...any) {
 	c.report(fmt.Sprintf("room %s: ", room) + fmt.Sprintf(format, args...))
 }
 
+// damaged hears of rows that cannot be read.
+func (c *checker) damaged(k storage.Key, cause error) {
+	room := ids.RoomID(k.Entity)
+	switch k.Table {
+	case tables.Timeline:
+		c.problem(room, "event at %d: %v", tables.SortSeq(k.Sort), cause)
+	case tables.State, tables.Receipt:
+		c.problem(room, "row %q of table %d: %v", k.Sort, k.Table, cause)
+	default:
+		c.problem(room, "row of table %d: %v", k.Table, cause)
+	}
+}
+
 func (c *checker) room(ctx context.Context, id ids.RoomID) error {
 	c.Rooms++
 	head, err := c.r.Head(ctx, id)
@@ -67,6 +83,9 @@ func (c *checker) room(ctx context.Context, id ids.RoomID) error {
 	if head == nil {
 		c.problem(id, "it is listed and has no head")
 		return nil
+	}
+	if err := errors.Join(c.state(ctx, id), c.receipts(ctx, id)); err != nil {
+		return err
 	}
 	var prev *Stored
 	for after := ids.Seq(0); ; {
@@ -86,6 +105,43 @@ func (c *checker) room(ctx context.Context, id ids.RoomID) error {
 		c.problem(id, "the last event is not the head's %s", head.LastEvent)
 	}
 	return nil
+}
+
+// state checks that each piece of state is a copy of its event.
+func (c *checker) state(ctx context.Context, id ids.RoomID) error {
+	var failed error
+	err := c.r.WalkState(ctx, id, "", func(s *Stored) bool {
+		var e *Stored
+		if e, failed = c.r.At(ctx, id, s.Seq); failed != nil {
+			return false
+		}
+		if e == nil || !bytes.Equal(e.encode(), s.encode()) {
+			c.problem(id, "state %s: it is not the event at %d", s.ID, s.Seq)
+		}
+		return true
+	})
+	return errors.Join(err, failed)
+}
+
+func (c *checker) receipts(ctx context.Context, id ids.RoomID) error {
+	p, from := c.r.Place(id), ""
+	for {
+		rows, err := c.r.st.Scan(ctx, storage.Range{
+			Partition: p.Partition, Table: tables.Receipt, Entity: string(id), From: from, Limit: checkPage,
+		})
+		if err != nil {
+			return fmt.Errorf("read receipts: %w", err)
+		}
+		for _, row := range rows {
+			if _, err := DecodeReceipt(row.Sort, row.Value); err != nil {
+				c.damaged(p.key(tables.Receipt, row.Sort), err)
+			}
+		}
+		if len(rows) < checkPage {
+			return nil
+		}
+		from = rows[len(rows)-1].Sort + "\x00"
+	}
 }
 
 func (c *checker) event(head *Head, prev, s *Stored) {

@@ -94,7 +94,7 @@ func (r *Reader) Overtaken(ctx context.Context, room ids.RoomID, k StateKey, use
 		if s.Replaces == 0 {
 			break
 		}
-		s, err = r.At(ctx, room, s.Replaces)
+		s, err = r.Replaced(ctx, s)
 	}
 	return present, false, err
 }

@@ -31,8 +31,14 @@ func (v *storedView) State(eventType, stateKey string) *event.Event {
 }
 
 // Ask runs a question of the pure rules against a room's committed state. The
-// answer may be overtaken; commands check for themselves.
+// answer may be overtaken; commands check for themselves. Somebody decides by it, so
+// that it is an error if something cannot be read.
 func (r *Reader) Ask(ctx context.Context, room ids.RoomID, question func(roomstate.View)) error {
+	return r.Strict().Imagine(ctx, room, question)
+}
+
+// Imagine is Ask for those who only show what comes of it.
+func (r *Reader) Imagine(ctx context.Context, room ids.RoomID, question func(roomstate.View)) error {
 	v := &storedView{ctx: ctx, r: r, room: room}
 	question(v)
 	return v.err
@@ -43,6 +49,7 @@ func (r *Reader) Ask(ctx context.Context, room ids.RoomID, question func(roomsta
 // the room. M_FORBIDDEN if the user is in none of the rooms it allows.
 // spec: client-server §Restricted rooms.
 func (r *Reader) JoinAuthoriser(ctx context.Context, room ids.RoomID, user ids.UserID) (ids.UserID, error) {
+	r = r.Strict()
 	head, err := r.Head(ctx, room)
 	if err != nil || head == nil {
 		return "", err

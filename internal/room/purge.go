@@ -45,6 +45,8 @@ type Trim struct {
 
 	page  []*Stored
 	after ids.Seq // where the page began
+	// damaged are the positions in the page of what cannot be read, and is no state.
+	damaged []ids.Seq
 }
 
 // Trimmed is the result of a Trim.
@@ -76,13 +78,22 @@ func (c *Trim) Prepare(ctx context.Context, p *partition.Prep) error {
 	}
 	c.after = head.Purged
 	upTo := min(c.UpTo, head.Last-1)
-	if c.page, err = r.Timeline(ctx, c.Room, Page{After: c.after, UpTo: upTo, Limit: trimPage}); err != nil {
+	// What cannot be read is removed with the rest: it may hold what is to go.
+	var damaged []ids.Seq
+	all := r.leavingOut(func(k storage.Key, _ error) { damaged = append(damaged, tables.SortSeq(k.Sort)) })
+	if c.page, err = all.Timeline(ctx, c.Room, Page{After: c.after, UpTo: upTo, Limit: trimPage}); err != nil {
+		return err
+	}
+	if c.damaged, err = r.unlistedState(ctx, pl, damaged); err != nil {
 		return err
 	}
 	// What relates to an event may change until it goes: its thread, by a reply.
-	counts := make([]storage.Key, len(c.page))
-	for i, s := range c.page {
-		counts[i] = pl.relationCount(s.Seq)
+	counts := make([]storage.Key, 0, len(c.page)+len(c.damaged))
+	for _, s := range c.page {
+		counts = append(counts, pl.relationCount(s.Seq))
+	}
+	for _, s := range c.damaged {
+		counts = append(counts, pl.relationCount(s))
 	}
 	return p.Pin(ctx, counts...)
 }
@@ -106,7 +117,15 @@ func (c *Trim) Apply(tx *partition.Tx) (any, error) {
 		}
 		next.Purged, next.PurgedEvent = s.Seq, s.ID
 		if s.StateKey == nil {
-			v.forget(s)
+			index, _ := v.p.eventIndex(s.ID)
+			tx.Delete(index)
+			v.forget(s.Seq)
+			out.Removed++
+		}
+	}
+	for _, at := range c.damaged {
+		if at <= next.Purged {
+			v.forget(at) // its place in the index, which nobody knows any more, leads nowhere
 			out.Removed++
 		}
 	}
@@ -117,17 +136,15 @@ func (c *Trim) Apply(tx *partition.Tx) (any, error) {
 	return out, nil
 }
 
-// forget removes the rows of an event, whose RelationCount is pinned.
-func (v view) forget(s *Stored) {
-	if c, _ := v.tx.Get(v.p.relationCount(s.Seq)).Obj.(*relCount); c != nil && c.latest != 0 {
+// forget removes the rows of the event at a position, whose RelationCount is pinned.
+func (v view) forget(s ids.Seq) {
+	if c, _ := v.tx.Get(v.p.relationCount(s)).Obj.(*relCount); c != nil && c.latest != 0 {
 		v.tx.Delete(v.p.key(tables.ThreadLog, tables.SeqSort(c.latest)))
 	}
-	index, _ := v.p.eventIndex(s.ID)
-	v.tx.Delete(v.p.timeline(s.Seq))
-	v.tx.Delete(index)
-	at := tables.SeqSort(s.Seq)
+	v.tx.Delete(v.p.timeline(s))
+	at := tables.SeqSort(s)
 	v.tx.Delete(v.p.key(tables.ThreadEvent, at))
-	v.tx.Delete(v.p.relationCount(s.Seq))
+	v.tx.Delete(v.p.relationCount(s))
 	for _, t := range []storage.Table{tables.Relation, tables.Annotation, tables.ThreadMember} {
 		v.tx.DeletePrefix(v.p.key(t, at))
 	}

@@ -19,9 +19,11 @@ type Reader struct {
 	count int
 	// expiry is nil if all events are shown.
 	expiry *expiry
+	// damaged hears of rows that cannot be read and are left out; nil to refuse.
+	damaged func(storage.Key, error)
 }
 
-// NewReader reads rooms from a store with count partitions.
+// NewReader reads rooms from a store with count partitions, strictly: see Tolerant.
 func NewReader(st storage.Store, count int) *Reader { return &Reader{st: st, count: count} }
 
 // Count is the number of partitions.
@@ -55,7 +57,9 @@ func (r *Reader) Heads(ctx context.Context, rooms ...ids.RoomID) ([]*Head, error
 			continue
 		}
 		if out[i], err = decodeHead(rooms[i], row); err != nil {
-			return nil, err
+			if err = r.unreadable(keys[i], err); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return out, nil
@@ -110,20 +114,32 @@ func (r *Reader) Record(ctx context.Context, rec *partition.Record) (*Stored, er
 }
 
 func (r *Reader) get(ctx context.Context, room ids.RoomID, keys []storage.Key) ([]*Stored, error) {
+	out, _, err := r.getOrLose(ctx, room, keys)
+	return out, err
+}
+
+// getOrLose is get; lost has those that are there and were left out, nil for none.
+func (r *Reader) getOrLose(ctx context.Context, room ids.RoomID, keys []storage.Key) (out []*Stored, lost map[int]struct{}, err error) {
 	rows, err := r.st.Get(ctx, keys...)
 	if err != nil {
-		return nil, fmt.Errorf("read events: %w", err)
+		return nil, nil, fmt.Errorf("read events: %w", err)
 	}
-	out := make([]*Stored, len(rows))
+	out = make([]*Stored, len(rows))
 	for i, row := range rows {
 		if row == nil {
 			continue
 		}
-		if out[i], err = DecodeStored(room, row); err != nil {
-			return nil, err
+		if out[i], err = r.decode(ctx, keys[i], row); err != nil {
+			return nil, nil, err
+		}
+		if out[i] == nil {
+			if lost == nil {
+				lost = make(map[int]struct{})
+			}
+			lost[i] = struct{}{}
 		}
 	}
-	return out, r.hide(ctx, room, out)
+	return out, lost, r.hide(ctx, room, out)
 }
 
 // Event returns an event of a room by its ID.
@@ -139,7 +155,11 @@ func (r *Reader) Event(ctx context.Context, room ids.RoomID, id ids.EventID) (*S
 	if rows[0] == nil {
 		return nil, nil
 	}
-	return r.At(ctx, room, tables.SortSeq(string(rows[0])))
+	s, err := r.At(ctx, room, tables.SortSeq(string(rows[0])))
+	if err != nil || s == nil || s.ID == id {
+		return s, err
+	}
+	return nil, r.unreadable(index, fmt.Errorf("event index: it leads to another event: %w", errRow))
 }
 
 // Page names a stretch of a room's timeline: positions above After and up to, and
@@ -159,30 +179,47 @@ func (r *Reader) Timeline(ctx context.Context, room ids.RoomID, pg Page) ([]*Sto
 	return r.timeline(ctx, room, pg)
 }
 
-// timeline is Timeline with what has expired.
-func (r *Reader) timeline(ctx context.Context, room ids.RoomID, pg Page) ([]*Stored, error) {
-	if pg.UpTo <= pg.After {
-		return nil, nil
-	}
-	p := r.Place(room)
-	rows, err := r.st.Scan(ctx, storage.Range{
-		Partition: p.Partition, Table: tables.Timeline, Entity: string(room),
-		From: tables.SeqSort(pg.After + 1), To: tables.SeqSort(pg.UpTo + 1), Limit: pg.Limit, Reverse: pg.Newest,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read timeline: %w", err)
-	}
-	return decodeRows(room, rows)
-}
+// damagedPages bounds how many times a stretch is read on for what was left out of it.
+const damagedPages = 50
 
-func decodeRows(room ids.RoomID, rows []storage.Entry) ([]*Stored, error) {
-	out := make([]*Stored, 0, len(rows))
-	for _, row := range rows {
-		s, err := DecodeStored(room, row.Value)
-		if err != nil {
-			return nil, err
+// timeline is Timeline with what has expired. What is left out makes it read on, since
+// a short page says that there is no more.
+func (r *Reader) timeline(ctx context.Context, room ids.RoomID, pg Page) ([]*Stored, error) {
+	p := r.Place(room)
+	var out []*Stored
+	want := pg.Limit
+	for range damagedPages {
+		if pg.UpTo <= pg.After {
+			break
 		}
-		out = append(out, s)
+		rows, err := r.st.Scan(ctx, storage.Range{
+			Partition: p.Partition, Table: tables.Timeline, Entity: string(room),
+			From: tables.SeqSort(pg.After + 1), To: tables.SeqSort(pg.UpTo + 1), Limit: pg.Limit, Reverse: pg.Newest,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read timeline: %w", err)
+		}
+		if out == nil {
+			out = make([]*Stored, 0, len(rows))
+		}
+		for _, row := range rows {
+			s, err := r.decode(ctx, p.key(tables.Timeline, row.Sort), row.Value)
+			if err != nil {
+				return nil, err
+			}
+			if s != nil {
+				out = append(out, s)
+			}
+		}
+		if len(rows) < pg.Limit || len(out) >= want {
+			break
+		}
+		pg.Limit = want - len(out)
+		if last := tables.SortSeq(rows[len(rows)-1].Sort); pg.Newest {
+			pg.UpTo = last - 1
+		} else {
+			pg.After = last
+		}
 	}
 	return out, nil
 }
@@ -212,11 +249,11 @@ func (r *Reader) walk(ctx context.Context, room ids.RoomID, from, to string, fn 
 			return fmt.Errorf("read state: %w", err)
 		}
 		for _, row := range rows {
-			s, err := DecodeStored(room, row.Value)
+			s, err := r.decode(ctx, p.key(tables.State, row.Sort), row.Value)
 			if err != nil {
 				return err
 			}
-			if !fn(s) {
+			if s != nil && !fn(s) {
 				return nil
 			}
 		}
@@ -232,7 +269,7 @@ func (r *Reader) walk(ctx context.Context, room ids.RoomID, from, to string, fn 
 func (r *Reader) StateUpTo(ctx context.Context, room ids.RoomID, s ids.Seq, o StateOptions) ([]*Stored, error) {
 	var out []*Stored
 	add := func(e *Stored) error {
-		old, err := r.asOf(ctx, room, e, s)
+		old, err := r.asOf(ctx, e, s)
 		if err != nil {
 			return err
 		}
@@ -269,13 +306,13 @@ type StateOptions struct {
 
 // asOf returns what e was after position s: e or what it replaced, nil if there
 // was nothing.
-func (r *Reader) asOf(ctx context.Context, room ids.RoomID, e *Stored, s ids.Seq) (*Stored, error) {
+func (r *Reader) asOf(ctx context.Context, e *Stored, s ids.Seq) (*Stored, error) {
 	for e != nil && e.Seq > s {
 		if e.Replaces == 0 {
 			return nil, nil
 		}
 		var err error
-		if e, err = r.At(ctx, room, e.Replaces); err != nil {
+		if e, err = r.Replaced(ctx, e); err != nil {
 			return nil, err
 		}
 	}
@@ -288,7 +325,7 @@ func (r *Reader) StateEventUpTo(ctx context.Context, room ids.RoomID, k StateKey
 	if err != nil || e == nil {
 		return nil, err
 	}
-	return r.asOf(ctx, room, e, s)
+	return r.asOf(ctx, e, s)
 }
 
 // StateChanges returns the state as of position upTo of what changed above

@@ -41,8 +41,8 @@ func (r *Receipt) sort() string { return partition.JoinSort(r.Type, r.Thread, st
 // DecodeReceipt reads a Receipt row.
 func DecodeReceipt(sort string, value []byte) (*Receipt, error) {
 	r := &Receipt{}
-	if err := json.Unmarshal(value, r); err != nil {
-		return nil, fmt.Errorf("receipt row: %w", err)
+	if json.Unmarshal(value, r) != nil { // whose text shows what is in the row
+		return nil, fmt.Errorf("receipt row: %w", errRow)
 	}
 	var user string
 	r.Type, user, _ = strings.Cut(sort, "\x00")
@@ -116,14 +116,13 @@ func (c *SetReceipt) Apply(tx *partition.Tx) (any, error) {
 		return nil, merr.InvalidParamErr("The event is not in the thread")
 	}
 	if old := tx.Get(c.key(v.p)).Value; old != nil {
-		prev, err := DecodeReceipt(c.key(v.p).Sort, old)
-		if err != nil {
-			return nil, err
+		// One that cannot be read is written anew: nobody's rights rest on it.
+		if prev, err := DecodeReceipt(c.key(v.p).Sort, old); err == nil {
+			if prev.Seq >= c.at {
+				return nil, nil
+			}
+			tx.Delete(v.p.key(tables.ReceiptLog, tables.SeqSort(prev.Changed)))
 		}
-		if prev.Seq >= c.at {
-			return nil, nil
-		}
-		tx.Delete(v.p.key(tables.ReceiptLog, tables.SeqSort(prev.Changed)))
 	}
 	r := &Receipt{
 		Type: c.Type, Thread: c.Thread, User: c.User, Event: c.Event,
@@ -173,9 +172,15 @@ func (r *Reader) Receipts(ctx context.Context, room ids.RoomID, after, upTo ids.
 		}
 		rc, err := DecodeReceipt(keys[i].Sort, row)
 		if err != nil {
-			return nil, err
+			if err = r.unreadable(keys[i], err); err != nil {
+				return nil, err
+			}
+			continue
 		}
-		out = append(out, rc)
+		// One that has moved on since is told of there.
+		if rc.Changed == tables.SortSeq(log[len(log)-1-i].Sort) {
+			out = append(out, rc)
+		}
 	}
 	return out, nil
 }
@@ -254,7 +259,10 @@ func (r *Reader) readUpTo(ctx context.Context, room ids.RoomID, user ids.UserID,
 		}
 		rc, err := DecodeReceipt(keys[i].Sort, row)
 		if err != nil {
-			return nil, err
+			if err = r.unreadable(keys[i], err); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		out[i/2] = max(out[i/2], rc.Seq)
 	}

@@ -104,7 +104,7 @@ func (r *Reader) follower(ctx context.Context, of *Stored) (ids.Seq, error) {
 		if s.Replaces == of.Seq {
 			return s.Seq, nil
 		}
-		s, err = r.At(ctx, of.RoomID, s.Replaces)
+		s, err = r.Replaced(ctx, s)
 	}
 	return 0, err
 }

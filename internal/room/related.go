@@ -140,9 +140,11 @@ func (r *Reader) relatedOf(ctx context.Context, room ids.RoomID, q *RelatedQuery
 		for _, row := range rows {
 			x, err := decodeRelated(row.Sort, row.Value)
 			if err != nil {
-				return nil, 0, err
+				if err = r.unreadable(p.key(tables.Relation, row.Sort), err); err != nil {
+					return nil, 0, err
+				}
 			}
-			if pos = q.behind(x.Seq); !q.wants(x) {
+			if pos = q.behind(tables.SortSeq(row.Sort)); x == nil || !q.wants(x) {
 				continue
 			}
 			if list = append(list, x); len(list) > q.Limit {
@@ -187,7 +189,10 @@ func (r *Reader) relCounts(ctx context.Context, room ids.RoomID, events ...ids.S
 		}
 		c, err := decodeRelCount(keys[i], row)
 		if err != nil {
-			return nil, err
+			if err = r.unreadable(keys[i], err); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		out[i] = c.(*relCount)
 	}

@@ -30,18 +30,18 @@ import (
 func Tables() map[storage.Table]partition.TableSpec {
 	return map[storage.Table]partition.TableSpec{
 		tables.DeviceList: {},
-		tables.RoomHead: {Keep: true, Decode: func(k storage.Key, v []byte) (any, error) {
+		tables.RoomHead: {Keep: true, Decode: decoding(func(k storage.Key, v []byte) (any, error) {
 			return decodeHead(ids.RoomID(k.Entity), v)
-		}},
-		tables.State:     {Keep: true, Decode: decodeStoredRow},
-		tables.Timeline:  {Decode: decodeStoredRow},
+		})},
+		tables.State:     {Keep: true, Decode: decoding(decodeStoredRow)},
+		tables.Timeline:  {Decode: decoding(decodeStoredRow)},
 		tables.Txn:       {},
 		tables.TxnIndex:  {Keep: true, Collect: collectTxns},
 		tables.Receipt:   {},
 		tables.Alias:     {},
 		tables.RoomWatch: {},
 
-		tables.RelationCount: {Keep: true, Decode: decodeRelCount},
+		tables.RelationCount: {Keep: true, Decode: decoding(decodeRelCount)},
 		tables.Annotation:    {},
 		tables.Erased:        {},
 		tables.ThreadMember:  {},
@@ -49,7 +49,7 @@ func Tables() map[storage.Table]partition.TableSpec {
 }
 
 func decodeStoredRow(k storage.Key, v []byte) (any, error) {
-	return DecodeStored(ids.RoomID(k.Entity), v)
+	return decodeAt(k, v)
 }
 
 // errUnknownRoom is what a command on a room that does not exist gives. It does

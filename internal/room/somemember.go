@@ -18,7 +18,7 @@ func (r *Reader) SomeMember(ctx context.Context, room ids.RoomID, s ids.Seq, mat
 			return true
 		}
 		var then *Stored
-		if then, failed = r.asOf(ctx, room, e, s); failed != nil {
+		if then, failed = r.asOf(ctx, e, s); failed != nil {
 			return false
 		}
 		if then != nil && then.Member().Membership == event.Join {

@@ -65,17 +65,23 @@ func newWorld(t fatal, st storage.Store) *world {
 		st = memstore.New(c)
 	}
 	w := &world{t: t, store: st, clock: c, bus: membus.New(), told: &told{}, r: NewReader(st, partitions)}
+	w.start()
+	return w
+}
+
+// start starts the node, or another one after it was closed.
+func (w *world) start() {
+	w.t.Helper()
 	effects := Effects()
 	effects[EffectMembership] = w.told
 	var err error
 	w.node, err = cluster.Start(ctx, cluster.Options{
-		Node: "n", Count: partitions, Store: st, Bus: w.bus, Clock: c, LeaseTTL: time.Hour,
+		Node: "n", Count: partitions, Store: w.store, Bus: w.bus, Clock: w.clock, LeaseTTL: time.Hour,
 		Log: slog.New(slog.DiscardHandler), Tables: Tables(), Effects: effects, CacheBytes: 1 << 20,
 	})
 	if err != nil {
-		t.Fatalf("start: %v", err)
+		w.t.Fatalf("start: %v", err)
 	}
-	return w
 }
 
 func (w *world) close() {
@@ -236,9 +242,13 @@ func (w *world) rows(room ids.RoomID, t storage.Table) []storage.Entry {
 // timeline returns all events of a room, oldest first.
 func (w *world) timeline(room ids.RoomID) []*Stored {
 	w.t.Helper()
-	out, err := decodeRows(room, w.rows(room, tables.Timeline))
-	if err != nil {
-		w.t.Fatalf("timeline: %v", err)
+	var out []*Stored
+	for _, row := range w.rows(room, tables.Timeline) {
+		s, err := DecodeStored(room, row.Value)
+		if err != nil {
+			w.t.Fatalf("timeline: %v", err)
+		}
+		out = append(out, s)
 	}
 	return out
 }

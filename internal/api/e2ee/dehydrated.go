@@ -163,9 +163,11 @@ func (m *Module) dehydratedEvents(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	events := make([]jsontext.Value, len(list))
-	for i, e := range list {
-		events[i], after = e.Event, uint64(e.Seq)
+	events := make([]jsontext.Value, 0, len(list))
+	for _, e := range list {
+		if after = uint64(e.Seq); e.Event != nil {
+			events = append(events, e.Event)
+		}
 	}
 	return map[string]any{"events": events, "next_batch": strconv.FormatUint(after, 10)}, nil
 }

@@ -130,7 +130,7 @@ func (m *Module) planUpgrade(ctx context.Context, id ids.RoomID, user ids.UserID
 	for i, t := range types {
 		keys[i].Type = t
 	}
-	list, err := m.Rooms.StateEvents(ctx, id, keys...)
+	list, err := m.Rooms.Strict().StateEvents(ctx, id, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -286,7 +286,8 @@ func (m *Module) fillReplacement(ctx context.Context, u *upgrading, to ids.RoomI
 	add := func(s *room.Stored, content []byte) {
 		drafts = append(drafts, roomstate.Draft{Type: s.Type, StateKey: s.StateKey, Sender: u.user, Content: content})
 	}
-	err := m.Rooms.WalkState(ctx, u.head.RoomID, event.TypeMember, func(s *room.Stored) bool {
+	old := m.Rooms.Strict() // a ban that cannot be read is one that would be lifted
+	err := old.WalkState(ctx, u.head.RoomID, event.TypeMember, func(s *room.Stored) bool {
 		if s.Member().Membership == event.Ban && *s.StateKey != string(u.user) {
 			why, _ := event.StringField(s.Content, "reason")
 			add(s, memberContent(event.Ban, why))
@@ -296,7 +297,7 @@ func (m *Module) fillReplacement(ctx context.Context, u *upgrading, to ids.RoomI
 	if err != nil {
 		return err
 	}
-	err = m.Rooms.WalkState(ctx, u.head.RoomID, typeSpaceChild, func(s *room.Stored) bool {
+	err = old.WalkState(ctx, u.head.RoomID, typeSpaceChild, func(s *room.Stored) bool {
 		if isChild(s) {
 			add(s, s.Content)
 		}
