@@ -2,6 +2,9 @@
 
 package partition
 
-// ackEarly is a fault for the crash tests: built with the tag mutant_ack_early,
-// an owner answers that long before it commits, and they must find out.
-const ackEarly = 0
+import "time"
+
+// ackEarly is how long before its commit a batch is answered: a fault for the tests of
+// crashes, which must find out what a server that is built with the tag mutant_ack_early
+// loses.
+func ackEarly() time.Duration { return 0 }

@@ -265,15 +265,16 @@ func (o *Owner) runBatch(first *task) error {
 		}
 		break
 	}
-	if ackEarly > 0 {
+	early := ackEarly()
+	if early > 0 {
 		o.answer(nil)
-		time.Sleep(ackEarly)
+		time.Sleep(early)
 	}
 	err := o.commit()
 	if err == nil {
 		o.publish()
 	}
-	if ackEarly == 0 {
+	if early == 0 {
 		o.answer(err)
 	}
 	o.resetBatch()

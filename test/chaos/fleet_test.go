@@ -35,8 +35,14 @@ func build(t *testing.T) string {
 	if path := os.Getenv(binaryEnv); path != "" {
 		return path
 	}
+	return buildWith(t, "")
+}
+
+// buildWith builds the server with a tag.
+func buildWith(t *testing.T, tag string) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "hubbub")
-	cmd := exec.Command("go", "build", "-o", path, "./cmd/hubbub")
+	cmd := exec.Command("go", "build", "-tags", tag, "-o", path, "./cmd/hubbub")
 	cmd.Dir = "../.."
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build the server: %v\n%s", err, out)
@@ -49,6 +55,8 @@ type fleet struct {
 	t     *testing.T
 	pg    *pgtest.Server
 	nodes []*node
+	// env is what the processes get beside the test's own.
+	env []string
 
 	mu struct {
 		sync.Mutex
@@ -214,6 +222,7 @@ func (n *node) url() string { return "http://" + n.addr }
 func (n *node) start() {
 	n.fleet.t.Helper()
 	n.proc = exec.Command(n.binary, append([]string{"serve", "--test-mode"}, n.extra...)...)
+	n.proc.Env = append(os.Environ(), n.fleet.env...)
 	n.proc.Stdout, n.proc.Stderr = n.log, n.log
 	if err := n.proc.Start(); err != nil {
 		n.fleet.t.Fatal(err)

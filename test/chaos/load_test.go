@@ -34,9 +34,11 @@ type load struct {
 	fleet     *fleet
 	seed      uint64
 	callLimit time.Duration
-	rec       *history.Recorder
-	devices   *Devices
-	clients   atomic.Uint64
+	// patience is how long the last messages may take to come.
+	patience time.Duration
+	rec      *history.Recorder
+	devices  *Devices
+	clients  atomic.Uint64
 	// rooms has one in each partition, where all users are; all are all rooms.
 	rooms     [partitions]string
 	all       map[string]*client
@@ -104,7 +106,7 @@ type sent struct {
 
 func newLoad(ctx context.Context, f *fleet, seed uint64, callLimit time.Duration) *load {
 	l := &load{
-		fleet: f, seed: seed, callLimit: callLimit, rec: history.NewRecorder(seed), all: map[string]*client{}, ctx: ctx,
+		fleet: f, seed: seed, callLimit: callLimit, patience: liveness, rec: history.NewRecorder(seed), all: map[string]*client{}, ctx: ctx,
 		devices: &Devices{Inboxes: map[string][]string{}, Left: map[string]int{}},
 	}
 	l.next()
@@ -387,7 +389,7 @@ func (l *load) fence() {
 		marks = append(marks, fmt.Sprintf("%s%d", fencePrefix, i))
 		w.sendTo(room, marks[i])
 	}
-	deadline := time.Now().Add(liveness)
+	deadline := time.Now().Add(l.patience)
 	for _, st := range l.streamers {
 		last := w.tellTo(st).name()
 		for _, m := range append(slices.Clone(marks), last) {

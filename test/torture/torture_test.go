@@ -113,6 +113,7 @@ const mutantKills = 8
 // commits. What it loses must be found, and found as lost.
 func TestTortureFindsEarlyAnswers(t *testing.T) {
 	seed := ondemand.Number(t, seedEnv, rand.Uint64())
+	t.Setenv("MUTANT_ACK_EARLY", "")
 	h := torture(t, build(t, ""), build(t, "mutant_ack_early"), seed, mutantKills)
 	breaches := history.Check(h)
 	lost := 0

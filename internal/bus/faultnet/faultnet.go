@@ -8,6 +8,7 @@ package faultnet
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"testing"
@@ -227,13 +228,18 @@ func (p *Proxy) carry(c *pair, from, to net.Conn) {
 	}
 }
 
-// Address returns a free address of 127.0.0.1.
+// Address returns a free address of 127.0.0.1. Its port is not one of those from which
+// connections are made: these are free one moment, and somebody's the next.
 func Address(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const from, to, tries = 10240, 32768, 100
+	for range tries {
+		addr := fmt.Sprintf("127.0.0.1:%d", from+rand.IntN(to-from))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			_ = l.Close()
+			return addr
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return fmt.Sprint(l.Addr())
+	t.Fatal("no port is free")
+	return ""
 }

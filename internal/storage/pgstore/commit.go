@@ -46,6 +46,7 @@ const uniqueViolation = "23505"
 const minNew = 6
 
 func (s *Store) commit(ctx context.Context, p ids.Partition, epoch ids.Epoch, w *writes) (ok bool, err error) {
+	epoch = s.fence(ctx, p, epoch)
 	err = s.with(ctx, s.shard(p), func(ctx context.Context, c *pgxpool.Conn) error {
 		return c.QueryRow(ctx, "SELECT hubbub_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
 			int32(p), int64(epoch),
