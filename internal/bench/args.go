@@ -53,6 +53,9 @@ type args struct {
 	Account  accountArgs  `cmd:"" help:"Syncs of users who are in many rooms with many others."`
 	Join     joinArgs     `cmd:"" help:"What a join of a large room costs, beside one of a small room."`
 	Compare  compareArgs  `cmd:"" help:"Print two reports of --json side by side, with ratios."`
+	Growth   growthArgs   `cmd:"" help:"CPU time of a message while rooms, members, history or a user's rooms grow. Up to an hour, and some ten GB of disk; --data says where."`
+	Large    largeArgs    `cmd:"" help:"One very large room: what others feel while it is joined, written to and read."`
+	Begin    beginArgs    `cmd:"" help:"Time and memory of a server's start with many users and rooms."`
 	Cluster  clusterArgs  `cmd:"" help:"What it costs that a server runs on several nodes: one PostgreSQL, all on this machine."`
 }
 
@@ -101,6 +104,30 @@ type accountArgs struct {
 type joinArgs struct {
 	Members int `default:"10000" help:"Members of the large room."`
 	Joins   int `default:"200" help:"How many join it, and how many join small rooms."`
+}
+
+type growthArgs struct {
+	Of         []string `enum:"rooms,members,history,user-rooms" placeholder:"WHAT,…" help:"What grows: rooms, members, history, user-rooms; all if not given."`
+	Rooms      []int    `default:"100,1000,10000,100000" placeholder:"N,…" help:"Numbers of rooms, of 10 members each."`
+	Members    []int    `default:"10,100,1000,10000" placeholder:"N,…" help:"Numbers of members of a room, who are all connected."`
+	History    []int    `default:"1000,10000,100000,1000000,10000000" placeholder:"N,…" help:"Numbers of messages that 16 rooms have together."`
+	UserRooms  []int    `default:"10,50,200,1000,2000" placeholder:"N,…" help:"Numbers of rooms that 20 users are in."`
+	Rate       float64  `default:"500" help:"Messages a second, where they are sent at a rate."`
+	Sockets    int      `default:"10000" help:"How many members are connected: with smaller rooms there are more of them."`
+	Deliveries float64  `default:"10000" help:"Deliveries a second."`
+	Rounds     int      `default:"3" help:"How often each point is measured, each time for --duration. The least counts: what else the machine does only adds."`
+	SVG        string   `name:"svg" placeholder:"DIR" help:"Draw each as growth-NAME.svg in a directory."`
+}
+
+type largeArgs struct {
+	Members int     `default:"100000" help:"Members of the large room."`
+	Rate    float64 `default:"100" help:"Messages a second in 64 other rooms of 10 members, whose latencies are measured."`
+	Times   int     `default:"20" help:"How often each thing is done with the large room, each time by another member."`
+}
+
+type beginArgs struct {
+	Users int `default:"1000000" help:"Number of users."`
+	Rooms int `default:"1000000" help:"Number of rooms, of one member each."`
 }
 
 type clusterArgs struct {
@@ -171,6 +198,17 @@ func (a *args) scenarios(command string) ([]scenario, error) {
 		return a.Account.scenarios()
 	case "join":
 		return a.Join.scenarios()
+	case "growth", "large", "begin":
+		if a.URL != "" {
+			return nil, fmt.Errorf("%s starts its servers itself: --url has no place there", command)
+		}
+		switch command {
+		case "growth":
+			return a.Growth.scenarios()
+		case "large":
+			return a.Large.scenarios()
+		}
+		return a.Begin.scenarios()
 	case "compare <one> <other>":
 		return []scenario{}, nil
 	case "cluster":

@@ -139,18 +139,27 @@ func (e *env) runOne(ctx context.Context, s scenario, r *Result) (err error) {
 }
 
 func (e *env) startServer(ctx context.Context, name string, more ...string) (*server, error) {
+	o, err := e.serveOptions(name, more...)
+	if err != nil {
+		return nil, err
+	}
+	return start(ctx, o)
+}
+
+// serveOptions are those of a new server.
+func (e *env) serveOptions(name string, more ...string) (serveOptions, error) {
 	program := e.Serve
 	if program == "" {
 		var err error
 		if program, err = os.Executable(); err != nil {
-			return nil, fmt.Errorf("find the server's program: %w", err)
+			return serveOptions{}, fmt.Errorf("find the server's program: %w", err)
 		}
 	}
 	dir, err := os.MkdirTemp(e.dir, name+"-")
 	if err != nil {
-		return nil, fmt.Errorf("directory for data: %w", err)
+		return serveOptions{}, fmt.Errorf("directory for data: %w", err)
 	}
-	return start(ctx, serveOptions{program: program, args: append(slices.Clone(e.ServeArgs), more...), dir: filepath.Clean(dir), profile: e.Profile != ""})
+	return serveOptions{program: program, args: append(slices.Clone(e.ServeArgs), more...), dir: filepath.Clean(dir), profile: e.Profile != ""}, nil
 }
 
 func (e *env) newReport() *Report {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"net"
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// serve is hubbub serve as far as a run needs it.
+// serve is hubbub serve, and hubbub import, as far as a run needs them.
 func serve(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
@@ -62,6 +63,9 @@ func serve(args []string) error {
 	cfg, err := config.Load(config.Input{Flags: flags})
 	if err != nil {
 		return err
+	}
+	if args[0] == "import" {
+		return app.Import(ctx, cfg, app.ImportOptions{File: "-", In: os.Stdin, Unsearched: true}, os.Stdout)
 	}
 	s, err := app.New(ctx, cfg, obs.NewLogger(os.Stderr, obs.LogOptions{}))
 	if err != nil {
@@ -247,5 +251,94 @@ func TestServerGone(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "refused") {
 			t.Errorf("%v", err)
 		}
+	}
+}
+
+// TestGrowth measures small points on servers whose data an import made, and draws
+// them.
+func TestGrowth(t *testing.T) {
+	t.Setenv(serveEnv, "1")
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		args    string
+		figures []string
+	}{
+		{"--of rooms --rooms 2,5", []string{"2: send, always in the same 64 rooms", "5: send, each in another room", "highest beside first: send, each in another room"}},
+		{"--of members --members 4 --sockets 8 --deliveries 2000", []string{"4: delivery"}},
+		{"--of history --history 0,40", nil},
+		{"--of history --history 40", []string{"40: send", "40: the last 20 messages of a room"}},
+		{"--of user-rooms --user-rooms 3", []string{"3: incremental sync with one message"}},
+	} {
+		args := append([]string{"growth", "--duration=600ms", "--warmup=50ms", "--rounds=1", "--rate=1000", "--svg", dir, "--serve-arg=--server.partitions=2"}, strings.Fields(tt.args)...)
+		if tt.figures == nil {
+			if err := Main(t.Context(), args, new(bytes.Buffer), new(bytes.Buffer)); !errors.Is(err, ErrArgs) {
+				t.Errorf("%s: %v", tt.args, err)
+			}
+			continue
+		}
+		r := run(t, args...)
+		for _, name := range tt.figures {
+			if figure(t, r, name) <= 0 {
+				t.Errorf("%s: %s is 0", tt.args, name)
+			}
+		}
+		if c := r.Results[0].Checked; c.Acked == 0 || c.Unknown+c.Refused+c.Skipped > 0 {
+			t.Errorf("%s: %+v", tt.args, c)
+		}
+		name := "growth-" + strings.Fields(tt.args)[1] + ".svg"
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || xml.Unmarshal(b, new(struct{})) != nil || !bytes.Contains(b, []byte("prefers-color-scheme")) {
+			t.Errorf("%s: %v\n%s", name, err, b)
+		}
+	}
+}
+
+// TestLarge has a large room of a few.
+func TestLarge(t *testing.T) {
+	t.Setenv(serveEnv, "1")
+	r := run(t, "large", "--members=9", "--times=2", "--rate=50", "--duration=200ms", "--warmup=50ms", "--serve-arg=--server.partitions=2")
+	for _, name := range []string{"others, alone: send to receive max", "join max", "send p50", "lazy initial sync max", "list of members max", "others beside list of members max"} {
+		if figure(t, r, name) <= 0 {
+			t.Errorf("%s is 0", name)
+		}
+	}
+	if c := r.Results[0].Checked; c.Acked == 0 || c.Delivered != 10*c.Acked {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestBegin starts a server on few users and rooms.
+func TestBegin(t *testing.T) {
+	t.Setenv(serveEnv, "1")
+	r := run(t, "begin", "--users=30", "--rooms=40", "--serve-arg=--server.partitions=2")
+	for _, name := range []string{"from start to ready", "RSS when ready", "RSS when calm"} {
+		if figure(t, r, name) <= 0 {
+			t.Errorf("%s is 0", name)
+		}
+	}
+}
+
+// A point lies where its figure says: further right by the logarithm, higher by the
+// figure, with the band around the first.
+func TestPlot(t *testing.T) {
+	p := plot{title: "a < b", axis: "rooms", unit: "µs", band: 0.2, curves: []curve{{"one", []point{{10, 50}, {100, 100}, {1000, 0}}}, {"none", nil}}}
+	svg := string(p.svg())
+	s := p.scale()
+	if left, mid, right := s.x(10), s.x(100), s.x(1000); left != plotLeft || right != plotWidth-plotRight || mid != (left+right)/2 {
+		t.Errorf("x: %v %v %v", left, mid, right)
+	}
+	if bottom, half, top := s.y(0), s.y(s.top/2), s.y(s.top); bottom != plotHeight-plotBottom || top != plotTop || half != (bottom+top)/2 {
+		t.Errorf("y: %v %v %v", bottom, half, top)
+	}
+	for _, want := range []string{
+		"a &lt; b", fmt.Sprintf(`points="%.1f,%.1f %.1f,%.1f %.1f,%.1f"`, s.x(10), s.y(50), s.x(100), s.y(100), s.x(1000), s.y(0)),
+		fmt.Sprintf(`y="%.1f" width="%d" height="%.1f"`, s.y(60), plotWidth-plotLeft-plotRight, s.y(40)-s.y(60)), ">1,000</text>",
+	} {
+		if !strings.Contains(svg, want) {
+			t.Errorf("no %s in\n%s", want, svg)
+		}
+	}
+	if got := p.curves[0].highest(); got != 100 {
+		t.Errorf("highest %v", got)
 	}
 }

@@ -55,6 +55,9 @@ const (
 	phaseWarm phase = iota
 	phaseFirst
 	phaseSecond
+	phaseThird
+	phaseFourth
+	phaseFifth
 	phases
 )
 
@@ -246,6 +249,28 @@ func (c *checker) count(o outcome) int64 {
 		l.mu.Unlock()
 	}
 	return n
+}
+
+// last is the event of the last attempt, "" if it was not acknowledged.
+func (l *ledger) last() ids.EventID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.attempts[len(l.mu.attempts)-1].id
+}
+
+// used are the rooms that something was sent to.
+func (c *checker) used() map[ids.RoomID]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	used := make(map[ids.RoomID]bool)
+	for _, l := range c.mu.ledgers {
+		l.mu.Lock()
+		for i := range l.mu.attempts {
+			used[l.mu.attempts[i].room.id] = true
+		}
+		l.mu.Unlock()
+	}
+	return used
 }
 
 // since is the time on the clock of the run.

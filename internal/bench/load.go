@@ -57,6 +57,10 @@ type load struct {
 	sockets []*wsclient.Client
 	dialer  wsclient.Dialer
 	closing atomic.Bool
+	// older: the rooms have messages of a time before the run.
+	older bool
+	// reach is how many of their rooms senders use, 0 for all.
+	reach atomic.Int32
 
 	phase   atomic.Int32
 	acked   atomic.Int64
@@ -149,12 +153,18 @@ func (l *load) connect(ctx context.Context, at string, u user, log *roomLog) (*w
 	}
 }
 
-// sender sends as one user to one room.
+// place is where messages go.
+type place struct {
+	log    *roomLog
+	target string // up to the transaction ID
+}
+
+// sender sends as one user to one room, or to several in turn.
 type sender struct {
 	l      *load
 	ledger *ledger
-	log    *roomLog
-	target string // up to the transaction ID
+	places []place
+	next   atomic.Uint32
 
 	http    *httpConn
 	sockets []*wsclient.Client
@@ -170,10 +180,8 @@ func (l *load) addSender(ctx context.Context, n int) error {
 	r := l.rooms[at]
 	member := n / len(l.rooms) % len(r.users)
 	u, node := r.users[member], l.node(member)
-	s := &sender{
-		l: l, ledger: l.check.ledger(), log: l.logs[at],
-		target: "/_matrix/client/v3/rooms/" + url.PathEscape(string(r.id)) + "/send/m.room.message/" + l.run + strconv.Itoa(n) + "-",
-	}
+	s := &sender{l: l, ledger: l.check.ledger()}
+	s.add(l.logs[at], l.run+strconv.Itoa(n)+"-")
 	l.senders = append(l.senders, s)
 	if !l.overWS {
 		var err error
@@ -194,6 +202,20 @@ func (l *load) addSender(ctx context.Context, n int) error {
 	return nil
 }
 
+// add adds a room to those that a sender sends to; txn begins its transaction IDs.
+func (s *sender) add(log *roomLog, txn string) {
+	s.places = append(s.places, place{log, "/_matrix/client/v3/rooms/" + url.PathEscape(string(log.id)) + "/send/m.room.message/" + txn})
+}
+
+// nextPlace returns where the next message goes.
+func (s *sender) nextPlace() *place {
+	n := len(s.places)
+	if reach := int(s.l.reach.Load()); reach > 0 {
+		n = min(n, reach)
+	}
+	return &s.places[int(s.next.Add(1)-1)%n]
+}
+
 // send sends one message that was due at a time of the run's clock and reports
 // whether it was acknowledged. It may be called from any number of goroutines; over HTTP
 // one message is under way at a time.
@@ -204,9 +226,10 @@ func (s *sender) send(ctx context.Context, due int64, p phase) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
-	n := s.ledger.begin(s.log)
+	to := s.nextPlace()
+	n := s.ledger.begin(to.log)
 	content := marker{sender: s.ledger.sender, number: n, due: due, phase: p}.appendContent(make([]byte, 0, s.l.size+128), s.l.size)
-	status, answer, err := s.put(ctx, s.target+strconv.Itoa(n), content)
+	status, answer, err := s.put(ctx, to.target+strconv.Itoa(n), content)
 	switch {
 	case err != nil:
 		s.l.errs.add("send: " + errorKind(err))
@@ -272,7 +295,11 @@ func (l *load) finish(ctx context.Context, r *Result) error {
 	var mu sync.Mutex
 	histories := make(map[ids.RoomID]history)
 	err := parallel(ctx, len(l.rooms), historyWorkers, func(ctx context.Context, i int) error {
-		h, err := l.caller.history(ctx, l.rooms[i])
+		read := l.caller.history
+		if l.older {
+			read = l.caller.recent
+		}
+		h, err := read(ctx, l.rooms[i])
 		mu.Lock()
 		defer mu.Unlock()
 		histories[l.rooms[i].id] = h

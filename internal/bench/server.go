@@ -178,8 +178,11 @@ func (s *server) await(ctx context.Context, told <-chan string) error {
 }
 
 // lastWords is the end of the child's log.
-func (c *child) lastWords() string {
-	b, err := os.ReadFile(c.log.Name())
+func (c *child) lastWords() string { return lastWords(c.log.Name()) }
+
+// lastWords is the end of a file.
+func lastWords(file string) string {
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return ""
 	}
