@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -261,6 +262,9 @@ func (r *Reader) walk(ctx context.Context, room ids.RoomID, from, to string, fn 
 			return nil
 		}
 		from = rows[len(rows)-1].Sort + "\x00"
+		// Who reads a hundred thousand members computes for a good while. Whoever has
+		// little to do in the meantime goes first.
+		runtime.Gosched()
 	}
 }
 
@@ -268,18 +272,19 @@ func (r *Reader) walk(ctx context.Context, room ids.RoomID, from, to string, fn 
 // it, or that of one type. Members may be left out.
 func (r *Reader) StateUpTo(ctx context.Context, room ids.RoomID, s ids.Seq, o StateOptions) ([]*Stored, error) {
 	var out []*Stored
-	add := func(e *Stored) error {
-		old, err := r.asOf(ctx, e, s)
-		if err != nil {
-			return err
-		}
-		if old != nil {
-			out = append(out, old)
-		}
-		return nil
-	}
+	err := r.WalkStateUpTo(ctx, room, s, o, func(e *Stored) { out = append(out, e) })
+	return out, err
+}
+
+// WalkStateUpTo is StateUpTo that calls fn with each event, and so holds few of them.
+func (r *Reader) WalkStateUpTo(ctx context.Context, room ids.RoomID, s ids.Seq, o StateOptions, fn func(*Stored)) error {
 	var failed error
-	each := func(e *Stored) bool { failed = add(e); return failed == nil }
+	each := func(e *Stored) bool {
+		if e, failed = r.asOf(ctx, e, s); e != nil {
+			fn(e)
+		}
+		return failed == nil
+	}
 	var err error
 	switch {
 	case o.Type != "":
@@ -293,7 +298,7 @@ func (r *Reader) StateUpTo(ctx context.Context, room ids.RoomID, s ids.Seq, o St
 	default:
 		err = r.WalkState(ctx, room, "", each)
 	}
-	return out, errors.Join(err, failed)
+	return errors.Join(err, failed)
 }
 
 // StateOptions selects state.

@@ -403,33 +403,63 @@ func (m *Module) members(r *api.Request) (any, error) {
 		// Who was there when the caller could not look stays unsaid.
 		at = min(v.access.NextVisible(max(s, 1)), v.until)
 	}
-	list, err := m.membersAt(r.Context, v, at)
-	if err != nil {
-		return nil, err
-	}
-	list = slices.DeleteFunc(list, func(s *room.Stored) bool {
-		is := s.Member().Membership
-		return only != "" && is != only || not != "" && is == not
-	})
-	b := v.appendEvents([]byte(`{"chunk":`), list)
-	return jsontext.Value(append(b, '}')), nil
+	wanted := func(is event.Membership) bool { return (only == "" || is == only) && (not == "" || is != not) }
+	return m.membersAt(r.Context, v, at, wanted)
 }
 
-// membersAt returns the member events of a room at a position. The prev_batch of a
+// membersAt writes the member events of a room at a position. The prev_batch of a
 // timeline that reaches back to the creation of the room stands before its first
 // member; who asks by that is told of the first moment with one.
-func (m *Module) membersAt(ctx context.Context, v *reading, at ids.Seq) ([]*room.Stored, error) {
+//
+// Events are written as they are read: the list of a large room is tens of megabytes,
+// and its events would take several times that in memory.
+func (m *Module) membersAt(ctx context.Context, v *reading, at ids.Seq, wanted func(event.Membership) bool) (any, error) {
+	c := &memberChunk{v: v, wanted: wanted, b: []byte(`{"chunk":[`)}
 	o := room.StateOptions{Type: event.TypeMember}
-	list, err := m.Rooms.StateUpTo(ctx, v.id, at, o)
-	if err != nil || len(list) > 0 {
-		return list, err
-	}
-	// A room begins with its creation and the join of who created it.
-	first, err := m.Rooms.Timeline(ctx, v.id, room.Page{After: feed.PageStart, UpTo: v.until, Limit: 2})
-	if err != nil || len(first) == 0 {
+	if err := m.Rooms.WalkStateUpTo(ctx, v.id, at, o, c.add); err != nil {
 		return nil, err
 	}
-	return m.Rooms.StateUpTo(ctx, v.id, first[len(first)-1].Seq, o)
+	if c.met == 0 {
+		// A room begins with its creation and the join of who created it.
+		first, err := m.Rooms.Timeline(ctx, v.id, room.Page{After: feed.PageStart, UpTo: v.until, Limit: 2})
+		if err != nil {
+			return nil, err
+		}
+		if len(first) > 0 {
+			if err := m.Rooms.WalkStateUpTo(ctx, v.id, first[len(first)-1].Seq, o, c.add); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return jsontext.Value(append(c.b, "]}"...)), nil
+}
+
+// memberChunk is a list of member events that is being written.
+type memberChunk struct {
+	v      *reading
+	wanted func(event.Membership) bool
+	b      []byte
+	// met counts the events, the wanted ones and others.
+	met, written int
+}
+
+// guessAfter is how many events say how long the others will be.
+const guessAfter = 500
+
+func (c *memberChunk) add(s *room.Stored) {
+	c.met++
+	if !c.wanted(s.Member().Membership) {
+		return
+	}
+	if c.written > 0 {
+		c.b = append(c.b, ',')
+	}
+	c.b = c.v.appendEvent(c.b, s)
+	if c.written++; c.written == guessAfter {
+		// Growing by halves, a long list would be copied again and again.
+		rest := max(0, c.v.access.Head.Joined-c.written)
+		c.b = slices.Grow(c.b, len(c.b)/guessAfter*rest)
+	}
 }
 
 func membershipParam(r *api.Request, name string) (event.Membership, error) {
@@ -446,21 +476,35 @@ func (m *Module) joinedMembers(r *api.Request) (any, error) {
 	if err := m.mustBeIn(r.Context, id, r.Caller.User); err != nil {
 		return nil, err
 	}
-	type member struct {
-		DisplayName *string `json:"display_name"`
-		AvatarURL   *string `json:"avatar_url"`
-	}
-	joined := make(map[string]member)
+	b := []byte(`{"joined":{`)
 	err = m.Rooms.WalkState(r.Context, id, event.TypeMember, func(s *room.Stored) bool {
 		if c := s.Member(); c.Membership == event.Join {
-			joined[*s.StateKey] = member{orNull(c.DisplayName), orNull(c.AvatarURL)}
+			b = appendJoined(b, *s.StateKey, c)
 		}
 		return true
 	})
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"joined": joined}, nil
+	return jsontext.Value(append(b, "}}"...)), nil
+}
+
+// appendJoined appends a member of the object of those who are in a room.
+func appendJoined(b []byte, user string, m *event.Member) []byte {
+	if b[len(b)-1] != '{' {
+		b = append(b, ',')
+	}
+	b = append(event.AppendString(b, user), `:{"avatar_url":`...)
+	b = appendOrNull(b, m.AvatarURL)
+	b = append(b, `,"display_name":`...)
+	return append(appendOrNull(b, m.DisplayName), '}')
+}
+
+func appendOrNull(b []byte, s string) []byte {
+	if s == "" {
+		return append(b, "null"...)
+	}
+	return event.AppendString(b, s)
 }
 
 func orNull(s string) *string {
