@@ -6,7 +6,7 @@ import { Preset, Visibility } from "matrix-js-sdk/lib/@types/partials";
 import { HttpApiEvent } from "matrix-js-sdk/lib/http-api/index";
 import { MatrixEventEvent } from "matrix-js-sdk/lib/models/event";
 import { RoomEvent } from "matrix-js-sdk/lib/models/room";
-import { RoomMemberEvent } from "matrix-js-sdk/lib/models/room-member";
+import { type RoomMember, RoomMemberEvent } from "matrix-js-sdk/lib/models/room-member";
 import { SyncState } from "matrix-js-sdk/lib/sync";
 import type { Transport } from "../protocol/transport.ts";
 import type { KeyValue } from "../store/keyvalue.ts";
@@ -20,11 +20,14 @@ import type { PreparedFile } from "./filecontent.ts";
 import { RoomFiles } from "./gallery.ts";
 import { t } from "./i18n.ts";
 import { localpart, serverOf, toUserIds } from "./ids.ts";
+import { Ignored } from "./ignored.ts";
 import { LockedMessages } from "./locked.ts";
 import { Media } from "./media.ts";
 import { Outbox } from "./outbox.ts";
+import { Own } from "./ownprofile.ts";
 import { Previews } from "./previews.ts";
 import { PreferencesStore } from "./preferencestore.ts";
+import { report, type Reported } from "./reports.ts";
 import { type Found, searchMessages } from "./search.ts";
 import { RoomSettings } from "./roomsettings.ts";
 import { directContent, listRooms, type RoomSummary } from "./rooms.ts";
@@ -62,6 +65,8 @@ export class Chat {
     readonly encryption: Encryption;
     readonly preferences: PreferencesStore;
     readonly devices: Devices;
+    readonly ignored: Ignored;
+    readonly own: Own;
     readonly trust: Trust;
     readonly verifications: Verifications;
 
@@ -81,6 +86,8 @@ export class Chat {
         this.preferences = new PreferencesStore(running.client);
         this.encryption = new Encryption(running.client, running.secrets, userId);
         this.devices = new Devices(running.client, options.kv, userId);
+        this.ignored = new Ignored(running.client);
+        this.own = new Own(running.client, userId);
         this.trust = new Trust(running.client);
         this.verifications = new Verifications(running.client, () => this.encryption.state.value === "ready");
         const locked = new LockedMessages(running.client);
@@ -199,9 +206,28 @@ export class Chat {
 
     /** The name of a person in a room, or else wherever they are known. */
     nameOf(userId: string, roomId?: string): string {
-        const member = roomId === undefined ? undefined : this.client.getRoom(roomId)?.getMember(userId);
-        const name = member?.name ?? this.client.getUser(userId)?.displayName;
+        const name = this.memberOf(userId, roomId)?.rawDisplayName ?? this.client.getUser(userId)?.displayName;
         return name === undefined || name === "" || name === userId ? localpart(userId) : name;
+    }
+
+    /** The picture of a person, as the room or the server knows it. */
+    avatarOf(userId: string, roomId?: string): string | undefined {
+        if (userId === this.userId) return this.own.profile.value.avatar;
+        return this.memberOf(userId, roomId)?.getMxcAvatarUrl() ?? this.client.getUser(userId)?.avatarUrl;
+    }
+
+    /** Somebody as a member of the room that is asked for, or of any that both are in. */
+    private memberOf(userId: string, roomId: string | undefined): RoomMember | undefined {
+        const rooms = roomId === undefined ? this.client.getRooms() : [this.client.getRoom(roomId)];
+        for (const room of rooms) {
+            const member = room?.getMember(userId);
+            if (member) return member;
+        }
+        return undefined;
+    }
+
+    async report(what: Reported, reason: string): Promise<void> {
+        await report(this.client, what, reason);
     }
 
     /** Asks somebody to compare emoji, in the conversation with them. */

@@ -109,6 +109,10 @@ export class Encryption {
     /** A new recovery key in place of the one that was lost. Needs a device that has the account's keys. */
     async newRecoveryKey(): Promise<void> {
         const crypto = this.client.getCrypto()!;
+        const { masterKey, selfSigningKey, userSigningKey } = (await crypto.getCrossSigningStatus()).privateKeysCachedLocally;
+        // Under the new key goes what this device has, and what was under the old one is lost.
+        if (!masterKey || !selfSigningKey || !userSigningKey) throw new Error(t("This device has not been given all keys yet. Try again in a moment."));
+        if (this.state.value === "ready") await this.readBackup(); // the new backup is to hold what the old one holds
         const key = await crypto.createRecoveryKeyFromPassphrase();
         this.secrets.forget();
         this.secrets.give(key.privateKey as Uint8Array<ArrayBuffer>);

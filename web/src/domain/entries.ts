@@ -98,6 +98,8 @@ export interface People {
     me: string;
     /** The name a member has in the room. */
     nameOf(userId: string): string;
+    /** Whether this person wants to hear nothing of another one. */
+    ignores?(userId: string): boolean;
     /** A message that is answered, in short, if it is known. */
     quoted?(eventId: string): Omit<Quote, "eventId"> | undefined;
 }
@@ -115,6 +117,7 @@ export function toEntry(event: EventView, people: People): Entry | undefined {
         return { kind: "notice", key, ts, text: join(described), listed: described };
     }
     const sender = event.getSender() ?? "";
+    if (people.ignores?.(sender)) return undefined;
     // What it says is for apps that cannot do it. spec: client-server §m.key.verification.request
     if (event.getContent().msgtype === "m.key.verification.request" && !event.isRedacted()) {
         const said = listed("{names} asked to compare pictures", people.nameOf(sender));

@@ -9,6 +9,8 @@ import { localpart } from "./ids.ts";
 export interface RoomSummary {
     id: string;
     name: string;
+    /** The picture: the room's own, or that of the other one in a conversation of two. */
+    avatar: string | undefined;
     kind: "invite" | "join";
     direct: boolean;
     preview: string;
@@ -31,7 +33,7 @@ export interface RoomSummary {
 const MAX_COUNTED = 100;
 
 export function peopleOf(room: Room, me: string): People {
-    return { me, nameOf: (userId) => room.getMember(userId)?.name ?? localpart(userId) };
+    return { me, nameOf: (userId) => room.getMember(userId)?.name ?? localpart(userId), ignores: (userId) => room.client.isUserIgnored(userId) };
 }
 
 /** The rooms of the list: invitations first, then by the last event, newest first. */
@@ -61,6 +63,7 @@ function summarize(client: MatrixClient, room: Room, kind: "invite" | "join", di
     return {
         id: room.roomId,
         name: inviterName !== undefined && !hasName(room) ? inviterName : room.name,
+        avatar: pictureOf(room, isDirect),
         kind,
         direct: isDirect,
         preview: last ? previewOf(last, isDirect) : kind === "invite" ? t("{name} invites you", { name: inviterName ?? t("Somebody") }) : "",
@@ -73,6 +76,10 @@ function summarize(client: MatrixClient, room: Room, kind: "invite" | "join", di
         space: room.isSpaceRoom(),
         children: room.isSpaceRoom() ? childrenOf(room) : [],
     };
+}
+
+function pictureOf(room: Room, direct: boolean): string | undefined {
+    return room.getMxcAvatarUrl() ?? (direct ? room.getAvatarFallbackMember()?.getMxcAvatarUrl() : undefined);
 }
 
 /** spec: client-server §m.space.child: a child without servers is none any more */

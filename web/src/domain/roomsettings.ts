@@ -1,5 +1,6 @@
 /** What can be seen and changed of a room: its name and topic, who is in it, and what they may do. */
 import { EventType } from "matrix-js-sdk/lib/@types/event";
+import { HistoryVisibility, type JoinRule } from "matrix-js-sdk/lib/@types/partials";
 import type { Room } from "matrix-js-sdk/lib/models/room";
 import type { MatrixClient } from "./client.ts";
 import { describeError } from "./errors.ts";
@@ -13,11 +14,35 @@ export interface Person {
     invited: boolean;
     /** What the one who looks may do with this person. */
     mayRemove: boolean;
+    mayBan: boolean;
+    avatar: string | undefined;
     /** Roles that the one who looks may give; empty if none. */
     roles: Role[];
 }
 
+/** Somebody who may not come back, until that is lifted. */
+export interface Banned {
+    id: string;
+    name: string;
+    reason: string | undefined;
+    mayLift: boolean;
+}
+
+/** Who may come in: those who are invited, those who ask, everybody; `other` rules this app does not set. */
+export type Entrance = "invite" | "knock" | "public" | "other";
+/** What newcomers see of what was said: all, since they were invited, since they joined; `world` is for everybody on the server. */
+export type History = "shared" | "invited" | "joined" | "world";
+
 export interface RoomDetails {
+    avatar: string | undefined;
+    banned: Banned[];
+    entrance: Entrance;
+    history: History;
+    mayAvatar: boolean;
+    mayEntrance: boolean;
+    mayHistory: boolean;
+    /** It cannot be turned off again. */
+    mayEncrypt: boolean;
     name: string;
     topic: string;
     encrypted: boolean;
@@ -40,6 +65,17 @@ export function rolesToGive(own: number, theirs: number, self: boolean, needed: 
     return (Object.keys(LEVELS) as Role[]).filter((role) => LEVELS[role] <= own);
 }
 
+const VISIBILITIES: Record<History, HistoryVisibility> = { shared: HistoryVisibility.Shared, invited: HistoryVisibility.Invited, joined: HistoryVisibility.Joined, world: HistoryVisibility.WorldReadable };
+
+function entranceOf(rule: string): Entrance {
+    return rule === "invite" || rule === "knock" || rule === "public" ? rule : "other";
+}
+
+/** What the room does not say, or says in other words, is as if it said "shared". spec: client-server §Room history visibility */
+function historyOf(visibility: string): History {
+    return (Object.keys(VISIBILITIES) as History[]).find((history) => VISIBILITIES[history] === (visibility as HistoryVisibility)) ?? "shared";
+}
+
 export class RoomSettings {
     private readonly room: Room;
 
@@ -58,7 +94,7 @@ export class RoomSettings {
     details(): RoomDetails {
         const me = this.client.getSafeUserId();
         const { currentState: state } = this.room;
-        const levels = (state.getStateEvents(EventType.RoomPowerLevels, "")?.getContent() ?? {}) as { kick?: number; invite?: number; state_default?: number; events?: Record<string, number> };
+        const levels = (state.getStateEvents(EventType.RoomPowerLevels, "")?.getContent() ?? {}) as { kick?: number; ban?: number; invite?: number; state_default?: number; events?: Record<string, number> };
         const own = this.room.getMember(me)?.powerLevel ?? 0;
         const toChange = levels.events?.[EventType.RoomPowerLevels] ?? levels.state_default ?? 50;
         const creators = this.creators();
@@ -72,16 +108,31 @@ export class RoomSettings {
                 role: fixed ? "owner" : roleOf(level),
                 invited: member.membership === "invite",
                 mayRemove: !self && !fixed && own >= (levels.kick ?? 50) && own > level,
+                mayBan: !self && !fixed && own >= (levels.ban ?? 50) && own > level,
+                avatar: member.getMxcAvatarUrl(),
                 roles: fixed ? [] : rolesToGive(own, level, self, toChange),
             };
         });
         const order: Role[] = ["owner", "moderator", "member"];
         people.sort((a, b) => order.indexOf(a.role) - order.indexOf(b.role) || a.name.localeCompare(b.name));
         const topic: unknown = state.getStateEvents(EventType.RoomTopic, "")?.getContent().topic;
+        const banned = this.room.getMembersWithMembership("ban").map((member): Banned => {
+            const reason: unknown = member.events.member?.getContent().reason;
+            return { id: member.userId, name: member.name, reason: typeof reason === "string" && reason !== "" ? reason : undefined, mayLift: own >= (levels.ban ?? 50) && own >= (levels.kick ?? 50) && own > member.powerLevel };
+        });
+        const encrypted = this.room.hasEncryptionStateEvent();
         return {
+            avatar: this.room.getMxcAvatarUrl() ?? undefined,
+            banned,
+            entrance: entranceOf(state.getJoinRule()),
+            history: historyOf(this.room.getHistoryVisibility()),
+            mayAvatar: state.maySendStateEvent(EventType.RoomAvatar, me),
+            mayEntrance: state.maySendStateEvent(EventType.RoomJoinRules, me),
+            mayHistory: state.maySendStateEvent(EventType.RoomHistoryVisibility, me),
+            mayEncrypt: !encrypted && this.client.getCrypto() !== undefined && state.maySendStateEvent(EventType.RoomEncryption, me),
             name: this.room.name,
             topic: typeof topic === "string" ? topic : "",
-            encrypted: this.room.hasEncryptionStateEvent(),
+            encrypted,
             people,
             mayName: state.maySendStateEvent(EventType.RoomName, me),
             mayTopic: state.maySendStateEvent(EventType.RoomTopic, me),
@@ -101,12 +152,44 @@ export class RoomSettings {
         await this.attempt(() => this.client.setPowerLevel(this.roomId, userId, LEVELS[role]));
     }
 
-    async remove(userId: string): Promise<void> {
-        await this.attempt(() => this.client.kick(this.roomId, userId));
+    /** Takes somebody out, who may be invited again; who was only invited is not any more. */
+    async remove(userId: string, reason = ""): Promise<void> {
+        await this.attempt(() => this.client.kick(this.roomId, userId, reason.trim() || undefined));
     }
 
+    /** Takes somebody out, or keeps them out, until that is lifted. */
+    async ban(userId: string, reason: string): Promise<void> {
+        await this.attempt(() => this.client.ban(this.roomId, userId, reason.trim() || undefined));
+    }
+
+    async liftBan(userId: string): Promise<void> {
+        await this.attempt(() => this.client.unban(this.roomId, userId));
+    }
+
+    async setEntrance(entrance: Exclude<Entrance, "other">): Promise<void> {
+        await this.attempt(() => this.client.sendStateEvent(this.roomId, EventType.RoomJoinRules, { join_rule: entrance as JoinRule }));
+    }
+
+    async setHistory(history: History): Promise<void> {
+        await this.attempt(() => this.client.sendStateEvent(this.roomId, EventType.RoomHistoryVisibility, { history_visibility: VISIBILITIES[history] }));
+    }
+
+    async encrypt(): Promise<void> {
+        await this.attempt(() => this.client.sendStateEvent(this.roomId, EventType.RoomEncryption, { algorithm: "m.megolm.v1.aes-sha2" }));
+    }
+
+    /** Without a picture, the one that there was goes. */
+    async setPicture(picture: Blob | undefined): Promise<void> {
+        await this.attempt(async () => {
+            const url = picture && (await this.client.uploadContent(picture, { includeFilename: false })).content_uri;
+            await this.client.sendStateEvent(this.roomId, EventType.RoomAvatar, url === undefined ? {} : { url });
+        });
+    }
+
+    /** Goes away for good: what was said is not kept for this person. */
     async leave(): Promise<void> {
         await this.attempt(() => this.client.leave(this.roomId));
+        await this.client.forget(this.roomId).catch(() => undefined); // out of it is what counts
     }
 
     /** In rooms of version 12 and later. spec: rooms §v12 */

@@ -6,7 +6,7 @@ import { MatrixEventEvent } from "matrix-js-sdk/lib/models/event";
 import { RoomEvent, type Room } from "matrix-js-sdk/lib/models/room";
 import { RoomMemberEvent } from "matrix-js-sdk/lib/models/room-member";
 import { RoomStateEvent } from "matrix-js-sdk/lib/models/room-state";
-import type { MatrixClient } from "./client.ts";
+import { ClientEvent, type MatrixClient } from "./client.ts";
 import { type Entry, type Item, localDay, type Message, type People, type Quote, type Reaction, toEntry, toItems } from "./entries.ts";
 import { write } from "./markdown.ts";
 import { t } from "./i18n.ts";
@@ -37,6 +37,7 @@ interface Made {
     replacing: MatrixEvent | null;
     replacingType: string | undefined;
     locked: boolean;
+    ignored: boolean;
     /** Of the sender; for notices, which name others too, how often names changed. */
     name: string | number;
     entry: Entry | undefined;
@@ -88,6 +89,7 @@ export class Timeline {
         room.on(RoomEvent.Receipt, this.later);
         client.on(MatrixEventEvent.Decrypted, this.later);
         client.on(MatrixEventEvent.Replaced, this.later);
+        client.on(ClientEvent.AccountData, this.later); // whom one ignores
         room.on(RoomEvent.TimelineReset, this.onReset);
         room.on(RoomEvent.LocalEchoUpdated, this.later);
         room.on(RoomEvent.Redaction, this.later);
@@ -99,6 +101,11 @@ export class Timeline {
         this.older.value = this.hasOlder() ? "more" : "none";
     }
 
+    /** The picture of somebody in the room. */
+    avatarOf(userId: string): string | undefined {
+        return this.room.getMember(userId)?.getMxcAvatarUrl();
+    }
+
     close(): void {
         this.stopTyping();
         this.pins.close();
@@ -108,6 +115,7 @@ export class Timeline {
         room.off(RoomEvent.Receipt, this.later);
         this.client.off(MatrixEventEvent.Decrypted, this.later);
         this.client.off(MatrixEventEvent.Replaced, this.later);
+        this.client.off(ClientEvent.AccountData, this.later);
         room.off(RoomEvent.TimelineReset, this.onReset);
         room.off(RoomEvent.LocalEchoUpdated, this.later);
         room.off(RoomEvent.Redaction, this.later);
@@ -451,6 +459,7 @@ export class Timeline {
             replacing,
             replacingType: replacing?.getType(),
             locked: event.isDecryptionFailure(),
+            ignored: people.ignores?.(event.getSender() ?? "") === true,
             name: event.isState() ? this.names : people.nameOf(event.getSender() ?? ""),
         };
         const same = known && (Object.keys(now) as (keyof typeof now)[]).every((key) => known[key] === now[key]);
@@ -552,7 +561,7 @@ export class Timeline {
 
     private readonly onTyping = (): void => {
         const me = this.client.getUserId();
-        const names = this.room.currentState.getMembers().filter((member) => member.typing && member.userId !== me).map((member) => member.name);
+        const names = this.room.currentState.getMembers().filter((member) => member.typing && member.userId !== me && !this.client.isUserIgnored(member.userId)).map((member) => member.name);
         if (names.join() !== this.typing.value.join()) this.typing.value = names;
     };
 }

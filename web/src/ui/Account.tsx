@@ -5,7 +5,6 @@ import type { App } from "../domain/app.ts";
 import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
 import type { TransportStatus } from "../protocol/transport.ts";
-import { localpart } from "../domain/ids.ts";
 import type { Preferences } from "../domain/preferences.ts";
 import { loadLook } from "../platform/theme.ts";
 import { KeepKey } from "./EncryptionNotes.tsx";
@@ -41,7 +40,7 @@ function NewKey({ chat }: { chat: Chat }): JSX.Element {
     );
 }
 
-export function Account({ app, chat, onDevices, onClose }: { app: App; chat: Chat; onDevices: () => void; onClose: () => void }): JSX.Element {
+export function Account({ app, chat, onOpen, onClose }: { app: App; chat: Chat; onOpen: (screen: "devices" | "profile" | "ignored") => void; onClose: () => void }): JSX.Element {
     const look = chat.preferences.current.value ?? loadLook();
     const change = (change: Partial<Preferences>): void => chat.preferences.change({ ...look, ...change });
     const signOut = (): void => {
@@ -52,9 +51,9 @@ export function Account({ app, chat, onDevices, onClose }: { app: App; chat: Cha
     return (
         <Dialog title={t("Account")} onClose={onClose}>
             <div class="account">
-                <Avatar id={chat.userId} name={localpart(chat.userId)} />
+                <Avatar id={chat.userId} name={chat.own.profile.value.name} picture={chat.own.profile.value.avatar} />
                 <div>
-                    <strong>{localpart(chat.userId)}</strong>
+                    <strong>{chat.own.profile.value.name}</strong>
                     <p class="hint">{chat.userId}</p>
                     <p class="hint">{CONNECTIONS()[app.connection.value.kind]}</p>
                 </div>
@@ -90,9 +89,17 @@ export function Account({ app, chat, onDevices, onClose }: { app: App; chat: Cha
                 ]}
             />
             {look.previews === "all" && <p class="hint">{t("The server learns the links of your encrypted conversations, and nothing else of them.")}</p>}
-            <button type="button" class="button" onClick={onDevices}>
-                <Icon name="device" /> {t("Your devices")}
-            </button>
+            <div class="buttons">
+                <button type="button" class="button" onClick={() => onOpen("profile")}>
+                    <Icon name="edit" /> {t("Your profile")}
+                </button>
+                <button type="button" class="button" onClick={() => onOpen("devices")}>
+                    <Icon name="device" /> {t("Your devices")}
+                </button>
+                <button type="button" class="button" onClick={() => onOpen("ignored")}>
+                    <Icon name="mute" /> {t("Ignored people")}
+                </button>
+            </div>
             {chat.encryption.state.value === "ready" && <NewKey chat={chat} />}
             <button type="button" class="button danger" onClick={signOut}>
                 {t("Sign out")}

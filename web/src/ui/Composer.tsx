@@ -106,7 +106,7 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
                     {people.map(({ userId, name: shown }) => (
                         <li key={userId}>
                             <button type="button" onClick={() => complete(userId)}>
-                                <Avatar id={userId} name={shown} size="s" /> {shown} <span class="hint">{userId}</span>
+                                <Avatar id={userId} name={shown} picture={timeline.avatarOf(userId)} size="s" /> {shown} <span class="hint">{userId}</span>
                             </button>
                         </li>
                     ))}

@@ -6,6 +6,7 @@ import { t } from "../domain/i18n.ts";
 import type { Timeline } from "../domain/timeline.ts";
 import { useModal } from "./focus.ts";
 import { Icon, type IconName } from "./parts.tsx";
+import { reported } from "./people.ts";
 import { go } from "./route.ts";
 
 const QUICK = ["👍", "❤️", "😂", "😮", "😢", "🎉"];
@@ -51,6 +52,9 @@ export function MessageMenu({ message, at, timeline, onClose }: { message: Messa
                 {message.mayEdit && <MenuItem icon="edit" label={t("Edit")} onClick={act(() => (timeline.context.value = { kind: "edit", message }))} />}
                 {message.style !== "locked" && <MenuItem icon="copy" label={t("Copy the text")} onClick={act(() => void navigator.clipboard?.writeText(message.caption ?? message.text).catch(() => undefined))} />}
                 {timeline.pins.may && message.eventId !== undefined && <MenuItem icon="pin" label={pinned ? t("Unpin") : t("Pin")} onClick={act(() => void timeline.pins.set(message.eventId!, !pinned).catch(() => undefined))} />}
+                {!message.own && message.eventId !== undefined && (
+                    <MenuItem icon="flag" label={t("Report")} onClick={act(() => (reported.value = { kind: "message", roomId: timeline.roomId, eventId: message.eventId! }))} />
+                )}
                 {message.mayRemove && !sure && <MenuItem icon="bin" label={t("Remove")} danger onClick={() => setSure(true)} />}
                 {message.mayRemove && sure && <MenuItem icon="bin" label={t("Remove for everybody")} danger onClick={act(() => timeline.remove(message))} />}
             </div>

@@ -319,7 +319,7 @@ function ItemView({ item, timeline, media, previews, onMenu, onJump, onDay }: It
         <section class={`group ${item.own ? "own" : ""} ${item.continued ? "continued" : ""} ${item.goesOn ? "goes-on" : ""}`} aria-label={`${item.own ? t("You") : item.senderName}, ${clockTime(item.messages[0]!.ts)}`}>
             {!item.own && (
                 <button type="button" class="avatar-button" tabIndex={-1} aria-label={t("Who is {name}?", { name: item.senderName })} onClick={() => showProfile(item.sender, timeline.roomId)}>
-                    <Avatar id={item.sender} name={item.senderName} size="s" />
+                    <Avatar id={item.sender} name={item.senderName} picture={timeline.avatarOf(item.sender)} size="s" />
                 </button>
             )}
             <div class="group-body">

@@ -1,31 +1,57 @@
-/** A person: who it is, whether that is certain, and what can be done with them. */
+/** A person: who it is, whether that is certain, and what can be done with them, here and in the room. */
 import type { JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
 import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
-import { ActionForm, Avatar, Dialog, Icon } from "./parts.tsx";
+import type { Person, Role, RoomSettings } from "../domain/roomsettings.ts";
+import { Avatar } from "./Avatar.tsx";
+import { ActionForm, Dialog, Field, Icon } from "./parts.tsx";
+import { Report } from "./Report.tsx";
+import { roleName } from "./roles.ts";
 import { go } from "./route.ts";
 
+type Doing = "remove" | "ban" | "report" | undefined;
+
 export function Profile({ chat, userId, roomId, onClose }: { chat: Chat; userId: string; roomId?: string; onClose: () => void }): JSX.Element {
+    const [doing, setDoing] = useState<Doing>();
+    const [error, setError] = useState<string>();
     const name = chat.nameOf(userId, roomId);
-    const self = userId === chat.userId;
+    const ignored = chat.ignored.has(userId);
     const talk = async (): Promise<void> => {
         const direct = await chat.createDirect(userId);
         onClose();
         go({ page: "room", roomId: direct });
     };
+    const ignore = (): void => {
+        setError(undefined);
+        chat.ignored.set(userId, !ignored).catch((failure: unknown) => setError((failure as Error).message));
+    };
+    if (doing === "report") return <Report chat={chat} what={{ kind: "person", userId }} onClose={() => setDoing(undefined)} />;
+    if (doing !== undefined && roomId !== undefined) return <TakeOut chat={chat} userId={userId} name={name} roomId={roomId} ban={doing === "ban"} onDone={onClose} onClose={() => setDoing(undefined)} />;
     return (
-        <Dialog title={name} onClose={onClose}>
-            <div class="account">
-                <Avatar id={userId} name={name} />
-                <div>
-                    <strong>{name}</strong>
-                    <p class="hint">{userId}</p>
-                </div>
+        <Dialog title={t("Profile")} onClose={onClose}>
+            <div class="profile-head">
+                <Avatar id={userId} name={name} picture={chat.avatarOf(userId, roomId)} size="l" />
+                <strong>{name}</strong>
+                <span class="hint">{userId}</span>
             </div>
-            {!self && (
+            {userId === chat.userId ? (
+                <p class="hint profile-self">{t("This is you.")}</p>
+            ) : (
                 <>
                     <Certainty chat={chat} userId={userId} name={name} onClose={onClose} />
                     <ActionForm label={t("Send a message")} action={talk} plain />
+                    {roomId !== undefined && <InRoom chat={chat} userId={userId} roomId={roomId} onDo={setDoing} />}
+                    {ignored && <p class="notice-box">{t("You ignore {name}: you see none of their messages and invitations.", { name })}</p>}
+                    <div class="buttons">
+                        <button type="button" class="button small" aria-pressed={ignored} onClick={ignore}>
+                            <Icon name="mute" /> {ignored ? t("Stop ignoring") : t("Ignore")}
+                        </button>
+                        <button type="button" class="button small danger" onClick={() => setDoing("report")}>
+                            <Icon name="flag" /> {t("Report")}
+                        </button>
+                    </div>
+                    <div role="alert">{error !== undefined && <p class="error">{error}</p>}</div>
                 </>
             )}
         </Dialog>
@@ -41,7 +67,7 @@ function Certainty({ chat, userId, name, onClose }: { chat: Chat; userId: string
     };
     if (trust === "verified") {
         return (
-            <p class="hint trust-verified">
+            <p class="hint trust-verified profile-self">
                 <Icon name="shield" /> {t("You have verified {name}.", { name })}
             </p>
         );
@@ -54,5 +80,74 @@ function Certainty({ chat, userId, name, onClose }: { chat: Chat; userId: string
                 </p>
             )}
         </ActionForm>
+    );
+}
+
+/** What somebody is in the room, and what can be changed about it. */
+function InRoom({ chat, userId, roomId, onDo }: { chat: Chat; userId: string; roomId: string; onDo: (doing: Doing) => void }): JSX.Element | null {
+    const [settings] = useState(() => chat.settings(roomId));
+    const find = (): Person | undefined => settings.details().people.find((person) => person.id === userId);
+    const [person, setPerson] = useState(find);
+    const [error, setError] = useState<string>();
+    useEffect(() => setPerson(find()), [chat.rooms.value]);
+    if (!person) return null;
+    return (
+        <section class="in-room" aria-label={t("In this room")}>
+            <h3>{t("In this room")}</h3>
+            <RoleChoice person={person} settings={settings} onError={setError} onDone={() => setPerson(find())} />
+            {(person.mayRemove || person.mayBan) && (
+                <div class="buttons">
+                    {person.mayRemove && (
+                        <button type="button" class="button small" onClick={() => onDo("remove")}>
+                            <Icon name="door" /> {person.invited ? t("Take the invitation back") : t("Remove from the room")}
+                        </button>
+                    )}
+                    {person.mayBan && (
+                        <button type="button" class="button small danger" onClick={() => onDo("ban")}>
+                            <Icon name="ban" /> {t("Ban")}
+                        </button>
+                    )}
+                </div>
+            )}
+            <div role="alert">{error !== undefined && <p class="error">{error}</p>}</div>
+        </section>
+    );
+}
+
+function RoleChoice({ person, settings, onError, onDone }: { person: Person; settings: RoomSettings; onError: (words: string | undefined) => void; onDone: () => void }): JSX.Element {
+    if (person.roles.length === 0 || person.invited) return <p class="hint">{person.invited ? t("Invited") : roleName(person.role)}</p>;
+    const change = (role: Role): void => {
+        onError(undefined);
+        settings.setRole(person.id, role).then(onDone, (failure: unknown) => onError((failure as Error).message));
+    };
+    return (
+        <label class="select-line">
+            <span>{t("Role")}</span>
+            <select value={person.role} onChange={(event) => change(event.currentTarget.value as Role)}>
+                {person.roles.map((role) => (
+                    <option key={role} value={role} selected={role === person.role}>
+                        {roleName(role)}
+                    </option>
+                ))}
+            </select>
+        </label>
+    );
+}
+
+function TakeOut(props: { chat: Chat; userId: string; name: string; roomId: string; ban: boolean; onDone: () => void; onClose: () => void }): JSX.Element {
+    const { chat, userId, name, ban } = props;
+    const [reason, setReason] = useState("");
+    const settings = chat.settings(props.roomId);
+    const act = async (): Promise<void> => {
+        await (ban ? settings.ban(userId, reason) : settings.remove(userId, reason));
+        props.onDone();
+    };
+    return (
+        <Dialog title={ban ? t("Ban {name}", { name }) : t("Remove {name}", { name })} onClose={props.onClose}>
+            <ActionForm label={ban ? t("Ban") : t("Remove from the room")} action={act} danger>
+                <p>{ban ? t("{name} cannot come back until you lift the ban.", { name }) : t("{name} can come back with an invitation.", { name })}</p>
+                <Field label={t("Reason")} value={reason} onInput={setReason} hint={t("All in the room can read it. You need not give one.")} autoFocus />
+            </ActionForm>
+        </Dialog>
     );
 }

@@ -7,12 +7,14 @@ import type { RoomSummary } from "../domain/rooms.ts";
 import type { Person, Role, RoomDetails, RoomSettings } from "../domain/roomsettings.ts";
 import { later } from "./later.tsx";
 import { ActionForm, Avatar, Dialog, Field, Icon } from "./parts.tsx";
+import { PictureField } from "./PictureField.tsx";
+import { Report } from "./Report.tsx";
+import { roleName } from "./roles.ts";
+import { RoomAccess } from "./RoomAccess.tsx";
 import { showProfile } from "./people.ts";
 import { go } from "./route.ts";
 
 const RoomFilesView = later(() => import("./media/RoomFilesView.tsx").then((part) => part.RoomFilesView), true);
-
-const roleName = (role: Role): string => ({ owner: t("Owner"), moderator: t("Moderator"), member: t("Member") })[role];
 
 export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: RoomSummary; onInvite: () => void; onClose: () => void }): JSX.Element {
     const [settings] = useState(() => chat.settings(room.id));
@@ -20,6 +22,7 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
     const [name, setName] = useState(details.name);
     const [topic, setTopic] = useState(details.topic);
     const [sure, setSure] = useState(false);
+    const [reporting, setReporting] = useState(false);
     const [error, setError] = useState<string>();
     const [files, setFiles] = useState(false);
     const look = (): void => setDetails(settings.details());
@@ -34,8 +37,10 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
         onClose();
         go({ page: "rooms" }, true);
     };
+    if (reporting) return <Report chat={chat} what={{ kind: "room", roomId: room.id }} onClose={() => setReporting(false)} />;
     return (
         <Dialog title={t("About this room")} onClose={onClose}>
+            {details.mayAvatar && !room.direct && <PictureField id={room.id} name={details.name} picture={details.avatar} onChange={(picture) => settings.setPicture(picture).then(look)} />}
             {details.mayName || details.mayTopic ? (
                 <ActionForm label={t("Save the changes")} action={() => settings.save(name, topic).then(look)}>
                     {!room.direct && <Field label={t("Name")} value={name} onInput={setName} />}
@@ -44,9 +49,6 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
             ) : (
                 <p>{details.topic === "" ? details.name : details.topic}</p>
             )}
-            <p class="hint">
-                <Icon name="lock" /> {details.encrypted ? t("What is said here is encrypted: only those in the room can read it.") : t("What is said here is not encrypted.")}
-            </p>
             <div class="buttons">
                 <button type="button" class="button small" aria-pressed={room.favourite} onClick={() => attempt(() => chat.setFavourite(room.id, !room.favourite))}>
                     <Icon name="star" /> {room.favourite ? t("No favourite any more") : t("Make it a favourite")}
@@ -59,6 +61,9 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
                         <Icon name="invite" /> {t("Invite people")}
                     </button>
                 )}
+                <button type="button" class="button small danger" onClick={() => setReporting(true)}>
+                    <Icon name="flag" /> {t("Report")}
+                </button>
             </div>
             {files && <RoomFilesView chat={chat} roomId={room.id} onClose={() => setFiles(false)} />}
             <section class="people" aria-label={t("People")}>
@@ -69,14 +74,16 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
                     ))}
                 </ul>
             </section>
+            <RoomAccess details={details} settings={settings} attempt={attempt} />
             <div role="alert">{error && <p class="error">{error}</p>}</div>
+            {sure && <p class="hint">{t("The room goes out of your list, with all that was said in it.")}</p>}
             {sure ? (
                 <button type="button" class="button danger" onClick={() => attempt(leave)}>
-                    {t("Leave: you need a new invitation to come back")}
+                    {details.entrance === "public" ? t("Leave for good") : t("Leave: you need a new invitation to come back")}
                 </button>
             ) : (
                 <button type="button" class="button danger" onClick={() => setSure(true)}>
-                    {t("Leave the room")}
+                    <Icon name="door" /> {t("Leave the room")}
                 </button>
             )}
         </Dialog>
@@ -87,7 +94,7 @@ function PersonRow({ chat, person, settings, attempt }: { chat: Chat; person: Pe
     return (
         <li class="person">
             <button type="button" class="person-button" onClick={() => showProfile(person.id, settings.roomId)}>
-                <Avatar id={person.id} name={person.name} size="s" />
+                <Avatar id={person.id} name={person.name} picture={person.avatar} size="s" />
                 <span class="room-text">
                     <span class="person-name">
                         {person.name}
@@ -111,11 +118,6 @@ function PersonRow({ chat, person, settings, attempt }: { chat: Chat; person: Pe
                 </select>
             ) : (
                 <span class="hint">{roleName(person.role)}</span>
-            )}
-            {person.mayRemove && (
-                <button type="button" class="icon-button" aria-label={t("Remove {name}", { name: person.name })} title={t("Remove {name}", { name: person.name })} onClick={() => attempt(() => settings.remove(person.id))}>
-                    <Icon name="close" />
-                </button>
             )}
         </li>
     );

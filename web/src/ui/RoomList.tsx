@@ -4,7 +4,6 @@ import { useEffect, useState } from "preact/hooks";
 import type { App } from "../domain/app.ts";
 import type { Chat } from "../domain/chat.ts";
 import { number, t } from "../domain/i18n.ts";
-import { localpart } from "../domain/ids.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
 import { type Found, holds, MIN_QUERY } from "../domain/search.ts";
 import { Connection } from "./Connection.tsx";
@@ -26,7 +25,7 @@ export function RoomList(props: { app: App; chat: Chat; current: string | undefi
         <aside class="pane list-pane" aria-label={t("Conversations")}>
             <header class="bar">
                 <button type="button" class="account-button" aria-label={t("Account of {id}", { id: chat.userId })} title={t("Account")} onClick={props.onAccount}>
-                    <Avatar id={chat.userId} name={localpart(chat.userId)} size="s" />
+                    <Avatar id={chat.userId} name={chat.own.profile.value.name} picture={chat.own.profile.value.avatar} size="s" />
                 </button>
                 <h1 class="bar-title">{t("Conversations")}</h1>
                 <IconButton icon="plus" label={t("New conversation")} class="filled" onClick={props.onNew} />
@@ -97,7 +96,7 @@ function RoomRow({ room, current }: { room: RoomSummary; current: boolean }): JS
                     go(to);
                 }}
             >
-                <Avatar id={room.id} name={room.name} />
+                <Avatar id={room.id} name={room.name} picture={room.avatar} />
                 <span class="room-text">
                     <span class="room-line">
                         <span class="room-name">{room.name}</span>
@@ -196,7 +195,7 @@ function Invitation({ chat, room }: { chat: Chat; room: RoomSummary }): JSX.Elem
     };
     return (
         <li class="invitation">
-            <Avatar id={room.id} name={room.name} />
+            <Avatar id={room.id} name={room.name} picture={room.avatar} />
             <div class="room-text">
                 <span class="room-name">{room.name}</span>
                 <span class="room-preview">{room.direct ? t("Wants to talk to you") : room.preview}</span>

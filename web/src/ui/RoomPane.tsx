@@ -35,7 +35,7 @@ export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat
         <>
             <header class="bar">
                 <IconButton icon="back" label={t("All conversations")} class="only-phone" onClick={() => go({ page: "rooms" })} />
-                <Avatar id={room.id} name={room.name} size="s" />
+                <Avatar id={room.id} name={room.name} picture={room.avatar} size="s" />
                 <div class="bar-text">
                     <h2 class="bar-title">{room.name}</h2>
                     <p class="bar-sub">

@@ -5,12 +5,12 @@ import type { App } from "../domain/app.ts";
 import { t } from "../domain/i18n.ts";
 import type { Chat } from "../domain/chat.ts";
 import { Account } from "./Account.tsx";
+import { Pictures } from "./Avatar.tsx";
 import { later } from "./later.tsx";
 import { InviteDialog, NewChat } from "./NewChat.tsx";
 import { Empty, Spinner } from "./parts.tsx";
-import { profile } from "./people.ts";
+import { profile, reported } from "./people.ts";
 import { Prompts } from "./Prompts.tsx";
-import { RoomInfo } from "./RoomInfo.tsx";
 import { RoomList } from "./RoomList.tsx";
 import { RoomPane } from "./RoomPane.tsx";
 import { go, route } from "./route.ts";
@@ -18,7 +18,12 @@ import { go, route } from "./route.ts";
 const Profile = later(() => import("./Profile.tsx").then((module) => module.Profile));
 const DeviceList = later(() => import("./DeviceList.tsx").then((module) => module.DeviceList));
 
-type Open = "new" | "account" | "devices" | "invite" | "info" | undefined;
+const OwnProfile = later(() => import("./OwnProfile.tsx").then((module) => module.OwnProfile));
+const IgnoredList = later(() => import("./IgnoredList.tsx").then((module) => module.IgnoredList));
+const RoomInfo = later(() => import("./RoomInfo.tsx").then((module) => module.RoomInfo));
+const Report = later(() => import("./Report.tsx").then((module) => module.Report));
+
+type Open = "profile" | "ignored" | "new" | "account" | "devices" | "invite" | "info" | undefined;
 
 export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
     const [open, setOpen] = useState<Open>();
@@ -30,6 +35,7 @@ export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
         document.title = room ? `${room.name} · hubbub` : "hubbub";
     }, [room?.name]);
     return (
+        <Pictures.Provider value={chat.media}>
         <div class="shell" data-pane={roomId === undefined ? "list" : "room"}>
             {room && (
                 <button type="button" class="button small skip" onClick={() => main.current?.focus()}>
@@ -42,13 +48,17 @@ export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
                 {!room && <NoRoom asked={roomId !== undefined} chat={chat} onNew={() => setOpen("new")} />}
             </main>
             <Prompts chat={chat} onDevices={() => setOpen("devices")} />
+            {open === "profile" && <OwnProfile chat={chat} onClose={() => setOpen(undefined)} />}
+            {open === "ignored" && <IgnoredList chat={chat} onClose={() => setOpen(undefined)} />}
+            {reported.value && <Report chat={chat} what={reported.value} onClose={() => (reported.value = undefined)} />}
             {open === "devices" && <DeviceList chat={chat} onClose={() => setOpen(undefined)} />}
             {profile.value && <Profile key={profile.value.userId} chat={chat} {...profile.value} onClose={() => (profile.value = undefined)} />}
             {open === "new" && <NewChat chat={chat} onClose={() => setOpen(undefined)} />}
-            {open === "account" && <Account app={app} chat={chat} onDevices={() => setOpen("devices")} onClose={() => setOpen(undefined)} />}
+            {open === "account" && <Account app={app} chat={chat} onOpen={setOpen} onClose={() => setOpen(undefined)} />}
             {open === "info" && room && <RoomInfo chat={chat} room={room} onInvite={() => setOpen("invite")} onClose={() => setOpen(undefined)} />}
             {open === "invite" && room && <InviteDialog chat={chat} room={room} onClose={() => setOpen(undefined)} />}
         </div>
+        </Pictures.Provider>
     );
 }
 

@@ -4,23 +4,7 @@ import { t } from "../domain/i18n.ts";
 import { useModal } from "./focus.ts";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 
-const COLOURS = 6;
-
-/** A letter on a colour that belongs to the ID, until there are pictures. */
-export function Avatar({ id, name, size = "m" }: { id: string; name: string; size?: "s" | "m" }): JSX.Element {
-    const letter = [...name.replace(/^[@#!\s]+/, "")][0]?.toLocaleUpperCase() ?? "?";
-    return (
-        <span class={`avatar avatar-${size} tint-${colourOf(id)}`} aria-hidden="true">
-            {letter}
-        </span>
-    );
-}
-
-export function colourOf(id: string): number {
-    let hash = 0;
-    for (const char of id) hash = (hash * 31 + char.codePointAt(0)!) >>> 0;
-    return hash % COLOURS;
-}
+export { Avatar, colourOf } from "./Avatar.tsx";
 
 const ICONS = {
     back: "M15 5l-7 7 7 7",

@@ -9,7 +9,7 @@ const shoot = async (people, name) => {
 };
 
 /** A picture of colours with notes of a camera in it, or a video of them, made in the page. */
-async function make(page, kind, width, height) {
+export async function make(page, kind, width, height) {
     const bytes = await page.evaluate(
         async ([what, w, h]) => {
             const canvas = document.createElement("canvas");

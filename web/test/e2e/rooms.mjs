@@ -49,7 +49,7 @@ export async function keepHouse(ada, bob) {
 
     await page.getByRole("button", { name: "About this room" }).click();
     await page.getByRole("button", { name: "Leave the room" }).click();
-    await page.getByRole("button", { name: /^Leave: / }).click();
+    await page.getByRole("button", { name: "Leave for good" }).click();
     await page.getByText("Pick a conversation").waitFor();
     await page.getByRole("link", { name: /Announcements/ }).waitFor({ state: "detached" });
     await page.getByRole("link", { name: /Garden/ }).click();

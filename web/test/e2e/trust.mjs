@@ -62,6 +62,40 @@ async function letIn(ada, second, origin) {
     await ada.page.locator(".prompt").waitFor({ state: "detached" });
 }
 
+/** A device that was let in makes a new recovery key; the old one opens nothing from then on, and the new one everything. */
+async function changeKey(ada, second, third, origin) {
+    const keyOn = async (person) => (await person.page.locator(".recovery-key").textContent()).trim();
+    await click(ada, /^Keep your recovery key/);
+    const old = await keyOn(ada);
+    await click(ada, "I have kept it");
+    await second.back();
+    await click(second, /^Account/, false);
+    await click(second, "New recovery key");
+    await second.page.locator(".recovery-key").waitFor();
+    const key = await keyOn(second);
+    assert.notEqual(key, old);
+    await click(second, "I have kept it");
+    await second.page.keyboard.press("Escape");
+
+    await third.signIn(origin, "ada");
+    await third.page.getByRole("link", { name: /bob/ }).click();
+    await third.sees("This message cannot be read on this device");
+    await prompt(ada, "New sign-in").waitFor();
+    await click(third, /^Unlock your messages/);
+    await third.page.getByLabel("Recovery key").fill(old);
+    await click(third, "Unlock");
+    await third.page.getByText("This is not the recovery key of this account.").waitFor();
+    await third.page.getByLabel("Recovery key").fill(key);
+    await click(third, "Unlock");
+    await third.page.locator(".bubble", { hasText: "said before the second device" }).waitFor({ timeout: 60_000 });
+    await third.page.locator(".note").waitFor({ state: "detached" });
+    for (const person of [ada, second]) await person.page.locator(".prompt").waitFor({ state: "detached" }); // it is known now
+    await click(third, /^Account/, false);
+    await click(third, "Sign out");
+    await third.page.getByRole("button", { name: "Sign in" }).waitFor();
+    await nothingLeft(third, "ada");
+}
+
 async function openProfile(ada, name) {
     await click(ada, "About this room");
     await ada.page.locator(".person-button", { hasText: name }).click();
@@ -176,9 +210,10 @@ const open = async (name, size) => {
     return person;
 };
 try {
-    const [ada, bob, second, anew] = [await open("ada", DESKTOP), await open("bob", PHONE), await open("ada-phone", PHONE), await open("bob-anew", DESKTOP)];
+    const [ada, bob, second, anew, third] = [await open("ada", DESKTOP), await open("bob", PHONE), await open("ada-phone", PHONE), await open("bob-anew", DESKTOP), await open("ada-third", DESKTOP)];
     await meet(ada, bob, server.origin);
     await letIn(ada, second, server.origin);
+    await changeKey(ada, second, third, server.origin);
     await verify(ada, bob);
     await startOver(ada, bob, anew, server.origin);
     await manageDevices(ada, second);

@@ -1,0 +1,54 @@
+/** Choosing a picture, and taking it away. */
+import type { JSX } from "preact";
+import { useRef, useState } from "preact/hooks";
+import { t } from "../domain/i18n.ts";
+import { asAvatar } from "../platform/pictures.ts";
+import { Avatar } from "./Avatar.tsx";
+import { Spinner } from "./parts.tsx";
+
+export function PictureField(props: { id: string; name: string; picture: string | undefined; onChange: (picture: Blob | undefined) => Promise<void> }): JSX.Element {
+    const [busy, setBusy] = useState(false);
+    const [error, setError] = useState<string>();
+    const picker = useRef<HTMLInputElement>(null);
+    const change = async (file: File | undefined): Promise<void> => {
+        setBusy(true);
+        setError(undefined);
+        try {
+            const picture = file && (await asAvatar(file));
+            if (file && !picture) throw new Error(t("This file is no picture that can be shown."));
+            await props.onChange(picture);
+        } catch (failure) {
+            setError((failure as Error).message);
+        } finally {
+            setBusy(false);
+        }
+    };
+    return (
+        <div class="picture-field">
+            <Avatar id={props.id} name={props.name} picture={props.picture} size="l" />
+            <div class="picture-buttons">
+                <input
+                    ref={picker}
+                    type="file"
+                    accept="image/*"
+                    hidden
+                    aria-label={t("Picture")}
+                    onChange={(event) => {
+                        const file = event.currentTarget.files?.[0];
+                        event.currentTarget.value = "";
+                        if (file) void change(file);
+                    }}
+                />
+                <button type="button" class="button small" disabled={busy} onClick={() => picker.current?.click()}>
+                    {busy ? <Spinner label={t("Working")} /> : props.picture === undefined ? t("Choose a picture") : t("Another picture")}
+                </button>
+                {props.picture !== undefined && !busy && (
+                    <button type="button" class="button small" onClick={() => void change(undefined)}>
+                        {t("Remove the picture")}
+                    </button>
+                )}
+            </div>
+            <div role="alert">{error !== undefined && <p class="error">{error}</p>}</div>
+        </div>
+    );
+}

@@ -1,0 +1,89 @@
+/** Who may come into a room, what newcomers see, whether it is encrypted, and who may not come back. */
+import type { JSX } from "preact";
+import { useState } from "preact/hooks";
+import { t } from "../domain/i18n.ts";
+import type { Entrance, History, RoomDetails, RoomSettings } from "../domain/roomsettings.ts";
+import { Avatar } from "./Avatar.tsx";
+import { Icon } from "./parts.tsx";
+
+type Attempt = (action: () => Promise<void>) => void;
+
+const entrances = (): Record<Entrance, string> => ({ invite: t("Who is invited"), knock: t("Who asks and is let in"), public: t("Everybody on this server"), other: t("By rules of another app") });
+const histories = (): Record<History, string> => ({
+    shared: t("Everything"),
+    invited: t("What was said since they were invited"),
+    joined: t("What was said since they joined"),
+    world: t("Everything, even without joining"),
+});
+
+export function RoomAccess({ details, settings, attempt }: { details: RoomDetails; settings: RoomSettings; attempt: Attempt }): JSX.Element {
+    const [sure, setSure] = useState(false);
+    return (
+        <section class="in-room" aria-label={t("Access")}>
+            <Select
+                label={t("Who may join")}
+                value={details.entrance}
+                may={details.mayEntrance}
+                names={entrances()}
+                hidden={(["knock", "other"] as const).filter((entrance) => entrance !== details.entrance)}
+                onChange={(entrance) => entrance !== "other" && attempt(() => settings.setEntrance(entrance))}
+            />
+            <Select label={t("What newcomers see")} value={details.history} may={details.mayHistory} names={histories()} hidden={details.encrypted && details.history !== "world" ? ["world"] : []} onChange={(history) => attempt(() => settings.setHistory(history))} />
+            <p class="hint">
+                <Icon name="lock" /> {details.encrypted ? t("What is said here is encrypted: only those in the room can read it.") : t("What is said here is not encrypted.")}
+            </p>
+            {details.mayEncrypt && (
+                <button type="button" class="button small" onClick={() => (sure ? attempt(() => settings.encrypt()) : setSure(true))}>
+                    {sure ? t("Encrypt for good: it cannot be turned off again") : t("Turn on encryption")}
+                </button>
+            )}
+            {details.banned.length > 0 && <BannedList details={details} settings={settings} attempt={attempt} />}
+        </section>
+    );
+}
+
+function Select<T extends string>(props: { label: string; value: T; may: boolean; names: Record<T, string>; hidden: readonly T[]; onChange: (value: T) => void }): JSX.Element {
+    const { value, names } = props;
+    return (
+        <label class="select-line">
+            <span>{props.label}</span>
+            {props.may ? (
+                <select value={value} onChange={(event) => props.onChange(event.currentTarget.value as T)}>
+                    {(Object.keys(names) as T[])
+                        .filter((name) => !props.hidden.includes(name))
+                        .map((name) => (
+                            <option key={name} value={name} selected={name === value}>
+                                {names[name]}
+                            </option>
+                        ))}
+                </select>
+            ) : (
+                <span class="hint">{names[value]}</span>
+            )}
+        </label>
+    );
+}
+
+function BannedList({ details, settings, attempt }: { details: RoomDetails; settings: RoomSettings; attempt: Attempt }): JSX.Element {
+    return (
+        <section class="people" aria-label={t("Banned")}>
+            <h3>{t("Banned")}</h3>
+            <ul>
+                {details.banned.map((person) => (
+                    <li key={person.id} class="person">
+                        <Avatar id={person.id} name={person.name} size="s" />
+                        <span class="room-text">
+                            <span class="person-name">{person.name}</span>
+                            <span class="hint">{person.reason ?? person.id}</span>
+                        </span>
+                        {person.mayLift && (
+                            <button type="button" class="button small" onClick={() => attempt(() => settings.liftBan(person.id))}>
+                                {t("Lift the ban")}
+                            </button>
+                        )}
+                    </li>
+                ))}
+            </ul>
+        </section>
+    );
+}

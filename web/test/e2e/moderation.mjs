@@ -1,0 +1,189 @@
+/**
+ * Rooms and people: pictures, roles, removing and banning, ignoring and reporting, who may come in, and the way out for good. Run by
+ * npm run e2e, against the real server.
+ */
+import assert from "node:assert/strict";
+import { DESKTOP, launch, PHONE } from "./browser.mjs";
+import { Person, startServer } from "./people.mjs";
+import { make } from "./media.mjs";
+import { shoot } from "./timeline.mjs";
+
+const click = (person, name, exact = true) => person.page.getByRole("button", { name, exact }).click();
+const row = (person, name) => person.page.locator("dialog .person", { hasText: name });
+
+async function meet(ada, others, origin) {
+    await Promise.all([ada, ...others].map((person) => person.signUp(origin)));
+    await ada.page.getByRole("button", { name: "New conversation" }).first().click();
+    await ada.page.getByText("A group").click();
+    await ada.page.getByLabel("Name of the room").fill("Garden");
+    await ada.page.getByLabel("People to invite").fill("bob, carol");
+    await click(ada, "Create room");
+    for (const other of others) {
+        await click(other, "Accept");
+        await other.page.getByRole("heading", { name: "Garden", level: 2 }).waitFor();
+    }
+    await ada.page.getByRole("log").getByText("carol joined").or(ada.page.getByRole("log").getByText(/bob.*carol|carol.*bob/)).first().waitFor();
+}
+
+async function showPictures(ada, bob) {
+    const { page } = ada;
+    await click(ada, /^Account/, false);
+    await click(ada, "Your profile");
+    await page.getByLabel("Picture", { exact: true }).setInputFiles({ name: "me.png", mimeType: "text/plain", buffer: Buffer.from("no picture") });
+    await page.getByText("This file is no picture that can be shown.").waitFor();
+    await page.getByLabel("Picture", { exact: true }).setInputFiles({ name: "me.jpg", mimeType: "image/jpeg", buffer: await make(page, "picture", 400, 300) });
+    await page.locator(".picture-field img.avatar").waitFor();
+    await page.getByLabel("Name that others see").fill("Ada L.");
+    await shoot([ada], "own-profile");
+    await click(ada, "Save");
+    await page.locator(".list-pane .bar img.avatar").waitFor();
+    await click(ada, "About this room");
+    await page.getByLabel("Picture", { exact: true }).setInputFiles({ name: "garden.jpg", mimeType: "image/jpeg", buffer: await make(page, "picture", 300, 500) });
+    await page.locator("dialog .picture-field img.avatar").waitFor();
+    await shoot([ada], "room-settings");
+    await page.keyboard.press("Escape");
+    await ada.say("do I look well?");
+    await bob.sees("do I look well?");
+    await bob.page.locator(".group img.avatar").waitFor();
+    await bob.page.locator(".room-pane .bar img.avatar").waitFor();
+    await bob.page.locator(".sender", { hasText: "Ada L." }).waitFor();
+    await shoot([bob], "pictures");
+}
+
+async function moderate(ada, bob, carol) {
+    const { page } = ada;
+    await click(ada, "About this room");
+    await page.getByLabel("Role of bob").selectOption("moderator");
+    await page.locator(".person-button", { hasText: "carol" }).click();
+    await page.getByLabel("In this room").getByText("Role").waitFor();
+    await shoot([ada], "profile-in-room");
+    await click(ada, "Remove from the room");
+    await page.getByLabel("Reason").fill("a short rest");
+    await shoot([ada], "remove");
+    await page.locator("dialog").getByRole("button", { name: "Remove from the room" }).click();
+    await carol.page.getByText("You are not in this room").waitFor();
+    await row(ada, "carol").waitFor({ state: "detached" });
+    await page.keyboard.press("Escape");
+
+    // Bob, a moderator now, bans; he has no power over the owner.
+    await click(ada, "Invite people");
+    await page.getByLabel("People", { exact: true }).fill("carol");
+    await click(ada, "Invite");
+    await click(carol, "Accept");
+    await carol.page.getByRole("heading", { name: "Garden", level: 2 }).waitFor();
+    await click(bob, "About this room");
+    await bob.page.locator(".person-button", { hasText: "Ada L." }).click();
+    await bob.page.getByLabel("In this room").getByText("Owner").waitFor();
+    assert.equal(await bob.page.getByRole("button", { name: "Ban" }).count(), 0);
+    await bob.page.keyboard.press("Escape");
+    await bob.page.locator(".person-button", { hasText: "carol" }).click();
+    await click(bob, "Ban");
+    await bob.page.getByLabel("Reason").fill("dug up the roses");
+    await bob.page.locator("dialog").getByRole("button", { name: "Ban", exact: true }).last().click();
+    const banned = bob.page.getByLabel("Banned");
+    await banned.getByText("dug up the roses").waitFor();
+    await shoot([bob], "banned");
+    await carol.page.getByText("You are not in this room").waitFor();
+    await banned.getByRole("button", { name: "Lift the ban" }).click();
+    await banned.waitFor({ state: "detached" });
+    await bob.page.keyboard.press("Escape");
+    await bob.page.getByRole("log").getByText("bob lifted the ban of carol").waitFor();
+}
+
+async function ignore(ada, bob) {
+    await ada.say("something that bob would not read");
+    await bob.sees("something that bob would not read");
+    await bob.page.getByRole("button", { name: "Who is Ada L.?" }).last().click();
+    await shoot([bob], "profile");
+    await click(bob, "Ignore");
+    await bob.page.getByText("You ignore Ada L.").waitFor();
+    await bob.page.keyboard.press("Escape");
+    await bob.page.locator(".bubble", { hasText: "something that bob" }).waitFor({ state: "detached" });
+    await bob.back();
+    await click(bob, /^Account/, false);
+    await click(bob, "Ignored people");
+    await bob.page.locator(".person", { hasText: "Ada L." }).waitFor();
+    await shoot([bob], "ignored");
+    await click(bob, "Stop ignoring");
+    await bob.page.getByText("You ignore nobody.").waitFor();
+    await bob.page.keyboard.press("Escape");
+    await bob.page.getByRole("link", { name: /Garden/ }).click();
+    await bob.sees("something that bob would not read");
+}
+
+async function report(ada, bob) {
+    const sent = async (person) => {
+        await person.page.getByLabel("What is wrong with it?").fill("it is not true");
+        const dialog = person.page.getByRole("dialog", { name: /^Report this/ });
+        await dialog.getByRole("button", { name: "Report", exact: true }).click();
+        await dialog.getByText("Thank you.").waitFor();
+        await dialog.getByRole("button", { name: "Close" }).last().click();
+    };
+    await bob.act("something that bob would not read", "Report");
+    await shoot([bob], "report");
+    await sent(bob);
+    await click(bob, "About this room");
+    await bob.page.locator("dialog").getByRole("button", { name: "Report", exact: true }).click();
+    await sent(bob);
+    await bob.page.locator(".person-button", { hasText: "Ada L." }).click();
+    await bob.page.getByRole("dialog", { name: "Profile" }).getByRole("button", { name: "Report", exact: true }).click();
+    await sent(bob);
+    for (const name of ["Profile", "About this room"]) await bob.page.getByRole("dialog", { name }).getByRole("button", { name: "Close" }).click();
+    const paths = bob.calls("/report").map((call) => call.path.replace(/[!$@%][^/]*/g, "*").replace(/^.*\/v3/, ""));
+    assert.deepEqual(paths, ["/rooms/*/report/*", "/rooms/*/report", "/users/*/report"]);
+}
+
+/** A room for everybody, and out of it for good. */
+async function openAndLeave(ada, bob, carol) {
+    const { page } = ada;
+    await click(ada, "About this room");
+    await page.getByLabel("Who may join").selectOption("public");
+    await page.getByLabel("What newcomers see").selectOption("joined");
+    const state = async (type) => JSON.parse(await ada.request("GET", `/_matrix/client/v3/rooms/${encodeURIComponent(ada.roomId)}/state/${type}/`));
+    await page.waitForFunction(() => [...document.querySelectorAll("dialog select")].some((select) => select.value === "joined"));
+    await expectSoon(async () => (await state("m.room.join_rules")).join_rule === "public" && (await state("m.room.history_visibility")).history_visibility === "joined");
+    await page.keyboard.press("Escape");
+    const joined = JSON.parse(await carol.request("POST", `/_matrix/client/v3/rooms/${encodeURIComponent(ada.roomId)}/join`, {}));
+    assert.equal(joined.room_id, ada.roomId, "everybody may come in");
+
+    const room = bob.roomId;
+    await click(bob, "About this room");
+    await click(bob, "Leave the room");
+    await bob.page.getByText("The room goes out of your list").waitFor();
+    await shoot([bob], "leave");
+    await click(bob, "Leave for good");
+    await bob.page.getByText("No conversations yet.").waitFor();
+    const gone = JSON.parse(await bob.request("GET", `/_matrix/client/v3/rooms/${encodeURIComponent(room)}/messages?dir=b`));
+    assert.equal(gone.errcode, "M_FORBIDDEN", "it was forgotten, too");
+}
+
+async function expectSoon(holds) {
+    for (let i = 0; i < 100 && !(await holds()); i++) await new Promise((done) => setTimeout(done, 50));
+    assert.ok(await holds());
+}
+
+const server = await startServer();
+const browser = await launch();
+const people = [];
+try {
+    for (const [name, size] of [["ada", DESKTOP], ["bob", PHONE], ["carol", DESKTOP]]) people.push(await Person.open(browser, name, size));
+    const [ada, bob, carol] = people;
+    await meet(ada, [bob, carol], server.origin);
+    await showPictures(ada, bob);
+    await moderate(ada, bob, carol);
+    await ignore(ada, bob);
+    await report(ada, bob);
+    await openAndLeave(ada, bob, carol);
+    const errors = people.flatMap((p) => p.errors).filter((e) => !/40[13]/.test(e));
+    assert.deepEqual(errors, [], "no errors in the consoles");
+    console.log("ok: pictures, roles, bans, ignoring, reports, and the way out");
+} catch (error) {
+    for (const { name, page, errors } of people) {
+        console.error(`--- ${name}: ${page.url()}\n${errors.join("\n")}\n${await page.locator("body").ariaSnapshot().catch(() => "")}`);
+    }
+    console.error(server.log?.().slice(-4000) ?? "");
+    throw error;
+} finally {
+    await browser.close();
+    await server.stop();
+}
