@@ -16,10 +16,11 @@ import (
 
 // contentSecurityPolicy lets the page load its own files and talk to its own server, and nothing else. 'self' covers
 // the WebSocket to the same host (CSP 3, scheme-part match). No script or style stands in the HTML.
-// 'wasm-unsafe-eval' lets the module for encryption be compiled, and no text become a script.
+// 'wasm-unsafe-eval' lets the module for encryption be compiled, and no text become a script. The one policy of Trusted
+// Types is platform/worker.ts's, which gives one constant address; no library can make another.
 const contentSecurityPolicy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' data: blob:; " +
 	"media-src 'self' blob:; font-src 'self'; connect-src 'self'; manifest-src 'self'; worker-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types hubbub-worker"
 
 const permissionsPolicy = "geolocation=(), payment=(), usb=(), serial=(), bluetooth=(), midi=()"
 

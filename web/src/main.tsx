@@ -5,8 +5,10 @@ import { App } from "./domain/app.ts";
 import { registerWorker } from "./platform/worker.ts";
 import { browserOptions, watchLife } from "./platform/browser.ts";
 import { applyLook, loadLook } from "./platform/theme.ts";
+import { drafts } from "./ui/drafts.ts";
 import { Root } from "./ui/Root.tsx";
 import { watchRoute } from "./ui/route.ts";
+import { loadShell } from "./ui/shell.ts";
 import "./ui/styles/base.css";
 import "./ui/styles/parts.css";
 import "./ui/styles/welcome.css";
@@ -19,14 +21,15 @@ import "./ui/styles/people.css";
 import "./ui/styles/access.css";
 
 watchRoute();
-const app = new App(browserOptions());
+const app = new App({ ...browserOptions(), prepare: loadShell });
 watchLife(app);
 effect(() => {
     const { value: view } = app.view;
     const look = view.kind === "signed-in" ? view.chat.preferences.current.value : undefined;
     if (look) void applyLook(look);
+    if (view.kind === "signed-out") drafts.clear();
 });
-await applyLook(loadLook());
 void app.start();
+await applyLook(loadLook()); // no word is shown in another language first
 render(<Root app={app} />, document.getElementById("app")!);
 void registerWorker();

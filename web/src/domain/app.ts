@@ -26,6 +26,8 @@ export interface AppOptions {
     indexedDB?: IDBFactory;
     /** Whether conversations are encrypted where they can be. */
     encryption?: boolean;
+    /** Loads what shows a conversation, beside what holds it. */
+    prepare?: () => Promise<void>;
 }
 
 export type View = { kind: "starting" } | { kind: "signed-out"; why: string | undefined } | { kind: "signed-in"; chat: Chat } | { kind: "failed"; why: string };
@@ -108,7 +110,7 @@ export class App {
         this.session = session;
         this.view.value = { kind: "starting" };
         try {
-            const { Chat } = await import("./chat.ts");
+            const [{ Chat }] = await Promise.all([import("./chat.ts"), this.options.prepare?.()]);
             const { origin, fetch, indexedDB, encryption, kv } = this.options;
             const chat = await Chat.start({
                 session,

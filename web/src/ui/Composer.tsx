@@ -10,11 +10,9 @@ import type { Context, Timeline } from "../domain/timeline.ts";
 import { later } from "./later.tsx";
 import { Attach } from "./media/Attach.tsx";
 import { staged, stageFiles } from "./media/staged.ts";
+import { drafts } from "./drafts.ts";
 import { Avatar, Icon, IconButton } from "./parts.tsx";
 import { NewPoll } from "./PollView.tsx";
-
-/** What was begun in each room and not sent, for as long as the page lives. */
-const drafts = new Map<string, string>();
 
 const SendFiles = later(() => import("./media/SendFiles.tsx").then((part) => part.SendFiles), true);
 const VoiceRecorder = later(() => import("./media/VoiceRecorder.tsx").then((part) => part.VoiceRecorder), true);

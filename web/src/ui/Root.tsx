@@ -3,11 +3,12 @@ import type { JSX } from "preact";
 import { language, t } from "../domain/i18n.ts";
 import type { App } from "../domain/app.ts";
 import { Empty, Spinner } from "./parts.tsx";
-import { Shell } from "./Shell.tsx";
+import { shell } from "./shell.ts";
 import { Welcome } from "./Welcome.tsx";
 
 export function Root({ app }: { app: App }): JSX.Element {
     const view = app.view.value;
+    const Shell = shell.value?.Shell;
     return (
         <div class="root" key={language.value /* other words everywhere */} data-transport={app.connection.value.kind}>
             {view.kind === "starting" && (
@@ -26,7 +27,7 @@ export function Root({ app }: { app: App }): JSX.Element {
                 </main>
             )}
             {view.kind === "signed-out" && <Welcome app={app} why={view.why} />}
-            {view.kind === "signed-in" && <Shell app={app} chat={view.chat} />}
+            {view.kind === "signed-in" && Shell && <Shell app={app} chat={view.chat} />}
         </div>
     );
 }

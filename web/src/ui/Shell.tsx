@@ -33,6 +33,7 @@ export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
     const main = useRef<HTMLElement>(null);
     useEffect(() => {
         document.title = room ? `${room.name} · hubbub` : "hubbub";
+        return () => void (document.title = "hubbub"); // whoever comes next reads no name
     }, [room?.name]);
     return (
         <Pictures.Provider value={chat.media}>

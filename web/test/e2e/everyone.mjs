@@ -208,7 +208,7 @@ async function readsFromTheRight(page) {
         const box = (selector, text) => [...document.querySelectorAll(selector)].find((element) => element.textContent.includes(text)).getBoundingClientRect();
         const own = box(".bubble", "without a mouse");
         const log = document.querySelector(".messages").getBoundingClientRect();
-        return { list: document.querySelector(".list-pane").getBoundingClientRect().left, log: log.left, own: own.left - log.left < log.right - own.right, back: getComputedStyle(document.querySelector(".send .icon")).transform, english: getComputedStyle([...document.querySelectorAll(".bubble")].find((bubble) => bubble.textContent.includes("can you hear"))).direction };
+        return { list: document.querySelector(".list-pane").getBoundingClientRect().left, log: log.left, own: own.left - log.left < log.right - own.right, back: getComputedStyle([...document.querySelectorAll(".icon.pointing")].find((icon) => icon.getClientRects().length > 0)).transform, english: getComputedStyle([...document.querySelectorAll(".bubble")].find((bubble) => bubble.textContent.includes("can you hear"))).direction };
     });
     assert.ok(places.list > places.log, "the list is at the right");
     assert.ok(places.own, "what one says is at the left");
@@ -216,15 +216,93 @@ async function readsFromTheRight(page) {
     assert.equal(places.back, "matrix(-1, 0, 0, 1, 0, 0)", "what points is turned round");
 }
 
+/** Markup that would load, run or send something if it could. */
+const HOSTILE = `<img src="https://evil.example/pixel.png" onerror="document.title='run'"><svg onload="document.title='run'"></svg><script>document.title='run'</script><style>@import url(https://evil.example/x.css)</style><a href="javascript:document.title='run'">a link</a><iframe src="https://evil.example/"></iframe><span data-mx-bg-color="url(https://evil.example/x)">a colour</span><form action="https://evil.example/"><input name="x"></form>still here`;
+
+/** Nothing that others write runs, or makes the page ask anybody but its own server. */
+async function isSafe(ada, bob) {
+    await bob.request("PUT", `/_matrix/client/v3/rooms/${encodeURIComponent(bob.roomId)}/send/m.room.message/hostile`, { msgtype: "m.text", body: "still here", format: "org.matrix.custom.html", formatted_body: HOSTILE });
+    await ada.sees("still here");
+    const bubble = ada.page.locator(".bubble", { hasText: "still here" });
+    assert.equal(await bubble.locator("img, svg, script, style, iframe, form, input, a").count(), 0, "nothing of it is there");
+    assert.equal(await ada.page.title(), "Orchard · hubbub");
+    // Text cannot become a script or markup, whoever tries: the policy stands in the way.
+    const apart = await ada.context.newPage(); // the browser tells of each, which is no fault
+    await apart.goto(new URL(ada.page.url()).origin);
+    const refused = await apart.evaluate(async () => {
+        const attempt = (action) => {
+            try {
+                action();
+                return "let through";
+            } catch (error) {
+                return error.name;
+            }
+        };
+        return [
+            attempt(() => (document.createElement("div").innerHTML = "<b>x</b>")),
+            attempt(() => (document.createElement("script").src = "https://evil.example/x.js")),
+            await new Promise((done) => setTimeout(() => done(attempt(() => new Function("return 1"))))), // the debugger itself may
+            attempt(() => trustedTypes.createPolicy("other", { createHTML: (text) => text })),
+            attempt(() => trustedTypes.createPolicy("default", { createHTML: (text) => text })),
+        ];
+    });
+    assert.deepEqual(refused, ["TypeError", "TypeError", "EvalError", "TypeError", "TypeError"]);
+    await apart.close();
+}
+
+/** Who signs out leaves nothing of themselves on the device. */
+async function leavesNothing(ada) {
+    const { page } = ada;
+    await page.getByLabel(/^Message to/).fill("begun and not sent");
+    await page.getByRole("button", { name: /^Account/ }).click();
+    await page.getByRole("button", { name: "Sign out", exact: true }).click();
+    await page.getByRole("button", { name: "Sign in" }).waitFor();
+    await page.waitForFunction(async () => (await indexedDB.databases()).every((db) => !db.name.includes("@")));
+    const left = () =>
+        page.evaluate(async () => {
+            const db = await new Promise((done) => (indexedDB.open("hubbub").onsuccess = (event) => done(event.target.result)));
+            const keys = await new Promise((done) => (db.transaction("values").objectStore("values").getAllKeys().onsuccess = (event) => done(event.target.result)));
+            db.close();
+            const cached = [];
+            for (const name of await caches.keys()) for (const request of await (await caches.open(name)).keys()) cached.push(new URL(request.url).pathname);
+            return { keys, local: Object.keys(localStorage), session: Object.keys(sessionStorage), cached: cached.filter((path) => path.startsWith("/_")), databases: (await indexedDB.databases()).map((each) => each.name), title: document.title };
+        });
+    await page.waitForFunction(async () => {
+        const db = await new Promise((done) => (indexedDB.open("hubbub").onsuccess = (event) => done(event.target.result)));
+        const count = await new Promise((done) => (db.transaction("values").objectStore("values").count().onsuccess = (event) => done(event.target.result)));
+        db.close();
+        return count === 0;
+    }).catch(() => undefined); // what is left is told below
+    assert.deepEqual(await left(), { keys: [], local: ["hubbub-look"], session: [], cached: [], databases: ["hubbub"], title: "hubbub" });
+    await page.getByLabel("Name").fill("ada");
+    await page.getByLabel("Password").fill("ada-password-1");
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByRole("link", { name: /Orchard/ }).click();
+    assert.equal(await page.getByLabel(/^Message to/).inputValue(), "");
+}
+
+/** Every request of every page and service worker. */
+function watchRequests(context, asked) {
+    context.on("request", (request) => asked.push(request.url()));
+}
+
 const server = await startServer();
 const browser = await launch();
 const people = [];
+const asked = [];
 try {
     const ada = await byKeys(browser, server.origin);
     people.push(ada);
+    watchRequests(ada.context, asked);
     const bob = await isAnnounced(browser, server.origin, ada);
     people.push(bob);
+    watchRequests(bob.context, asked);
+    await isSafe(ada, bob);
     await inAllTongues(browser, server.origin, ada, bob);
+    await leavesNothing(ada);
+    const elsewhere = asked.filter((url) => !url.startsWith(`${server.origin}/`) && !url.startsWith(`blob:${server.origin}/`) && !url.startsWith("data:"));
+    assert.deepEqual(elsewhere, [], "nobody else is asked for anything");
+    assert.ok(asked.some((url) => url.includes("/_matrix/")), "and requests were seen");
     const errors = people.flatMap((person) => person.errors).filter((error) => !(error.includes("401") && error.includes("/register")) && !error.includes("/preview_url"));
     assert.deepEqual(errors, [], "no errors in the consoles");
     console.log("ok: by keys, in every language, from both sides, in light and dark");

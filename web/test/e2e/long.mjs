@@ -1,15 +1,26 @@
 /**
- * A room of 10,000 messages, read from its end to its beginning, without a task of more than 50 ms: node test/e2e/long.mjs.
- * Takes a minute or two. MESSAGES names another number, PROFILE a file for what
- * the page's time went into.
+ * A room that is read from its end to its beginning: node test/e2e/long.mjs, part of npm run e2e with 1,000 messages.
+ * MESSAGES=10000 STRICT=1 is the proof that no task of the page takes more than 50 ms; it takes two minutes.
+ *
+ * What does not depend on the machine is asserted: that every message is seen once drawn, how many are drawn, how many
+ * nodes the page has, and how often it is laid out for a step. How long tasks take is told: by the clock, which on a
+ * busy machine counts the work of others, and by the thread's own time, which STRICT=1 asserts. PROFILE=file keeps what the time
+ * went into.
  */
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { DESKTOP, launch } from "./browser.mjs";
 import { Person, startServer } from "./people.mjs";
 
-const COUNT = Number(process.env.MESSAGES ?? 10_000);
+const COUNT = Number(process.env.MESSAGES ?? 1_000);
 const AT_ONCE = 16;
+const LONG_MS = 50;
+/** Rows that may be drawn: DRAWN in window.ts, and a step and a group more. */
+const MAX_ROWS = 240;
+/** Some nine nodes for a row, and those of the rest of the page. */
+const MAX_NODES = 4_500;
+/** A step scrolls, which is one layout; what comes in moves what is seen, which is another, and is measured again. */
+const MAX_LAYOUTS = 2;
 
 async function fill(origin) {
     const call = async (method, path, token, body) => {
@@ -37,6 +48,33 @@ async function fill(origin) {
     await Promise.all(Array.from({ length: AT_ONCE }, work));
 }
 
+/** Scrolls up, a screen's half in each frame, until there is no more. */
+async function readUpwards() {
+    const box = document.querySelector(".messages");
+    const keys = new Set();
+    let [rows, nodes, steps] = [0, 0, 0];
+    for (let still = 0; still < 600; steps++) {
+        const before = keys.size;
+        const drawn = box.querySelectorAll(".message");
+        rows = Math.max(rows, drawn.length);
+        for (const row of drawn) keys.add(row.dataset.key);
+        if (steps % 10 === 0) nodes = Math.max(nodes, document.querySelectorAll("*").length);
+        still = keys.size === before ? still + 1 : 0;
+        if (document.querySelector(".messages p.beginning") && box.scrollTop === 0) break;
+        box.scrollTop -= 400;
+        await new Promise((done) => requestAnimationFrame(done));
+    }
+    return { seen: keys.size, rows, nodes, steps };
+}
+
+/** The tasks of the page's own thread, in ms by the clock and by the thread. */
+function tasksIn(trace) {
+    const { traceEvents } = JSON.parse(trace.toString("utf8"));
+    const main = new Set(traceEvents.filter((event) => event.name === "thread_name" && event.args.name === "CrRendererMain").map((event) => `${event.pid}/${event.tid}`));
+    const tasks = traceEvents.filter((event) => event.name === "ThreadControllerImpl::RunTask" && event.tdur !== undefined && main.has(`${event.pid}/${event.tid}`));
+    return tasks.map((event) => ({ clock: event.dur / 1000, thread: event.tdur / 1000 }));
+}
+
 const server = await startServer();
 const browser = await launch();
 try {
@@ -50,35 +88,29 @@ try {
     await page.locator(".bubble").first().waitFor();
     await page.getByRole("button", { name: /^Keep your recovery key/ }).waitFor(); // the account's keys are made, which is work of another kind
     const cdp = await page.context().newCDPSession(page);
+    await cdp.send("Performance.enable");
+    const layouts = async () => (await cdp.send("Performance.getMetrics")).metrics.find((metric) => metric.name === "LayoutCount").value;
     if (process.env.PROFILE) {
         await cdp.send("Profiler.enable");
         await cdp.send("Profiler.start");
     }
-    const result = await page.evaluate(async () => {
-        const tasks = [];
-        let seen = 0;
-        new PerformanceObserver((list) => tasks.push(...list.getEntries().map((task) => ({ at: seen, ms: Math.round(task.duration) })))).observe({ type: "longtask" });
-        const box = document.querySelector(".messages");
-        const keys = new Set();
-        let most = 0;
-        for (let still = 0; still < 600; ) {
-            const before = keys.size;
-            const rows = box.querySelectorAll(".message");
-            most = Math.max(most, rows.length);
-            for (const row of rows) keys.add(row.dataset.key);
-            seen = keys.size;
-            still = keys.size === before ? still + 1 : 0;
-            if (document.querySelector(".messages p.beginning") && box.scrollTop === 0) break;
-            box.scrollTop -= 400;
-            await new Promise((done) => requestAnimationFrame(done));
-        }
-        return { seen, most, tasks };
-    });
+    await browser.startTracing(page, { categories: ["toplevel", "__metadata"] });
+    const before = await layouts();
+    const { seen, rows, nodes, steps } = await page.evaluate(readUpwards);
+    const perStep = (await layouts()) - before;
+    const tasks = tasksIn(await browser.stopTracing());
     if (process.env.PROFILE) writeFileSync(process.env.PROFILE, JSON.stringify((await cdp.send("Profiler.stop")).profile));
-    console.log(`${result.seen} messages seen, ${result.most} drawn at most, ${result.tasks.length} long tasks: ${JSON.stringify(result.tasks.slice(0, 40))}`);
-    assert.equal(result.seen, COUNT, "every message was to be seen");
-    assert.ok(result.most <= 240, "few are drawn");
-    assert.deepEqual(result.tasks, [], "no task is longer than 50 ms");
+
+    const longest = (by) => Math.max(...tasks.map((task) => task[by])).toFixed(1);
+    const long = (by) => tasks.filter((task) => task[by] > LONG_MS).length;
+    console.log(`${seen} messages seen in ${steps} steps; at most ${rows} rows and ${nodes} nodes; ${(perStep / steps).toFixed(2)} layouts for a step`);
+    console.log(`${tasks.length} tasks; the longest took ${longest("thread")} ms of the thread and ${longest("clock")} ms by the clock; over ${LONG_MS} ms: ${long("thread")} and ${long("clock")}`);
+    assert.equal(seen, COUNT, "every message is to be seen");
+    assert.ok(rows <= MAX_ROWS, "few are drawn");
+    assert.ok(nodes <= MAX_NODES, "the page stays small");
+    assert.ok(perStep <= steps * MAX_LAYOUTS, "it is not laid out again and again");
+    assert.ok(tasks.length > 0, "tasks were traced");
+    if (process.env.STRICT) assert.equal(long("thread"), 0, `no task is longer than ${LONG_MS} ms`);
 } finally {
     await browser.close();
     await server.stop();
