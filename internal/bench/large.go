@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/url"
 	"strconv"
 	"sync"
@@ -38,6 +40,8 @@ type largeRun struct {
 	room   ids.RoomID
 	// inside are members of the large room, outside are users who are not yet.
 	inside, outside []user
+	// alone is how many cores the server takes for the others alone.
+	alone float64
 }
 
 // run measures messages in other rooms: alone, and then while each of several things
@@ -60,10 +64,14 @@ func (a *largeArgs) run(ctx context.Context, e *env, _ *server, r *Result) (err 
 	if err != nil {
 		return err
 	}
+	machine := watchLateness()
 	alone, err := l.measure(ctx, r.Scenario, phaseFirst, func(stop <-chan struct{}) { l.openLoop(ctx, stop, a.Rate) })
+	late := machine.end()
 	if err != nil {
 		return err
 	}
+	x.alone = alone.cores(alone.cpu)
+	r.add("the machine's own delay, alone max", millis(late.Max()), "ms")
 	r.addLatency("others, alone: send to receive", l.check.latency(phaseFirst))
 	r.addCPU("others, alone: ", &alone)
 	for i, step := range x.steps() {
@@ -133,19 +141,59 @@ func (x *largeRun) steps() []largeStep {
 	}
 }
 
-// get makes a request on a connection of its own, and reads the answer without
-// looking at it: there may be tens of megabytes of it.
+// get makes a request and reads the answer without keeping it: it may be tens of
+// megabytes.
 func (x *largeRun) get(ctx context.Context, u user, target string) error {
-	conn, err := newHTTPConn(x.srv.url, u.token)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, x.srv.url+target, nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("GET %s: %w", target, err)
 	}
-	defer conn.close()
-	status, answer, err := conn.do(ctx, "GET", target, nil)
-	if err == nil && status != 200 {
-		err = statusError(statusText(status, answer))
+	req.Header.Set("Authorization", "Bearer "+u.token)
+	res, err := x.caller.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("GET %s: %w", target, err)
 	}
-	return err
+	defer res.Body.Close()
+	if _, err := io.Copy(io.Discard, res.Body); err != nil {
+		return fmt.Errorf("GET %s: %w", target, err)
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %w: %d", target, errStatus, res.StatusCode)
+	}
+	return nil
+}
+
+// lateness is how much later than asked for the machine lets this process go on: of
+// what others feel, so much is not the server's doing.
+type lateness struct {
+	h    Histogram
+	stop chan struct{}
+	done sync.WaitGroup
+}
+
+func watchLateness() *lateness {
+	l := &lateness{stop: make(chan struct{})}
+	l.done.Go(func() {
+		tick := time.NewTimer(0)
+		defer tick.Stop()
+		for {
+			due := time.Now().Add(time.Millisecond)
+			tick.Reset(time.Millisecond)
+			select {
+			case <-tick.C:
+				l.h.Record(max(0, time.Since(due)))
+			case <-l.stop:
+				return
+			}
+		}
+	})
+	return l
+}
+
+func (l *lateness) end() *Histogram {
+	close(l.stop)
+	l.done.Wait()
+	return &l.h
 }
 
 // beside does a step again and again, spread over the duration, while others send, and
@@ -165,18 +213,25 @@ func (x *largeRun) beside(ctx context.Context, l *load, r *Result, step largeSte
 	l.phase.Store(int32(p))
 	defer l.phase.Store(int32(phaseWarm))
 	var took Histogram
+	machine, before := watchLateness(), takeSample(ctx, x.srv)
 	for i := range x.Times {
 		began := time.Now()
-		if err := step.do(ctx, i); err != nil {
+		err := step.do(ctx, i)
+		took.Record(time.Since(began))
+		if err == nil {
+			err = sleep(ctx, x.env.Duration/time.Duration(x.Times))
+		}
+		if err != nil {
+			machine.end()
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
-		took.Record(time.Since(began))
-		if err := sleep(ctx, x.env.Duration/time.Duration(x.Times)); err != nil {
-			return err
-		}
 	}
+	w := between(before, takeSample(ctx, x.srv))
 	r.add(step.name+" p50", millis(took.Quantile(0.5)), "ms")
 	r.add(step.name+" max", millis(took.Max()), "ms")
+	// Beyond what the others cost alone. The kernel counts in steps of 10 ms.
+	r.add(step.name+", server CPU", max(0, millis(w.cpu)-x.alone*millis(w.elapsed))/float64(x.Times), "ms")
+	r.add("the machine's own delay beside "+step.name+" max", millis(machine.end().Max()), "ms")
 	others := l.check.latency(p)
 	r.addLatency("others beside "+step.name, others)
 	last := &r.Figures[len(r.Figures)-1]

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/storage"
@@ -45,18 +48,34 @@ func (n *Node) takeFree(ctx context.Context) error {
 	}
 }
 
+// takers take partitions at the same time. Each waits for the disk, and the store lets
+// those that come together wait once: on a disk that is busy, one after another would
+// take seconds.
+const takers = 16
+
 // takeOnce tries once, and reports whether another node holds a partition that this one
 // should run.
-func (n *Node) takeOnce(ctx context.Context) (held bool, err error) {
+func (n *Node) takeOnce(ctx context.Context) (bool, error) {
+	var held atomic.Bool
+	var taking errgroup.Group
+	taking.SetLimit(takers)
 	for i := range n.opts.Count {
 		p := ids.Partition(i)
 		if !n.wants(p) {
 			continue
 		}
-		err := n.begin(ctx, p)
-		if held = held || errors.Is(err, storage.ErrHeld); err != nil && !errors.Is(err, storage.ErrHeld) {
-			return false, fmt.Errorf("take partition %d: %w", p, err)
-		}
+		taking.Go(func() error {
+			err := n.begin(ctx, p)
+			if errors.Is(err, storage.ErrHeld) {
+				held.Store(true)
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("take partition %d: %w", p, err)
+			}
+			return nil
+		})
 	}
-	return held, nil
+	err := taking.Wait()
+	return held.Load(), err
 }
