@@ -44,7 +44,7 @@ func (s *syncer) addRooms(ctx context.Context, moved map[ids.RoomID]*account.Cha
 		case r.membership == event.Join:
 			a := s.since.At[r.p]
 			switch {
-			case r.last > a || typing[r.id] || s.data[r.id] != nil || c != nil:
+			case r.last > a || typing[r.id] || s.data[r.id] != nil || c != nil || s.recounted(r):
 				err = s.addJoined(ctx, r, false)
 			case r.since > a && s.next.At[r.p] > a:
 				cold = append(cold, *r)
@@ -57,6 +57,12 @@ func (s *syncer) addRooms(ctx context.Context, moved map[ids.RoomID]*account.Cha
 		}
 	}
 	return s.addCold(ctx, cold)
+}
+
+// recounted reports whether what is unread in a room is another number since the client
+// last asked, though nothing happened in the room.
+func (s *syncer) recounted(r *roomState) bool {
+	return s.req.Since != nil && r.recount > s.since.At[s.v.home]
 }
 
 // addCold adds those of the rooms that have changed, as their heads tell: the
@@ -108,7 +114,7 @@ type section struct {
 
 // addJoined adds a room that the user is in. fresh: the client does not know it.
 func (s *syncer) addJoined(ctx context.Context, r *roomState, fresh bool) error {
-	sec := &section{s: s, r: r, to: s.next.At[r.p], fresh: fresh, limit: s.timelineLimit(fresh)}
+	sec := &section{s: s, r: r, to: s.next.At[r.p], fresh: fresh, limit: s.timelineLimit(fresh), read: s.recounted(r)}
 	if !fresh {
 		sec.from = s.since.At[r.p]
 	}
@@ -493,7 +499,7 @@ func (sec *section) receipts(ctx context.Context, from ids.Seq) ([]*room.Receipt
 	if err != nil {
 		return nil, err
 	}
-	sec.read = slices.ContainsFunc(list, func(r *room.Receipt) bool { return r.User == sec.s.v.user })
+	sec.read = sec.read || slices.ContainsFunc(list, func(r *room.Receipt) bool { return r.User == sec.s.v.user })
 	return slices.DeleteFunc(list, func(r *room.Receipt) bool {
 		return r.Type == room.ReceiptReadPrivate && r.User != sec.s.v.user || sec.s.v.ignores(r.User)
 	}), nil

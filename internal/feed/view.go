@@ -82,7 +82,10 @@ type userRoom struct {
 	since, last ids.Seq
 	// shared is the last change of who shares the room, and of their devices.
 	shared ids.Seq
-	counts counts
+	// recount is the last change of the user's that made what is unread in the room
+	// another number, where nothing happened in the room: a position in their home.
+	recount ids.Seq
+	counts  counts
 }
 
 // errClosed: the hub has been closed.
@@ -297,6 +300,7 @@ func (v *view) apply(c *account.Change) {
 	if ur := v.mu.rooms[c.Room]; ur != nil && c.Kind == account.ChangeThread && v.hub.opts.Rules.Threads() {
 		ur.counts.forgetRead() // the threads are counted anew, by the new subscriptions
 		ur.counts.forgetPush()
+		ur.recount = c.Seq
 	}
 	v.mu.homeSeq = max(v.mu.homeSeq, c.Seq)
 	v.mu.Unlock()
@@ -430,7 +434,7 @@ type roomState struct {
 	roomSeq, joined ids.Seq
 	p               ids.Partition
 	since, last     ids.Seq
-	shared          ids.Seq
+	shared, recount ids.Seq
 }
 
 // snapshot copies the rooms of a view, and the position of the user's changes
@@ -445,7 +449,7 @@ func (v *view) snapshot() (rooms []roomState, homeSeq ids.Seq, stale bool) {
 	defer v.mu.Unlock()
 	rooms = make([]roomState, 0, len(v.mu.rooms))
 	for id, r := range v.mu.rooms {
-		rooms = append(rooms, roomState{id, r.membership, r.roomSeq, r.joined, r.p, r.since, r.last, r.shared})
+		rooms = append(rooms, roomState{id, r.membership, r.roomSeq, r.joined, r.p, r.since, r.last, r.shared, r.recount})
 	}
 	return rooms, v.mu.homeSeq, v.mu.stale
 }

@@ -68,6 +68,18 @@ func TestThreadSubscriptions(t *testing.T) {
 	if got := count(); got != 1 {
 		t.Errorf("%v unread after the subscription ended", got)
 	}
+	// A sync that waits is told, though nothing happens in the room.
+	waited := make(chan object, 1)
+	go func() {
+		_, out := bob.Do(t, "GET", v3+"/sync?timeout=60000&since="+since, nil)
+		waited <- out
+	}()
+	phone := bob.Login(t)
+	phone.Must(t, "PUT", subscription, object{})
+	if got, _ := apptest.At(<-waited, "rooms", "join", id, "unread_notifications", "notification_count").(float64); got != 4 {
+		t.Errorf("%v unread in the sync that waited", got)
+	}
+	phone.Must(t, "DELETE", subscription, nil)
 	list1, _ := list(t, bob.Must(t, "GET", v3+"/notifications", nil))
 	wantList(t, list1, e, elsewhere, mention, root)
 }
