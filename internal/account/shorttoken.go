@@ -38,6 +38,9 @@ const (
 	// authentication, whose ID the token is. spec: client-server §SSO during
 	// User-Interactive Authentication.
 	UseConfirm ShortTokenUse = "confirm"
+	// UseSpent: nothing any more. It is a proof that somebody else issued, and that was
+	// used; the row ends when the proof would.
+	UseSpent ShortTokenUse = "spent"
 )
 
 func (p Place) shortToken(hash string) storage.Key { return p.key(tables.ShortToken, hash) }
@@ -75,7 +78,9 @@ func (c *IssueShortToken) Prepare(ctx context.Context, p *partition.Prep) error 
 		if err := decode(e.Value, &t); err != nil {
 			return err
 		}
-		all = append(all, held{e.Sort, t.ExpiresTS})
+		if t.Use != UseSpent { // or asking for other tokens would make it good again
+			all = append(all, held{e.Sort, t.ExpiresTS})
+		}
 		return nil
 	})
 	if err != nil {
@@ -145,6 +150,61 @@ func (c *Confirm) Apply(tx *partition.Tx) (any, error) {
 		return false, nil
 	}
 	tx.Delete(k)
+	return true, nil
+}
+
+// SpendProof uses up a proof that somebody else issued, under its hash. The result is
+// whether it was not used before.
+type SpendProof struct {
+	command
+	Hash string
+	// ExpiresTS is when the proof is good no more, in ms since 1970.
+	ExpiresTS int64
+
+	// spent are the other proofs, by when they end.
+	spent map[string]int64
+}
+
+// NewSpendProof returns the command.
+func NewSpendProof(user ids.UserID, hash string, expires int64) *SpendProof {
+	return &SpendProof{command: command{user}, Hash: hash, ExpiresTS: expires}
+}
+
+var _ partition.Command = (*SpendProof)(nil)
+
+// Name implements partition.Command.
+func (c *SpendProof) Name() string { return "spend_proof" }
+
+// Prepare implements partition.Command. The others are looked at once: what has not
+// ended goes with a later proof.
+func (c *SpendProof) Prepare(ctx context.Context, p *partition.Prep) error {
+	pl := c.at(p)
+	c.spent = make(map[string]int64)
+	err := NewReader(p.Store(), p.Count()).scan(ctx, pl, tables.ShortToken, "", "", func(e storage.Entry) error {
+		t := ShortToken{}
+		if decode(e.Value, &t) == nil && t.Use == UseSpent && e.Sort != c.Hash {
+			c.spent[e.Sort] = t.ExpiresTS
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return p.Pin(ctx, pl.shortToken(c.Hash))
+}
+
+// Apply implements partition.Command.
+func (c *SpendProof) Apply(tx *partition.Tx) (any, error) {
+	p := c.in(tx)
+	if get[ShortToken](tx, p.shortToken(c.Hash)).valid(UseSpent, tx.Now) {
+		return false, nil
+	}
+	for hash, expires := range c.spent {
+		if expires <= tx.Now {
+			tx.Delete(p.shortToken(hash))
+		}
+	}
+	put(tx, p.shortToken(c.Hash), &ShortToken{Use: UseSpent, ExpiresTS: c.ExpiresTS})
 	return true, nil
 }
 

@@ -45,6 +45,7 @@ func Commands() []partition.Command {
 		&UpdateDevice{},
 		&IssueShortToken{},
 		&Confirm{},
+		&SpendProof{},
 		&SetStatus{},
 		&SubscribeThread{},
 		&SendToDevice{},

@@ -88,34 +88,58 @@ func NewJWT(o JWTOptions) (*JWT, error) {
 
 // Verify returns the subject of a token that is good now. Its error is ErrJWT.
 func (j *JWT) Verify(token string, now time.Time) (string, error) {
+	subject, _, err := j.read(token, now)
+	return subject, err
+}
+
+// JWTProof is a token that proves who somebody is.
+type JWTProof struct {
+	Subject string
+	// Until is when the token is good no more.
+	Until time.Time
+}
+
+// Prove returns what a token proves that is good now. It has to be issued since a
+// moment: one with which somebody has logged in before, and that others may have seen
+// since, proves nothing. Its error is ErrJWT.
+func (j *JWT) Prove(token string, since, now time.Time) (JWTProof, error) {
+	subject, std, err := j.read(token, now)
+	if err != nil {
+		return JWTProof{}, err
+	}
+	if std.IssuedAt == nil || std.IssuedAt.Time().Before(since.Add(-jwtSkew)) {
+		return JWTProof{}, fmt.Errorf("%w: it does not say that it was issued just now", ErrJWT)
+	}
+	return JWTProof{Subject: subject, Until: std.Expiry.Time().Add(jwtSkew)}, nil
+}
+
+func (j *JWT) read(token string, now time.Time) (subject string, std jwt.Claims, err error) {
 	if len(token) > maxJWT {
-		return "", ErrJWT
+		return "", std, ErrJWT
 	}
 	parsed, err := jwt.ParseSigned(token, j.algs)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrJWT, err)
+		return "", std, fmt.Errorf("%w: %w", ErrJWT, err)
 	}
 	key, err := j.key(parsed.Headers[0])
 	if err != nil {
-		return "", err
+		return "", std, err
 	}
-	var std jwt.Claims
 	var all map[string]any
 	if err := parsed.Claims(key, &std, &all); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrJWT, err)
+		return "", std, fmt.Errorf("%w: %w", ErrJWT, err)
 	}
 	if std.Expiry == nil {
-		return "", fmt.Errorf("%w: it never expires", ErrJWT)
+		return "", std, fmt.Errorf("%w: it never expires", ErrJWT)
 	}
 	want := jwt.Expected{Issuer: j.opts.Issuer, AnyAudience: j.opts.Audiences, Time: now}
 	if err := std.ValidateWithLeeway(want, jwtSkew); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrJWT, err)
+		return "", std, fmt.Errorf("%w: %w", ErrJWT, err)
 	}
-	subject, _ := all[j.opts.Subject].(string)
-	if subject == "" {
-		return "", fmt.Errorf("%w: the claim %s is missing", ErrJWT, j.opts.Subject)
+	if subject, _ = all[j.opts.Subject].(string); subject == "" {
+		return "", std, fmt.Errorf("%w: the claim %s is missing", ErrJWT, j.opts.Subject)
 	}
-	return subject, nil
+	return subject, std, nil
 }
 
 // key returns what a token has to be signed with.

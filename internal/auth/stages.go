@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -41,8 +42,18 @@ type SSOVerifier interface {
 	ConfirmedAway(ctx context.Context, user ids.UserID, session string) (bool, error)
 }
 
+// JWTVerifier is what the stage of JSON web tokens stands on.
+type JWTVerifier interface {
+	// ProvedByJWT reports whether a token is a user's, was issued since a session of
+	// user-interactive authentication was begun, and was not used before; it is now. other
+	// says that it is somebody else's.
+	ProvedByJWT(ctx context.Context, user ids.UserID, token string, begun time.Time) (ok, other bool, err error)
+}
+
 var (
 	_ AwayStage = ssoStage{}
+
+	_ Stage = jwtStage{}
 
 	_ Stage = emailStage{}
 	_ Stage = dummyStage{}
@@ -228,6 +239,35 @@ func (s ssoStage) Verify(ctx context.Context, r StageRequest) (string, error) {
 	}
 	if !ok {
 		return "", StageFailed("You have not signed in again yet")
+	}
+	return string(r.Caller), nil
+}
+
+type jwtStage struct{ verifier JWTVerifier }
+
+// NewJWTStage returns org.matrix.login.jwt, which takes the member token: a JSON web
+// token of who trusts the same issuer as the login of that name does. It is for
+// accounts that have no password, and for operations of a caller.
+func NewJWTStage(v JWTVerifier) Stage { return jwtStage{v} }
+
+func (s jwtStage) Verify(ctx context.Context, r StageRequest) (string, error) {
+	var in struct {
+		Token *string `json:"token"`
+	}
+	if err := json.Unmarshal(r.Auth, &in); err != nil {
+		return "", merr.BadJSONErr("token must be a string").Because(err)
+	}
+	if in.Token == nil {
+		return "", merr.MissingParamErr("token is missing")
+	}
+	ok, other, err := s.verifier.ProvedByJWT(ctx, r.Caller, *in.Token, r.Begun)
+	switch {
+	case err != nil:
+		return "", err
+	case other:
+		return "", errOtherAccount()
+	case !ok:
+		return "", StageFailed("The JSON web token is not valid, was not issued for this, or was used")
 	}
 	return string(r.Caller), nil
 }

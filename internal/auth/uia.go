@@ -26,6 +26,9 @@ const (
 	StageRegistrationToken StageType = "m.login.registration_token"
 	StageEmail             StageType = "m.login.email.identity"
 	StageSSO               StageType = "m.login.sso"
+	// StageJWT has the name that the login of the same kind has; no specification knows
+	// it as a stage.
+	StageJWT StageType = "org.matrix.login.jwt"
 )
 
 // Flow is a sequence of stages, which are completed in its order.
@@ -56,6 +59,8 @@ type StageRequest struct {
 	// Session is the random ID of the session, the same for all of its requests:
 	// the place for what a later stage completes by other ways (a link in a mail).
 	Session string
+	// Begun is when the session was.
+	Begun time.Time
 	// Auth is the auth object as the client sent it.
 	Auth jsontext.Value
 }
@@ -292,7 +297,7 @@ func (u *UIA) verify(ctx context.Context, r UIARequest, s *session, stage StageT
 	if !ok {
 		return "", fmt.Errorf("stage %s is offered but not there", stage)
 	}
-	return impl.Verify(ctx, StageRequest{Operation: r.Operation, Caller: r.Caller, Session: s.ID, Auth: r.Auth})
+	return impl.Verify(ctx, StageRequest{Operation: r.Operation, Caller: r.Caller, Session: s.ID, Begun: time.UnixMilli(s.Created), Auth: r.Auth})
 }
 
 // has reports whether a stage is completed. Such a stage is not tried again.

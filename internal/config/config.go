@@ -34,7 +34,7 @@ type Config struct {
 	Rooms        Rooms        `toml:"rooms" help:"What rooms are like, if who creates them says nothing else."`
 	SMTP         SMTP         `toml:"smtp" help:"Mail, to prove e-mail addresses: for sign-up, for new passwords, for signing in with one."`
 	SSO          SSO          `toml:"sso" help:"Signing in with an account elsewhere, by OpenID Connect."`
-	JWT          JWT          `toml:"jwt" help:"Signing in with a JSON web token that somebody else issued: for portals that know their users already."`
+	JWT          JWT          `toml:"jwt" help:"Signing in with a JSON web token that somebody else issued: for portals that know their users already. Users without a password prove who they are by a further token, in the stage org.matrix.login.jwt with the member token: issued (iat) after they were asked, and good once."`
 	Limits       Limits       `toml:"limits" help:"What one caller may take. Beyond a rate limit the answer is 429 with the time to wait."`
 	Presence     Presence     `toml:"presence" help:"Who is there, as others see it."`
 	Retention    Retention    `toml:"retention" help:"How long what was said is kept. State of rooms stays."`

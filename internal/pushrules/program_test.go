@@ -348,6 +348,26 @@ func TestWorkIsBounded(t *testing.T) {
 	}
 }
 
+// TestEvaluateIsBounded: rules that cost too much end the looking for one that
+// matches; what matches before them still does.
+func TestEvaluateIsBounded(t *testing.T) {
+	for _, n := range []int{0, 500} {
+		s := open(t, true)
+		put(t, s, Content, "last", `{"actions":["notify"],"pattern":"aaaa*"}`)
+		for i := range n { // each comes before those that were there
+			put(t, s, Content, fmt.Sprint("r", i), `{"actions":["notify"],"pattern":"a?a?a?a?a?a?a?a?b*a"}`)
+		}
+		ev := message(`{"body":"` + strings.Repeat("a", 60<<10) + `"}`)
+		want := "last"
+		if n > 0 {
+			want = RuleMessage
+		}
+		if o, ok := s.Compile().Evaluate(ev, &RoomInfo{Members: 3}, Member{}); !ok || o.RuleID != want {
+			t.Errorf("with %d costly rules: %+v, %v", n, o, ok)
+		}
+	}
+}
+
 func BenchmarkMessage(b *testing.B) {
 	for _, bb := range []struct {
 		name, content string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -38,22 +39,33 @@ func (m *Module) prove(r *api.Request, operation string, a jsontext.Value) (auth
 // has. For one that has none it is the password, which it cannot give.
 func (m *Module) proofs(ctx context.Context, user ids.UserID) ([]auth.Flow, error) {
 	password := []auth.Flow{{auth.StagePassword}}
-	if len(m.Providers) == 0 {
+	if len(m.Providers) == 0 && m.JWT == nil {
 		return password, nil
-	}
-	contacts, err := m.Accounts.Contacts(ctx, user)
-	if err != nil || !slices.ContainsFunc(contacts, m.signsOn) {
-		return password, err
 	}
 	acc, err := m.Accounts.Account(ctx, user)
 	if err != nil {
 		return nil, err
 	}
-	away := auth.Flow{auth.StageSSO}
-	if acc == nil || acc.PasswordHash == "" {
-		return []auth.Flow{away}, nil
+	var flows []auth.Flow
+	if acc != nil && acc.PasswordHash != "" {
+		flows = password
 	}
-	return append(password, away), nil
+	if len(m.Providers) > 0 {
+		contacts, err := m.Accounts.Contacts(ctx, user)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(contacts, m.signsOn) {
+			flows = append(flows, auth.Flow{auth.StageSSO})
+		}
+	}
+	switch {
+	case len(flows) > 0:
+		return flows, nil
+	case m.JWT != nil: // whoever can log in by such a token can bring another one
+		return []auth.Flow{{auth.StageJWT}}, nil
+	}
+	return password, nil
 }
 
 // signsOn reports whether a contact is who somebody is at a provider that the server
@@ -73,3 +85,18 @@ func (m *Module) ConfirmedAway(ctx context.Context, user ids.UserID, session str
 // Pending returns a session of user-interactive authentication that is under way;
 // ok is false if it is none.
 func (m *Module) Pending(sealed string) (p auth.Pending, ok bool) { return m.uia.Pending(sealed) }
+
+var _ auth.JWTVerifier = (*Module)(nil)
+
+// ProvedByJWT implements auth.JWTVerifier.
+func (m *Module) ProvedByJWT(ctx context.Context, user ids.UserID, token string, begun time.Time) (ok, other bool, err error) {
+	p, err := m.JWT.Prove(token, begun, m.Clock.Now())
+	if err != nil {
+		return false, false, nil // it proves nothing, whatever is wrong with it
+	}
+	if named, err := ids.ParseLocalpart(strings.ToLower(p.Subject), m.Server); err != nil || named != user {
+		return false, true, nil
+	}
+	ok, err = partition.Do[bool](ctx, m.Router, account.NewSpendProof(user, auth.Hash("jwt:"+token), p.Until.UnixMilli()))
+	return ok, false, err
+}

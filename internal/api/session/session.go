@@ -91,6 +91,7 @@ func New(d Deps) *Module {
 		auth.StageRegistrationToken: auth.NewRegistrationTokenStage(m),
 		auth.StageEmail:             auth.NewEmailStage(m),
 		auth.StageSSO:               auth.NewSSOStage(m),
+		auth.StageJWT:               auth.NewJWTStage(m),
 	})
 	return m
 }
