@@ -380,7 +380,8 @@ export class Transport {
                 () => false,
             );
         this.probing = false;
-        if (this.mode !== "socket" || this.socket.state.kind === "open" || this.socket.state.kind === "stopped") return;
+        // An attempt that began since then knows more: the network may have come back between the last one and the answer.
+        if (this.mode !== "socket" || this.socket.state.kind !== "waiting") return;
         if (reachable) this.fallBack(true);
         else this.show({ kind: "offline", retryAt });
     }

@@ -23,7 +23,11 @@ export function AttachmentView({ message, attachment, timeline, media }: { messa
     const [failed, setFailed] = useState(false);
     if (isSeen(attachment)) {
         const open = (): void => {
-            gallery.value = { items: computed(() => seenIn(timeline.items.value)), key: message.key, older: () => timeline.loadOlder() };
+            const older = async (): Promise<boolean> => {
+                await timeline.loadOlder();
+                return timeline.older.value === "more";
+            };
+            gallery.value = { items: computed(() => seenIn(timeline.items.value)), key: message.key, older };
         };
         return <Picture attachment={attachment} media={media} onOpen={open} />;
     }

@@ -126,7 +126,9 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
                 }}
                 onPaste={(event) => {
                     const files = [...(event.clipboardData?.files ?? [])];
-                    if (files.length === 0) return;
+                    // What is copied out of a document comes as a picture of itself, too.
+                    const isText = ["text/html", "text/plain"].every((type) => event.clipboardData?.types.includes(type));
+                    if (files.length === 0 || isText) return;
                     event.preventDefault();
                     stageFiles(timeline, files);
                 }}

@@ -19,8 +19,10 @@ export function Connection({ app }: { app: App }): JSX.Element | null {
         <div class="connection offline" role="status">
             <Icon name="offline" />
             <span>
-                {t("You are offline.")} <Countdown until={status.retryAt} />
-                <span class="connection-more">{t("What you write is sent later.")}</span>
+                <strong>{t("You are offline.")}</strong> {t("What you write is sent later.")}
+                <span class="connection-more">
+                    <Countdown until={status.retryAt} />
+                </span>
             </span>
             <button type="button" class="button small" onClick={() => app.wake()}>
                 {t("Try now")}

@@ -2,6 +2,7 @@
 import { Component, type JSX } from "preact";
 import { useRef } from "preact/hooks";
 import type { Message } from "../domain/entries.ts";
+import { isSeen } from "../domain/gallery.ts";
 import { listOf, number, t } from "../domain/i18n.ts";
 import { tally } from "../domain/polls.ts";
 import type { Media } from "../domain/media.ts";
@@ -84,9 +85,10 @@ function MessageView({ message, timeline, media, previews, onMenu, onJump }: Mes
 }
 
 function Bubble({ message, timeline, media, onJump }: Pick<MessageProps, "message" | "timeline" | "media" | "onJump">): JSX.Element {
-    const { style, delivery, ts, attachment, quote, rich } = message;
+    const { style, attachment, caption, quote, rich } = message;
+    const isBare = attachment !== undefined && isSeen(attachment) && caption === undefined && !quote;
     return (
-        <div class={`bubble ${attachment ? "with-attachment" : ""} ${rich ? "rich" : ""}`} dir="auto">
+        <div class={`bubble ${attachment ? "with-attachment" : ""} ${isBare ? "bare" : ""} ${rich ? "rich" : ""}`} dir="auto">
             {quote && (
                 <button type="button" class="quote" dir="auto" onClick={() => onJump(quote.eventId)}>
                     <strong>{quote.senderName ?? t("An earlier message")}</strong>
@@ -97,7 +99,12 @@ function Bubble({ message, timeline, media, onJump }: Pick<MessageProps, "messag
             {attachment ? (
                 <>
                     <AttachmentView message={message} attachment={attachment} timeline={timeline} media={media} />
-                    {message.caption !== undefined && <div class="caption">{rich ? <RichText nodes={rich} /> : <Text text={message.caption} />}</div>}
+                    {caption !== undefined && (
+                        <div class="caption">
+                            {rich ? <RichText nodes={rich} /> : <Text text={caption} />}
+                            <Stamp message={message} />
+                        </div>
+                    )}
                 </>
             ) : message.asked ? (
                 <PollView message={message} poll={message.poll ?? tally(message.asked, [], undefined, "", false)} timeline={timeline} />
@@ -108,25 +115,33 @@ function Bubble({ message, timeline, media, onJump }: Pick<MessageProps, "messag
             ) : (
                 <Text text={message.text} />
             )}
-            <span class="stamp">
-                <bdi>
-                    {message.edited && `${t("edited")} `}
-                    {delivery === "waiting" || message.change?.failed === false ? (
-                        <span class="waiting" role="img" aria-label={t("Waits to be sent")} title={t("Waits to be sent")}>
-                            <Icon name="clock" />
-                        </span>
-                    ) : delivery === "sending" ? (
-                        <span role="img" aria-label={t("Being sent")}>
-                            …
-                        </span>
-                    ) : (
-                        <time dateTime={new Date(ts).toISOString()} title={exactTime(ts)}>
-                            {clockTime(ts)}
-                        </time>
-                    )}
-                </bdi>
-            </span>
+            {caption === undefined && <Stamp message={message} />}
         </div>
+    );
+}
+
+/** When it was said, or what becomes of it. */
+function Stamp({ message }: { message: Message }): JSX.Element {
+    const { delivery, ts } = message;
+    return (
+        <span class="stamp">
+            <bdi>
+                {message.edited && `${t("edited")} `}
+                {delivery === "waiting" || message.change?.failed === false ? (
+                    <span class="waiting" role="img" aria-label={t("Waits to be sent")} title={t("Waits to be sent")}>
+                        <Icon name="clock" />
+                    </span>
+                ) : delivery === "sending" ? (
+                    <span role="img" aria-label={t("Being sent")}>
+                        …
+                    </span>
+                ) : (
+                    <time dateTime={new Date(ts).toISOString()} title={exactTime(ts)}>
+                        {clockTime(ts)}
+                    </time>
+                )}
+            </bdi>
+        </span>
     );
 }
 

@@ -36,14 +36,14 @@ export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat
             <header class="bar">
                 <IconButton icon="back" label={t("All conversations")} class="only-phone" onClick={() => go({ page: "rooms" })} />
                 <Avatar id={room.id} name={room.name} picture={room.avatar} size="s" />
-                <div class="bar-text">
+                <div class="bar-text" onClick={onInfo /* by mouse and finger; by keys there is the button */}>
                     <h2 class="bar-title">{room.name}</h2>
                     <p class="bar-sub">
                         {room.encrypted && <Icon name="lock" />}
                         {room.direct ? t("Direct conversation") : room.members === 1 ? t("Only you") : t("{count} person|{count} people", { count: room.members })}
                     </p>
                 </div>
-                <IconButton icon="invite" label={t("Invite people")} onClick={onInvite} />
+                <IconButton icon="invite" label={t("Invite people")} class="only-wide" onClick={onInvite} />
                 <IconButton icon="info" label={t("About this room")} onClick={onInfo} />
             </header>
             <div class="only-phone">

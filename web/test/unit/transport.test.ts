@@ -476,6 +476,17 @@ describe("without a socket", () => {
         expect(statuses).toEqual(["connecting", "offline", "socket"]);
     });
 
+    it("does not take a network that came back for one without sockets", async () => {
+        let answer: (response: Response) => void = () => undefined;
+        http = () => new Promise((resolve) => (answer = resolve));
+        await blocked();
+        transport.wake(); // the device is online; the question whether HTTP works was asked before
+        answer(Response.json({ versions: [] }));
+        await settle();
+        await network.last.welcome();
+        expect(transport.status.kind).toBe("socket");
+    });
+
     it("treats a proxy's error page as no connection", async () => {
         http = async () => new Response("bad gateway", { status: 502 });
         await blocked();

@@ -14,6 +14,8 @@ import { exactTime } from "../time.ts";
 import type { Opened } from "./gallery.ts";
 import { useZoom } from "./zoom.ts";
 
+/** Pages of a conversation that are looked through for the next picture. */
+const LOOKS = 10;
 /** Neighbours below this are fetched before they are asked for. */
 const AHEAD_BYTES = 4 << 20;
 
@@ -26,8 +28,13 @@ export function Gallery({ opened, media, onClose: close }: { opened: Opened; med
     const item = items[index] ?? last.current; // it may be sent, removed, or out of sight meanwhile
     last.current = item;
     useEffect(() => {
-        if (index === 0) void opened.older?.();
+        let gone = false;
+        const fetchOlder = async (): Promise<void> => {
+            for (let i = 0; i < LOOKS && !gone && (await opened.older()); i++);
+        };
+        if (index === 0) void fetchOlder(); // until something comes, which begins this anew
         for (const near of [items[index - 1], items[index + 1]]) if (near?.attachment.kind === "image" && (near.attachment.size ?? Infinity) < AHEAD_BYTES) media.original(near.attachment).catch(() => undefined);
+        return () => void (gone = true);
     }, [key, items.length]);
     const to = (step: number): void => {
         const next = items[index + step];

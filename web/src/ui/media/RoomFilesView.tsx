@@ -65,8 +65,12 @@ function Thumb({ item, files, media }: { item: MediaItem; files: RoomFiles; medi
     const { attachment } = item;
     const { url } = usePreview(frame, attachment, media, { width: SIDE, height: SIDE });
     const open = (): void => {
+        const older = async (): Promise<boolean> => {
+            await files.load();
+            return files.state.value === "more";
+        };
         // The newest stands first here; there the way goes from the oldest to the newest.
-        gallery.value = { items: computed(() => files.items.value.filter((each) => isSeen(each.attachment)).toReversed()), key: item.key, older: () => files.load() };
+        gallery.value = { items: computed(() => files.items.value.filter((each) => isSeen(each.attachment)).toReversed()), key: item.key, older };
     };
     const length = attachment.durationMs ? playTime(attachment.durationMs) : "";
     const label = attachment.kind === "video" ? `${t("Play the video {name}", { name: attachment.name })} ${length}` : t("Open the picture {name}", { name: attachment.name });

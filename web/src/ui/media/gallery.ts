@@ -6,8 +6,8 @@ export interface Opened {
     /** Oldest first. */
     items: ReadonlySignal<readonly MediaItem[]>;
     key: string;
-    /** Fetches what is before the first; absent where there is nothing. */
-    older?: () => Promise<void>;
+    /** Fetches what is before the first. False if there is nothing more to be had. */
+    older: () => Promise<boolean>;
 }
 
 export const gallery = signal<Opened | undefined>(undefined);
