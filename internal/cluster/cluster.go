@@ -120,7 +120,7 @@ type owned struct {
 	lease storage.Lease
 	// renewed is when the lease was last asked for, and then granted. Guarded by
 	// Node.mu.
-	renewed time.Time
+	renewed moment
 }
 
 var _ partition.Router = (*Node)(nil)
@@ -175,7 +175,7 @@ func (n *Node) begin(ctx context.Context, p ids.Partition) error {
 
 // takeLocked acquires a partition that this node does not run, and runs it.
 func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
-	asked := time.Now()
+	asked := n.moment()
 	lease, err := n.acquireLocked(ctx, p)
 	if err != nil {
 		return err
@@ -314,7 +314,7 @@ func (n *Node) renewTogether(ctx context.Context) []bool {
 	if len(leases) == 0 {
 		return sure
 	}
-	asked := time.Now()
+	asked := n.moment()
 	var failed error
 	for i, err := range storage.Renew(ctx, n.opts.Store, leases, n.opts.LeaseTTL) {
 		sure[leases[i].Partition] = !errors.Is(err, storage.ErrFenced)
@@ -345,7 +345,7 @@ func (n *Node) renew(ctx context.Context, p ids.Partition) {
 		}
 		return
 	}
-	asked := time.Now()
+	asked := n.moment()
 	lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
 	switch {
 	case err == nil && lease.Epoch == o.lease.Epoch:
@@ -414,7 +414,7 @@ func (n *Node) Heads(ctx context.Context, ps ...ids.Partition) ([]ids.Seq, error
 func (n *Node) ownHead(p ids.Partition) (ids.Seq, bool) {
 	n.mu.RLock()
 	o := n.mu.owned[p]
-	var renewed time.Time
+	var renewed moment
 	if o != nil {
 		renewed = o.renewed
 	}
@@ -423,13 +423,19 @@ func (n *Node) ownHead(p ids.Partition) (ids.Seq, bool) {
 		return 0, false
 	}
 	head := o.owner.Head()
-	return head, within(renewed, time.Now(), n.opts.LeaseTTL/trusted)
+	return head, within(renewed, n.moment(), n.opts.LeaseTTL/trusted)
 }
 
-// within reports whether less than d has passed since a time, by the clock of the wall
-// too: the other one stands still while a machine sleeps.
-func within(since, now time.Time, d time.Duration) bool {
-	return now.Sub(since) < d && now.Round(0).Sub(since.Round(0)) < d
+// moment is a time by two clocks: the one that measures, and stands still while a machine
+// sleeps, and that of the wall, which jumps.
+type moment struct{ steady, wall time.Time }
+
+func (n *Node) moment() moment { return moment{time.Now(), n.opts.Clock.Now().Round(0)} }
+
+// within reports whether less than d has passed since a moment by both clocks: one that
+// jumps back or stands still makes nobody trust a lease for longer.
+func within(since, now moment, d time.Duration) bool {
+	return now.steady.Sub(since.steady) < d && now.wall.Sub(since.wall) < d
 }
 
 // Owns reports whether this node runs a partition.

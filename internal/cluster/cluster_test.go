@@ -301,6 +301,38 @@ func TestPausedOwnerCannotCommit(t *testing.T) {
 	}
 }
 
+// scanned counts the scans of a store.
+type scanned struct {
+	storage.Store
+	scans atomic.Int64
+}
+
+func (s *scanned) Scan(ctx context.Context, r storage.Range) ([]storage.Entry, error) {
+	s.scans.Add(1)
+	return s.Store.Scan(ctx, r)
+}
+
+// A clock of the wall that jumps makes no node trust its lease for longer: ahead, it asks the
+// store; back, the steady clock counts.
+func TestHeadsWhenClocksJump(t *testing.T) {
+	for _, jump := range []time.Duration{-time.Hour, 0, longLease/2 - time.Second, longLease, 24 * time.Hour} {
+		w := newWorld(t, 1)
+		st := &scanned{Store: w.store}
+		o := w.options("a", st)
+		own := clock.NewManual(w.clock.Now())
+		o.Clock = own
+		a := w.start(o)
+		own.Advance(jump)
+		before := st.scans.Load()
+		if _, err := a.Heads(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		if asked := st.scans.Load() > before; asked != (jump >= longLease/2) {
+			t.Errorf("after a jump by %v: asked the store %v", jump, asked)
+		}
+	}
+}
+
 // A node whose lease may have run out does not know by itself where its partitions
 // stand: they may have gone on elsewhere.
 func TestHeadsOfDoubtfulLeases(t *testing.T) {

@@ -129,6 +129,7 @@ func (u *user) work(end <-chan struct{}) {
 		{14, u.toDevice},
 		{8, u.claim},
 		{4, u.upload},
+		{4, u.rekey},
 	}
 	total := 0
 	for _, c := range choices {
@@ -386,6 +387,25 @@ func (u *user) claim() {
 	u.w.mu.Lock()
 	defer u.w.mu.Unlock()
 	u.w.mu.j.Claims = append(u.w.mu.j.Claims, c)
+}
+
+// rekey changes the identity keys of the user's device, which all have to be told who
+// share a room with them.
+func (u *user) rekey() {
+	u.count++
+	k := judge.Rekey{User: string(u.id), Invoke: u.w.rec.Now()}
+	keys := content(map[string]any{"n": u.count})
+	_, err, known := insist(u, func(n *node) (any, error) {
+		return do[any](u.w, n, account.NewUploadKeys(u.id, devices[0], keys, nil, nil))
+	})
+	u.w.trace("rekey of %s: %v", u.id, outcome(err))
+	if !known || err != nil {
+		return
+	}
+	k.Return = u.w.rec.Now()
+	u.w.mu.Lock()
+	defer u.w.mu.Unlock()
+	u.w.mu.j.Rekeys = append(u.w.mu.j.Rekeys, k)
 }
 
 // upload adds one-time keys; repeated, it adds none twice.

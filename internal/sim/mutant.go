@@ -32,6 +32,12 @@ const (
 	// AckOnSend: to-device messages are removed when they are sent to the device,
 	// not when it has them.
 	AckOnSend Mutant = "ack-on-send"
+	// NoGaps: what the bus lost is passed over, and the log not read for it.
+	NoGaps Mutant = "no-gaps"
+	// CursorAhead: the cursor of a consumer is saved ahead of what was handled.
+	CursorAhead Mutant = "cursor-ahead"
+	// ListsUntold: that the keys of devices changed is not written to rooms.
+	ListsUntold Mutant = "lists-untold"
 )
 
 // change is what the mutants of commits do to a batch.
@@ -45,6 +51,10 @@ func (m Mutant) change(b *storage.Batch) *storage.Batch {
 	case KeysKept:
 		drop = func(op *storage.Op) bool {
 			return op.Key.Table == tables.OneTimeKey && op.Kind == storage.OpDelete
+		}
+	case ListsUntold:
+		drop = func(op *storage.Op) bool {
+			return op.Key.Table == tables.DeviceListLog
 		}
 	default:
 		return b

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/bus"
+	"github.com/hubbub-chat/hubbub/internal/partition"
 )
 
 // Times of the network.
@@ -113,6 +114,7 @@ func (b *nodeBus) Publish(subject string, p bus.Payload) error {
 		return err
 	}
 	f := b.net.world.weather
+	blank := b.net.world.blank(p)
 	for _, o := range b.net.others(b) {
 		times := 1
 		switch {
@@ -121,6 +123,10 @@ func (b *nodeBus) Publish(subject string, p bus.Payload) error {
 		case b.net.dice.chance(f.twice()):
 			times = 2
 		}
+		data := data
+		if times == 0 && blank != nil {
+			data, times = blank, 1
+		}
 		for range times {
 			wait := b.net.dice.between(wireMin, wireMax)
 			if b.net.dice.chance(f.slowWire()) {
@@ -128,13 +134,31 @@ func (b *nodeBus) Publish(subject string, p bus.Payload) error {
 			}
 			b.net.wg.Go(func() {
 				time.Sleep(wait)
-				if !b.net.isCut(b, o) {
+				if !b.net.isCut(b, o) || blank != nil {
 					o.offer(subject, bus.Raw(data))
 				}
 			})
 		}
 	}
 	return nil
+}
+
+// blank is what NoGaps makes of a batch that is lost: the positions, so that nobody sees a
+// gap, and nothing in them. nil for all others.
+func (w *world) blank(p bus.Payload) []byte {
+	b, ok := p.(*partition.Published)
+	if !ok || w.opts.Mutant != NoGaps {
+		return nil
+	}
+	empty := &partition.Published{Partition: b.Partition, Epoch: b.Epoch, First: b.First, Last: b.Last}
+	for range b.Records {
+		empty.Records = append(empty.Records, partition.Record{Kind: partition.RecordEffect})
+	}
+	data, err := empty.MarshalBinary()
+	if err != nil {
+		panic(err) // it has no bodies that could fail
+	}
+	return data
 }
 
 // offer gives a message to the subscribers on the node.

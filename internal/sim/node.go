@@ -11,6 +11,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/cluster"
+	"github.com/hubbub-chat/hubbub/internal/consumer"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
@@ -50,13 +51,14 @@ type node struct {
 	clock  skewed
 	store  *nodeStore
 	bus    *nodeBus
-	// cluster and hub are set when up is closed.
-	cluster *cluster.Node
-	hub     *feed.Hub
-	up      chan struct{}
-	dead    chan struct{} // closed by a crash
-	killed  sync.Once
-	ended   chan struct{} // closed when nothing of it runs
+	// cluster, hub and consumers are set when up is closed.
+	cluster   *cluster.Node
+	hub       *feed.Hub
+	consumers *consumer.Set
+	up        chan struct{}
+	dead      chan struct{} // closed by a crash
+	killed    sync.Once
+	ended     chan struct{} // closed when nothing of it runs
 	// ending and followed let one of several do it.
 	ending, followed atomic.Bool
 
@@ -90,6 +92,9 @@ func (n *node) start() {
 		err := n.try()
 		if err == nil {
 			close(n.up)
+			if n.isDead() { // meanwhile, and whoever did it saw that it was not up
+				n.end()
+			}
 			return
 		}
 		time.Sleep(n.store.dice.between(100*time.Millisecond, time.Second))
@@ -117,7 +122,14 @@ func (n *node) try() error {
 		core.Close()
 		return err
 	}
-	n.cluster, n.hub = core, hub
+	set, err := n.newConsumers(core)
+	if err != nil {
+		hub.Close()
+		core.Close()
+		return err
+	}
+	core.Watch(set)
+	n.cluster, n.hub, n.consumers = core, hub, set
 	return nil
 }
 
@@ -247,6 +259,7 @@ func (n *node) end() {
 		return
 	}
 	n.hub.Close()
+	n.consumers.Close()
 	n.cluster.Close()
 	n.bus.vanish()
 	close(n.ended)

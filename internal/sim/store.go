@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/sim/judge"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/internal/storage/memstore"
+	"github.com/hubbub-chat/hubbub/internal/tables"
 )
 
 // Errors that the simulated store gives.
@@ -26,6 +28,8 @@ type database struct {
 	clock  *skewed
 	mutant Mutant
 	late   tasks // calls that take effect after their caller gave up
+	// moved is told of cursors of consumers as they are written.
+	moved func(ids.Partition, ids.Seq)
 
 	mu struct {
 		sync.Mutex
@@ -62,6 +66,11 @@ func (d *database) commit(ctx context.Context, id ids.NodeID, p ids.Partition, e
 	}
 	if err == nil && len(b.Ops) > 0 {
 		d.mu.ledger = append(d.mu.ledger, judge.Write{Partition: int(p), Node: string(id), Epoch: uint64(epoch)})
+		for i := range b.Ops {
+			if op := &b.Ops[i]; op.Key.Table == tables.ConsumerCursor && len(op.Value) == 8 {
+				d.moved(p, ids.Seq(binary.BigEndian.Uint64(op.Value)))
+			}
+		}
 	}
 	return err
 }

@@ -115,6 +115,10 @@ type body struct {
 		} `json:"events"`
 	} `json:"to_device"`
 	Keys  map[string]int `json:"device_one_time_keys_count"`
+	Lists struct {
+		Changed []string `json:"changed"`
+		Left    []string `json:"left"`
+	} `json:"device_lists"`
 	Rooms struct {
 		Join, Leave map[string]section
 	} `json:"rooms"`
@@ -143,7 +147,7 @@ func (s *stream) take(raw []byte, asked int64, lost bool) {
 	}
 	r := judge.Response{
 		User: string(s.user), Device: string(s.device), Invoke: asked, Return: s.w.rec.Now(), Lost: lost,
-		Stream: s.number, Keys: b.Keys[algorithm],
+		Stream: s.number, Keys: b.Keys[algorithm], Initial: s.since == "", Changed: b.Lists.Changed, Left: b.Lists.Left,
 	}
 	for _, e := range b.ToDevice.Events {
 		r.Messages = append(r.Messages, e.Content.Mark)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/hubbub-chat/hubbub/internal/sim/judge"
 )
 
 // weather is how likely small faults are. It changes in the course of a run.
@@ -141,17 +143,55 @@ func changed(w *world, d *dice) string {
 	return fmt.Sprintf("weather for %v: %+v", length, c)
 }
 
-// maxStoreSkew bounds how wrong the clock of the store is: two of it are less than
-// the part of a lease that no node relies on.
-const maxStoreSkew = lease/4 - 100*time.Millisecond
+// The clocks: those of nodes are wrong by hours, or by about a lease. That of the store is
+// mostly wrong by so little that two of it are less than the part of a lease that no node
+// relies on, and seldom by more than that.
+const (
+	maxSkew      = time.Hour
+	leaseSkew    = 2 * lease
+	maxStoreSkew = lease/4 - 100*time.Millisecond
+)
 
 func jumped(w *world, d *dice) string {
-	if d.chance(0.5) {
-		n, to := w.anyNode(d), d.between(-time.Hour, time.Hour)
+	if d.chance(0.6) {
+		n, most := w.anyNode(d), leaseSkew
+		if d.chance(0.3) {
+			most = maxSkew
+		}
+		to := d.between(-most, most)
 		n.clock.jump(to)
 		return fmt.Sprintf("the clock of %s is %v off", n.id, to)
 	}
-	to := d.between(-maxStoreSkew, maxStoreSkew)
-	w.db.clock.jump(to)
+	most := maxStoreSkew
+	if d.chance(0.3) {
+		most = leaseSkew
+	}
+	to := d.between(-most, most)
+	w.jumpStore(to)
 	return fmt.Sprintf("the clock of the store is %v off", to)
+}
+
+// jumpStore sets the clock of the store, and notes if leases that nodes rely on may have
+// ended by that.
+func (w *world) jumpStore(to time.Duration) {
+	now := w.rec.Now()
+	w.db.clock.jump(to)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	least := to
+	for i, o := range w.mu.offsets {
+		if i+1 == len(w.mu.offsets) || now-w.mu.offsets[i+1].at < int64(lease) {
+			least = min(least, o.to)
+		}
+	}
+	w.mu.offsets = append(w.mu.offsets, offset{now, to})
+	if to-least > lease/2 {
+		w.mu.j.Leaps = append(w.mu.j.Leaps, judge.Leap{At: now, Until: now + int64(lease)})
+	}
+}
+
+// offset is how wrong the clock of the store is from a time on.
+type offset struct {
+	at int64
+	to time.Duration
 }

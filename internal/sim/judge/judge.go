@@ -12,6 +12,10 @@
 //	     first, and the count is what is left
 //	C10  read your writes: what was answered is in the user's next sync
 //	C11  one writer: each commit is by the node that was given the partition last
+//	C12  consumers: each record of each log is handed out, in order and as it is in the
+//	     log, and a cursor never passes what was not handled, nor goes back
+//	C13  device lists: whose keys changed is in a later sync of all who share a room with
+//	     them at the end, and nobody of these is the last time told of as gone
 package judge
 
 import (
@@ -44,6 +48,10 @@ type Response struct {
 	Stream, Parts int
 	// Keys is the count of one-time keys in it, -1 if it says nothing.
 	Keys int
+	// Initial: it was asked for without a position.
+	Initial bool
+	// Changed and Left are its device lists.
+	Changed, Left []string
 }
 
 // Message is a to-device message that was sent.
@@ -81,6 +89,11 @@ type Case struct {
 	Messages  []Message
 	Keys      []Key
 	Claims    []Claim
+	Rekeys    []Rekey
+	Leaps     []Leap
+	Steps     []Step
+	// Logs are the logs at the end, by partition.
+	Logs map[int][]Record
 }
 
 // Check returns what broke the promises, each with the letter of its check.
@@ -91,6 +104,8 @@ func Check(c *Case) []string {
 	j.keys()
 	j.readYourWrites()
 	j.writers()
+	j.consumers()
+	j.deviceLists()
 	slices.Sort(j.breaches)
 	return j.breaches
 }
@@ -225,7 +240,7 @@ func (j *judge) readYourWrites() {
 				continue
 			}
 			i := slices.IndexFunc(of, func(r Response) bool { return r.Invoke > op.Return })
-			if i < 0 || j.mayHaveLeft(op, of[i].Return) || !j.knownIn(op, at, of[i].Invoke) {
+			if i < 0 || j.leapt(of[i]) || j.mayHaveLeft(op, of[i].Return) || !j.knownIn(op, at, of[i].Invoke) {
 				continue
 			}
 			if seen := standing(s, pos[op.Room], op.Room, of[i].Parts); seen < at {

@@ -52,7 +52,7 @@ func sample() *Case {
 		Responses: []Response{
 			{User: "@a:h", Device: "D", Invoke: 1, Return: 3, Parts: 1, Messages: []string{"d1"}, Lost: true, Keys: 3},
 			{User: "@a:h", Device: "D", Invoke: 2, Return: 3, Parts: 1, Messages: []string{"d1", "d2"}, Keys: 3},
-			{User: "@a:h", Device: "D", Invoke: 5, Return: 6, Parts: 2, Messages: []string{"d3"}, Keys: 1},
+			{User: "@a:h", Device: "D", Invoke: 5, Return: 6, Parts: 2, Messages: []string{"d3"}, Keys: 1, Changed: []string{"@c:h"}},
 		},
 		Messages: []Message{
 			{Mark: "d1", Sender: "@b:h", To: [2]string{"@a:h", "D"}, Outcome: history.OK, Invoke: 1, Return: 2},
@@ -69,6 +69,15 @@ func sample() *Case {
 			{User: "@a:h", Device: "D", Outcome: history.OK, Invoke: 1, Return: 2, Key: "k1"},
 			{User: "@a:h", Device: "D", Outcome: history.OK, Invoke: 3, Return: 4, Key: "k2"},
 			{User: "@a:h", Device: "D", Outcome: history.Unknown, Invoke: 5, Return: 6},
+		},
+		Rekeys: []Rekey{{User: "@c:h", Invoke: 3, Return: 4}},
+		Logs:   map[int][]Record{1: {{1, 1, room}, {2, 1, room}, {3, 4, ""}}},
+		Steps: []Step{
+			{Partition: 1, Node: "n1", Records: []Record{{1, 1, room}, {2, 1, room}}, Done: true},
+			{Partition: 1, Node: "n1", Records: []Record{{3, 4, ""}}},
+			{Partition: 1, Cursor: 2},
+			{Partition: 1, Node: "n2", Records: []Record{{2, 1, room}, {3, 4, ""}}, Done: true},
+			{Partition: 1, Cursor: 3},
 		},
 	}
 }
@@ -109,6 +118,17 @@ func TestDoctored(t *testing.T) {
 		"a commit of the node before":     {"C11", func(c *Case) { c.Ledger[3].Node = "n1" }},
 		"one epoch for two nodes":         {"C11", func(c *Case) { c.Ledger[2].Epoch, c.Ledger[3].Epoch = 1, 1 }},
 		"an epoch that goes back":         {"C11", func(c *Case) { c.Ledger[2].Epoch = 0 }},
+		"a record is never handed out": {"C12", func(c *Case) {
+			c.Steps = c.Steps[:3]
+		}},
+		"a record is passed over":               {"C12", func(c *Case) { c.Steps[0].Records = c.Steps[0].Records[:1] }},
+		"records are left out of what is given": {"C12", func(c *Case) { c.Steps[3].Records[0].Seq = 1 }},
+		"a record that is not in the log":       {"C12", func(c *Case) { c.Steps[3].Records[1].Entity = "!other" }},
+		"a cursor passes what failed":           {"C12", func(c *Case) { c.Steps[2].Cursor = 3 }},
+		"a cursor goes back":                    {"C12", func(c *Case) { c.Steps[4].Cursor = 1 }},
+		"nobody is told of other keys":          {"C13", func(c *Case) { c.Responses[2].Changed = nil }},
+		"that was told before the keys changed": {"C13", func(c *Case) { c.Rekeys[0].Invoke, c.Rekeys[0].Return = 7, 8 }},
+		"who shares a room is told of as gone":  {"C13", func(c *Case) { c.Responses[2].Left = []string{"@c:h"} }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := sample()
@@ -128,6 +148,7 @@ func TestReadYourWritesKnowsItsBounds(t *testing.T) {
 	for name, doctor := range map[string]func(c *Case){
 		"the write had no answer":       func(c *Case) { c.History.Ops[1].Outcome = history.Unknown },
 		"the sync was asked for before": func(c *Case) { c.Responses[2].Invoke = 3 },
+		"the store's clock had leapt":   func(c *Case) { c.Leaps = []Leap{{At: 4, Until: 7}} },
 		"the user has left maybe": func(c *Case) {
 			c.History.Ops = append(c.History.Ops, &history.Op{
 				ID: 2, Kind: history.Leave, User: "@a:h", Room: room, Mark: "m2", Invoke: 5, Outcome: history.Unknown,
