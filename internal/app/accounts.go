@@ -14,12 +14,11 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/contact"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/mailer"
-	"github.com/hubbub-chat/hubbub/internal/ratelimit"
 	"github.com/hubbub-chat/hubbub/internal/sso"
 )
 
 // contacts starts what proves e-mail addresses, if mail can be sent.
-func (s *Server) contacts(limiter *ratelimit.Limiter) (*contact.Service, error) {
+func (s *Server) contacts(limiter limiter) (*contact.Service, error) {
 	d := contact.Deps{
 		Server: s.cfg.Server.Name, BaseURL: s.URL(), Router: s.node, Accounts: s.accounts(), Secrets: s.store.secrets,
 		Limiter: limiter, Clock: s.clock(), NextLinks: append([]string{s.URL()}, s.cfg.SMTP.NextLinks...),
@@ -51,7 +50,7 @@ type people struct {
 	signOn   *sso.Service
 }
 
-func (s *Server) people(limiter *ratelimit.Limiter) (*people, error) {
+func (s *Server) people(limiter limiter) (*people, error) {
 	var shared *auth.SharedSecret
 	if secret := s.cfg.Registration.SharedSecret.Reveal(); secret != "" {
 		shared = auth.NewSharedSecret(secret, s.store.secrets, s.clock())

@@ -28,7 +28,6 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/purge"
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
-	"github.com/hubbub-chat/hubbub/internal/ratelimit"
 	"github.com/hubbub-chat/hubbub/internal/report"
 	"github.com/hubbub-chat/hubbub/internal/room"
 	"github.com/hubbub-chat/hubbub/internal/storage"
@@ -113,12 +112,9 @@ func (s *Server) openCore(ctx context.Context) (err error) {
 
 // openEdge builds the API, the gateway and the HTTP server.
 func (s *Server) openEdge() error {
-	limiter := ratelimit.Off()
-	if rates := s.cfg.Limits.Rates(); len(rates) > 0 {
-		var err error
-		if limiter, err = ratelimit.New(limits(rates)); err != nil {
-			return fmt.Errorf("limits: %w", err)
-		}
+	limiter, err := s.openLimiter()
+	if err != nil {
+		return err
 	}
 	s.tokens = session.NewAuthenticator(s.accounts(), s.node, s.cfg.Server.Name, s.clock(), s.log)
 	var dispatch lateAPI
@@ -150,17 +146,8 @@ func (s *Server) openEdge() error {
 // dispatcher. It is set before the first socket opens.
 type lateAPI struct{ *api.Dispatcher }
 
-// limits are the configured rates; the limit of guesses per account is fixed.
-func limits(rates map[string]config.Rate) ratelimit.Config {
-	out := ratelimit.Defaults()
-	for class, r := range rates {
-		out[ratelimit.Class(class)] = ratelimit.Limit{PerSecond: r.PerSecond, Burst: r.Burst}
-	}
-	return out
-}
-
 // routes is the table of all endpoints but the socket.
-func (s *Server) routes(limiter *ratelimit.Limiter, calls *lateAPI) ([]api.Route, error) {
+func (s *Server) routes(limiter limiter, calls *lateAPI) ([]api.Route, error) {
 	people, err := s.people(limiter)
 	if err != nil {
 		return nil, err

@@ -275,6 +275,17 @@ func (n *Node) candidates() []ids.NodeID {
 	return list
 }
 
+// Home is the node that runs the partition which a key falls into, "" if none is known or
+// it is silent.
+func (n *Node) Home(key string) ids.NodeID {
+	p := ids.PartitionOf(key, n.opts.Count)
+	if n.Owns(p) {
+		return n.opts.Node
+	}
+	to, _ := n.way(p)
+	return to
+}
+
 // fellSilentLocked forgets a node that says nothing. Commands to it end, with an outcome
 // that is not known.
 func (n *Node) fellSilentLocked(id ids.NodeID, now time.Time) {

@@ -12,8 +12,9 @@
 // random ones is forgotten. A flood of new keys therefore cannot empty the
 // bucket that was used most.
 //
-// Limits are per node: behind a load balancer a caller may get the limit once
-// per node it reaches.
+// What guards against guessing and against mail and accounts in masses all nodes count
+// together (Shared). The other limits are per node, which they protect: behind a load
+// balancer a caller may get these once per node it reaches.
 //
 // All methods may be called from any goroutine. The package starts none.
 package ratelimit
