@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
-import type { Plugin } from "vite";
+import { build, type Plugin } from "vite";
 
 /** All JavaScript until the first conversation is on the screen, gzip. */
 export const JS_BUDGET_BYTES = 250 * 1024;
@@ -17,7 +17,7 @@ export function budget(): Plugin {
         apply: "build",
         generateBundle(_options, bundle) {
             let sum = 0;
-            for (const file of Object.values(bundle)) if (file.type === "chunk" && file.fileName !== "sw.js" && !LATER.test(basename(file.fileName))) sum += gzipSync(file.code).length;
+            for (const file of Object.values(bundle)) if (file.type === "chunk" && !LATER.test(basename(file.fileName))) sum += gzipSync(file.code).length;
             const kb = (bytes: number): string => `${(bytes / 1024).toFixed(1)} KB`;
             if (sum > JS_BUDGET_BYTES) this.error(`JavaScript of the first load is ${kb(sum)} gzip, and the budget is ${kb(JS_BUDGET_BYTES)}`);
             this.info(`JavaScript of the first load: ${kb(sum)} gzip of ${kb(JS_BUDGET_BYTES)}`);
@@ -48,19 +48,32 @@ export function packed(dist: string): Plugin {
     };
 }
 
-/** Tells the service worker which files it keeps, and names their cache; names sort by the time of the build. */
-export function workerFiles(): Plugin {
+/** What of public/ is shown without a network. */
+const SHOWN = ["favicon.svg", "favicon-unread.svg", "icon-192.png", "badge.png", "manifest.webmanifest"];
+
+/**
+ * Builds the service worker, as one file: a classic script shares none with the page, and not every browser takes it as a
+ * module. Tells it which files it keeps, and names their cache; names sort by the time of the build.
+ */
+export function serviceWorker(source: string): Plugin {
     return {
-        name: "hubbub-worker-files",
+        name: "hubbub-service-worker",
         apply: "build",
         enforce: "post",
-        generateBundle(_options, bundle) {
-            const worker = bundle["sw.js"];
-            if (worker?.type !== "chunk") return this.error("the service worker is not in the bundle");
-            const shell = Object.keys(bundle).filter((name) => /\.(js|css)$/.test(name) && name !== "sw.js" && !LATER.test(basename(name)));
+        async generateBundle(_options, bundle) {
+            const shell = Object.keys(bundle).filter((name) => /\.(js|css)$/.test(name) && !LATER.test(basename(name)));
             const later = Object.keys(bundle).filter((name) => name.endsWith(".wasm") || (name.endsWith(".js") && LATER.test(basename(name))));
-            const files = { name: `hubbub-files-${Date.now()}`, shell: [...shell.map((name) => `/${name}`), "/favicon.svg", "/manifest.webmanifest"], later: later.map((name) => `/${name}`) };
-            worker.code = worker.code.replaceAll("__FILES__", () => JSON.stringify(files));
+            const files = { name: `hubbub-files-${Date.now()}`, shell: [...shell.map((name) => `/${name}`), ...SHOWN.map((name) => `/${name}`)], later: later.map((name) => `/${name}`) };
+            const worker = await build({
+                configFile: false,
+                publicDir: false,
+                logLevel: "error",
+                define: { __FILES__: JSON.stringify(files) },
+                build: { write: false, target: "es2023", modulePreload: false, rolldownOptions: { input: source, output: { format: "iife" } } },
+            });
+            if (!("output" in worker)) return this.error("the service worker was not built");
+            const [{ code }] = worker.output;
+            this.emitFile({ type: "asset", fileName: "sw.js", source: code });
         },
     };
 }

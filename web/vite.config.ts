@@ -1,20 +1,20 @@
 import { fileURLToPath } from "node:url";
 import preact from "@preact/preset-vite";
 import { defineConfig } from "vitest/config";
-import { budget, packed, workerFiles } from "./build.ts";
+import { budget, packed, serviceWorker } from "./build.ts";
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const server = process.env.HUBBUB_SERVER ?? "http://127.0.0.1:8008";
 
 export default defineConfig({
-    plugins: [preact({ prefreshEnabled: process.env.NODE_ENV !== "test" }), budget(), workerFiles(), packed(here("./dist"))],
+    plugins: [preact({ prefreshEnabled: process.env.NODE_ENV !== "test" }), budget(), serviceWorker(here("./src/sw/sw.ts")), packed(here("./dist"))],
     resolve: {
         alias: { unhomoglyph: here("./src/domain/confusables.ts") },
     },
     build: {
         rolldownOptions: {
-            input: { index: here("./index.html"), sw: here("./src/sw/sw.ts") },
-            output: { entryFileNames: ({ name }) => (name === "sw" ? "sw.js" : "assets/[name]-[hash].js") },
+            input: { index: here("./index.html") },
+            output: { entryFileNames: "assets/[name]-[hash].js" },
         },
         target: "es2023",
         cssTarget: ["chrome123", "firefox128", "safari17.5"],

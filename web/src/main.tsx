@@ -4,10 +4,12 @@ import { render } from "preact";
 import { App } from "./domain/app.ts";
 import { registerWorker } from "./platform/worker.ts";
 import { browserOptions, watchLife } from "./platform/browser.ts";
+import { pushBrowser, showUnread } from "./platform/push.ts";
 import { applyLook, loadLook } from "./platform/theme.ts";
 import { drafts } from "./ui/drafts.ts";
 import { Root } from "./ui/Root.tsx";
-import { watchRoute } from "./ui/route.ts";
+import { newerBuild } from "./ui/newer.ts";
+import { go, watchRoute } from "./ui/route.ts";
 import { loadShell } from "./ui/shell.ts";
 import "./ui/styles/base.css";
 import "./ui/styles/parts.css";
@@ -16,12 +18,13 @@ import "./ui/styles/shell.css";
 import "./ui/styles/room.css";
 import "./ui/styles/message.css";
 import "./ui/styles/media.css";
+import "./ui/styles/notifications.css";
 import "./ui/styles/direction.css";
 import "./ui/styles/people.css";
 import "./ui/styles/access.css";
 
 watchRoute();
-const app = new App({ ...browserOptions(), prepare: loadShell });
+const app = new App({ ...browserOptions(), prepare: loadShell, push: pushBrowser((roomId) => go({ page: "room", roomId })) });
 watchLife(app);
 effect(() => {
     const { value: view } = app.view;
@@ -29,7 +32,11 @@ effect(() => {
     if (look) void applyLook(look);
     if (view.kind === "signed-out") drafts.clear();
 });
+effect(() => {
+    const { value: view } = app.view;
+    showUnread(view.kind === "signed-in" ? view.chat.notifications.unread.value : 0);
+});
 void app.start();
 await applyLook(loadLook()); // no word is shown in another language first
 render(<Root app={app} />, document.getElementById("app")!);
-void registerWorker();
+void registerWorker((take) => (newerBuild.value = take));

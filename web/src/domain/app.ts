@@ -12,6 +12,7 @@ import { clearSession, loadSession, saveSession, type Session } from "../store/s
 import { Auth, type ServerInfo, type SignUp } from "./auth.ts";
 import type { Chat } from "./chat.ts";
 import { t } from "./i18n.ts";
+import type { PushBrowser } from "./notifications.ts";
 import { Known } from "./known.ts";
 import { describeError } from "./errors.ts";
 
@@ -28,6 +29,8 @@ export interface AppOptions {
     encryption?: boolean;
     /** Loads what shows a conversation, beside what holds it. */
     prepare?: () => Promise<void>;
+    /** How the browser tells of messages while nobody looks at the page. */
+    push?: PushBrowser;
 }
 
 export type View = { kind: "starting" } | { kind: "signed-out"; why: string | undefined } | { kind: "signed-in"; chat: Chat } | { kind: "failed"; why: string };
@@ -111,7 +114,7 @@ export class App {
         this.view.value = { kind: "starting" };
         try {
             const [{ Chat }] = await Promise.all([import("./chat.ts"), this.options.prepare?.()]);
-            const { origin, fetch, indexedDB, encryption, kv } = this.options;
+            const { origin, fetch, indexedDB, encryption, kv, push } = this.options;
             const chat = await Chat.start({
                 session,
                 origin,
@@ -120,6 +123,7 @@ export class App {
                 kv,
                 ...(indexedDB ? { indexedDB } : {}),
                 ...(encryption ? { encryption } : {}),
+                ...(push ? { push } : {}),
                 ...(password === undefined ? {} : { password }),
                 onSignedOut: () => void this.leave(t("You were signed out. Sign in again.")),
             });
@@ -138,6 +142,7 @@ export class App {
         this.chat = undefined;
         this.view.value = { kind: "signed-out", why };
         await clearSession(kv).catch(() => undefined);
+        await chat?.notifications.forget().catch(() => undefined);
         await chat?.stop(true).catch(() => undefined);
         if (!session) return;
         await new OutboxStore(kv, session.userId).clear().catch(() => undefined);

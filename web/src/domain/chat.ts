@@ -23,12 +23,14 @@ import { localpart, serverOf, toUserIds } from "./ids.ts";
 import { Ignored } from "./ignored.ts";
 import { LockedMessages } from "./locked.ts";
 import { Media } from "./media.ts";
+import { Notifications, type PushBrowser } from "./notifications.ts";
 import { Outbox } from "./outbox.ts";
 import { Own } from "./ownprofile.ts";
 import { Previews } from "./previews.ts";
 import { PreferencesStore } from "./preferencestore.ts";
 import { report, type Reported } from "./reports.ts";
 import { type Found, searchMessages } from "./search.ts";
+import { notifyOf, type RoomNotify, setRoomNotify } from "./roomnotify.ts";
 import { RoomSettings } from "./roomsettings.ts";
 import { directContent, listRooms, type RoomSummary } from "./rooms.ts";
 import { ThreadTimeline } from "./thread.ts";
@@ -46,6 +48,8 @@ export interface ChatOptions {
     kv: KeyValue;
     indexedDB?: IDBFactory;
     encryption?: boolean;
+    /** How this device is told of messages while nobody looks at the page. */
+    push?: PushBrowser;
     /** Known after sign-up, and used for nothing but to make the account's keys. */
     password?: string;
     /** The server ended the session. */
@@ -69,6 +73,7 @@ export class Chat {
     readonly own: Own;
     readonly trust: Trust;
     readonly verifications: Verifications;
+    readonly notifications: Notifications;
 
     private readonly outbox: Outbox;
     private readonly uploads = new Map<string, Uploads>();
@@ -101,6 +106,15 @@ export class Chat {
             }),
         );
         this.outbox = new Outbox(running.client, new OutboxStore<PreparedFile>(options.kv, userId), () => ["socket", "http"].includes(options.transport.status.kind));
+        this.notifications = new Notifications({
+            browser: options.push,
+            kv: options.kv,
+            client: running.client,
+            rooms: this.rooms,
+            preferences: this.preferences.current,
+            ready: this.ready,
+            reply: (roomId, text) => this.outbox.send(roomId, EventType.RoomMessage, { msgtype: "m.text", body: text }),
+        });
     }
 
     private get client(): MatrixClient {
@@ -130,6 +144,7 @@ export class Chat {
             void chat.restore(false);
         }
         chat.refresh();
+        void chat.notifications.start();
         return chat;
     }
 
@@ -138,6 +153,7 @@ export class Chat {
         for (const end of this.ends) end();
         this.verifications.dismiss();
         this.outbox.stop();
+        this.notifications.stop();
         this.media.close();
         this.client.removeAllListeners();
         await this.running.stop(forget);
@@ -268,6 +284,14 @@ export class Chat {
     /** All files of a room, from the newest back. */
     files(roomId: string): RoomFiles {
         return new RoomFiles(this.client, roomId);
+    }
+
+    notifyOf(roomId: string): RoomNotify {
+        return notifyOf(this.client.pushRules, roomId);
+    }
+
+    setNotify(roomId: string, to: RoomNotify): Promise<void> {
+        return setRoomNotify(this.client, roomId, to);
     }
 
     settings(roomId: string): RoomSettings {

@@ -1,4 +1,5 @@
 /** What a person likes. The first screen needs this before there is an account; preferencestore.ts keeps it in the account. */
+import { minutesOf } from "../store/notes.ts";
 import { LANGUAGES, type Language } from "./i18n.ts";
 
 export interface Preferences {
@@ -8,9 +9,11 @@ export interface Preferences {
     language: "system" | Language;
     /** In which rooms the server is asked what links lead to; it reads nothing else of an encrypted room. */
     previews: "open" | "all" | "none";
+    /** Hours of the day, of each device, in which notifications make no sound. */
+    quiet: { on: boolean; from: string; to: string };
 }
 
-export const DEFAULTS: Preferences = { theme: "system", density: "comfortable", language: "system", previews: "open" };
+export const DEFAULTS: Preferences = { theme: "system", density: "comfortable", language: "system", previews: "open", quiet: { on: false, from: "22:00", to: "07:00" } };
 export const PREFERENCES_TYPE = "chat.hubbub.preferences";
 
 /** Preferences in account data that may hold anything; what is not understood is as if it were not said. */
@@ -22,5 +25,12 @@ export function readPreferences(content: unknown): Preferences {
         density: pick(given.density, ["comfortable", "compact"], DEFAULTS.density),
         language: pick(given.language, ["system", ...LANGUAGES.map(([id]) => id)], DEFAULTS.language),
         previews: pick(given.previews, ["open", "all", "none"], DEFAULTS.previews),
+        quiet: readQuiet(given.quiet),
     };
+}
+
+function readQuiet(given: unknown): Preferences["quiet"] {
+    const { on, from, to } = (typeof given === "object" && given !== null ? given : {}) as Record<string, unknown>;
+    const time = (value: unknown, otherwise: string): string => (typeof value === "string" && minutesOf(value) !== undefined ? value : otherwise);
+    return { on: on === true, from: time(from, DEFAULTS.quiet.from), to: time(to, DEFAULTS.quiet.to) };
 }

@@ -1,8 +1,8 @@
 /** What the browser is asked for, and what it tells, in one place. */
 import type { AppOptions } from "../domain/app.ts";
 import { MemoryKeyValue } from "../store/keyvalue.ts";
+import { IndexedDBKeyValue } from "../store/idb.ts";
 import { deviceName } from "./devicename.ts";
-import { IndexedDBKeyValue } from "./idb.ts";
 
 /** The app's view of this browser. The server is where the page came from. */
 export function browserOptions(): AppOptions {

@@ -10,6 +10,7 @@ import { loadLook } from "../platform/theme.ts";
 import { KeepKey } from "./EncryptionNotes.tsx";
 import { LanguageField } from "./LanguageField.tsx";
 import { ActionForm, Avatar, Choice, Dialog, Icon } from "./parts.tsx";
+import { NotificationSettings } from "./NotificationSettings.tsx";
 import { go } from "./route.ts";
 
 const CONNECTIONS = (): Record<TransportStatus["kind"], string> => ({
@@ -41,8 +42,10 @@ function NewKey({ chat }: { chat: Chat }): JSX.Element {
 }
 
 export function Account({ app, chat, onOpen, onClose }: { app: App; chat: Chat; onOpen: (screen: "devices" | "profile" | "ignored") => void; onClose: () => void }): JSX.Element {
-    const look = chat.preferences.current.value ?? loadLook();
-    const change = (change: Partial<Preferences>): void => chat.preferences.change({ ...look, ...change });
+    const now = (): Preferences => chat.preferences.current.value ?? loadLook();
+    const look = now();
+    // Of what holds now, not when this was drawn: a second press may come first.
+    const change = (change: Partial<Preferences>): void => chat.preferences.change({ ...now(), ...change });
     const signOut = (): void => {
         onClose();
         go({ page: "signin" }, true);
@@ -89,6 +92,7 @@ export function Account({ app, chat, onOpen, onClose }: { app: App; chat: Chat; 
                 ]}
             />
             {look.previews === "all" && <p class="hint">{t("The server learns the links of your encrypted conversations, and nothing else of them.")}</p>}
+            <NotificationSettings chat={chat} quiet={look.quiet} onQuiet={(quiet) => change({ quiet: { ...now().quiet, ...quiet } })} />
             <div class="buttons">
                 <button type="button" class="button" onClick={() => onOpen("profile")}>
                     <Icon name="edit" /> {t("Your profile")}

@@ -12,6 +12,7 @@ import { Report } from "./Report.tsx";
 import { roleName } from "./roles.ts";
 import { RoomAccess } from "./RoomAccess.tsx";
 import { showProfile } from "./people.ts";
+import { RoomNotifications } from "./NotificationSettings.tsx";
 import { go } from "./route.ts";
 
 const RoomFilesView = later(() => import("./media/RoomFilesView.tsx").then((part) => part.RoomFilesView), true);
@@ -66,6 +67,7 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
                 </button>
             </div>
             {files && <RoomFilesView chat={chat} roomId={room.id} onClose={() => setFiles(false)} />}
+            <RoomNotifications chat={chat} roomId={room.id} />
             <section class="people" aria-label={t("People")}>
                 <h3>{t("{count} person|{count} people", { count: details.people.length })}</h3>
                 <ul>

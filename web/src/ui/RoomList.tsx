@@ -8,7 +8,9 @@ import type { RoomSummary } from "../domain/rooms.ts";
 import { type Found, holds, MIN_QUERY } from "../domain/search.ts";
 import { Connection } from "./Connection.tsx";
 import { EncryptionNote } from "./EncryptionNotes.tsx";
+import { NotificationNote } from "./NotificationSettings.tsx";
 import { Avatar, Icon, IconButton, Spinner } from "./parts.tsx";
+import { UpdateNote } from "./UpdateNote.tsx";
 import { formatRoute, go } from "./route.ts";
 import { exactTime, listTime } from "./time.ts";
 
@@ -32,6 +34,8 @@ export function RoomList(props: { app: App; chat: Chat; current: string | undefi
             </header>
             <Connection app={app} />
             <EncryptionNote chat={chat} />
+            <UpdateNote />
+            <NotificationNote chat={chat} />
             <div class="list-search" role="search">
                 <Icon name="search" />
                 <input type="search" value={query} onInput={(event) => setQuery(event.currentTarget.value)} placeholder={t("Search")} aria-label={t("Search conversations and messages")} />

@@ -28,13 +28,20 @@ type Open = "profile" | "ignored" | "new" | "account" | "devices" | "invite" | "
 export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
     const [open, setOpen] = useState<Open>();
     const at = route.value;
+    useEffect(() => {
+        if (at.page !== "new") return; // a shortcut of the installed app
+        go({ page: "rooms" }, true);
+        setOpen("new");
+    }, [at.page]);
     const roomId = at.page === "room" ? at.roomId : undefined;
     const room = chat.rooms.value.find((summary) => summary.id === roomId && summary.kind === "join");
     const main = useRef<HTMLElement>(null);
+    const unread = chat.notifications.unread.value;
     useEffect(() => {
-        document.title = room ? `${room.name} · hubbub` : "hubbub";
+        const waiting = unread === 0 ? "" : unread > 99 ? "(99+) " : `(${unread}) `;
+        document.title = waiting + (room ? `${room.name} · hubbub` : "hubbub");
         return () => void (document.title = "hubbub"); // whoever comes next reads no name
-    }, [room?.name]);
+    }, [room?.name, unread]);
     return (
         <Pictures.Provider value={chat.media}>
         <div class="shell" data-pane={roomId === undefined ? "list" : "room"}>

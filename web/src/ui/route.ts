@@ -1,7 +1,7 @@
 /** Where in the app the reader is, as the part of the address after `#`, so that "back" works on a phone. */
 import { signal } from "@preact/signals";
 
-export type Route = { page: "rooms" } | { page: "room"; roomId: string; eventId?: string; thread?: string } | { page: "signup"; token: string } | { page: "signin" };
+export type Route = { page: "rooms" } | { page: "room"; roomId: string; eventId?: string; thread?: string } | { page: "signup"; token: string } | { page: "signin" } | { page: "new" };
 
 export function parseRoute(hash: string): Route {
     const [path = "", query = ""] = hash.replace(/^#/, "").split("?", 2);
@@ -17,6 +17,7 @@ export function parseRoute(hash: string): Route {
     }
     if (page === "signup") return { page: "signup", token: new URLSearchParams(query).get("token") ?? "" };
     if (page === "signin") return { page: "signin" };
+    if (page === "new") return { page: "new" };
     return { page: "rooms" };
 }
 
@@ -26,6 +27,7 @@ export function formatRoute(route: Route): string {
         return `#/room/${encodeURIComponent(route.roomId)}${asked === "" ? "" : `?${asked}`}`;
     }
     if (route.page === "signup") return "#/signup";
+    if (route.page === "new") return "#/new";
     return route.page === "signin" ? "#/signin" : "#/";
 }
 

@@ -1,14 +1,15 @@
 /** Preferences from an account that may hold anything, and what the service worker touches. */
-import { describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { Known } from "../../src/domain/known.ts";
-import { DEFAULTS, readPreferences } from "../../src/domain/preferences.ts";
+import { DEFAULTS, PREFERENCES_TYPE, readPreferences } from "../../src/domain/preferences.ts";
+import { PreferencesStore } from "../../src/domain/preferencestore.ts";
 import { MemoryKeyValue } from "../../src/store/keyvalue.ts";
 import { keptUnder, routeOf } from "../../src/sw/rules.ts";
 
 describe("preferences", () => {
     it("are what is understood of what is there", () => {
-        expect(readPreferences({ theme: "dark", density: "compact", language: "de", previews: "all", other: 1 })).toEqual({ theme: "dark", density: "compact", language: "de", previews: "all" });
-        for (const content of [undefined, null, "dark", { theme: "__proto__", density: 5, language: "constructor", previews: true }]) expect(readPreferences(content)).toEqual(DEFAULTS);
+        expect(readPreferences({ theme: "dark", density: "compact", language: "de", previews: "all", other: 1, quiet: { on: true, from: "21:30", to: "9" } })).toEqual({ theme: "dark", density: "compact", language: "de", previews: "all", quiet: { on: true, from: "21:30", to: "07:00" } });
+        for (const content of [undefined, null, "dark", { theme: "__proto__", density: 5, language: "constructor", previews: true, quiet: "all day" }]) expect(readPreferences(content)).toEqual(DEFAULTS);
     });
 });
 
@@ -63,5 +64,75 @@ describe("without a network", () => {
         const refused = (await Known.load(kv, "@a:x")).around(() => Promise.resolve(new Response("{}", { status: 401 })));
         expect((await refused("https://x/_matrix/client/versions", authorized)).status).toBe(401);
         expect(await kv.list("known:")).toEqual([]);
+    });
+});
+
+describe("preferences in the account", () => {
+    /** An account whose server answers when it is told to. */
+    class Account {
+        content: Record<string, unknown> | undefined;
+        readonly puts: { content: Record<string, unknown>; done: () => void; fail: () => void }[] = [];
+        private told: ((event: { getType(): string }) => void) | undefined;
+        readonly store: PreferencesStore;
+
+        constructor() {
+            this.store = new PreferencesStore({
+                on: (_: unknown, told: Account["told"]) => (this.told = told),
+                getAccountData: () => (this.content ? { getContent: () => this.content } : undefined),
+                setAccountDataRaw: (_: string, content: Record<string, unknown>) => new Promise<void>((done, fail) => this.puts.push({ content, done, fail: () => fail(new Error("no network")) })),
+            } as never);
+        }
+
+        arrives(content: Record<string, unknown>): void {
+            this.content = content;
+            this.told?.({ getType: () => PREFERENCES_TYPE });
+        }
+    }
+    afterEach(() => vi.useRealTimers());
+
+    it("are written one after another, and not undone by an older change that comes back late", async () => {
+        const account = new Account();
+        const { store, puts } = account;
+        store.change({ theme: "dark" });
+        store.change({ density: "compact" });
+        expect(puts.length).toBe(1);
+        account.arrives(puts[0]!.content);
+        expect(store.current.value).toMatchObject({ theme: "dark", density: "compact" });
+        puts[0]!.done();
+        await vi.waitFor(() => expect(puts[1]?.content).toMatchObject({ theme: "dark", density: "compact" }));
+        store.change({ language: "de" });
+        account.arrives(puts[1]!.content);
+        puts[1]!.done();
+        await vi.waitFor(() => expect(puts.length).toBe(3));
+        account.arrives(puts[2]!.content);
+        puts[2]!.done();
+        expect(store.current.value).toMatchObject({ theme: "dark", density: "compact", language: "de" });
+        account.arrives({ theme: "light", later: 1 }); // another device
+        expect(store.current.value).toMatchObject({ theme: "light", density: "comfortable", language: "system" });
+        await vi.waitFor(() => {
+            store.change({ density: "compact" });
+            expect(puts[3]?.content).toMatchObject({ theme: "light", density: "compact", later: 1 });
+        });
+    });
+    it("are those of another device that was the last to say something", async () => {
+        vi.useFakeTimers();
+        const account = new Account();
+        account.store.change({ theme: "dark" });
+        account.arrives({ theme: "light" }); // the sync tells the last state alone
+        expect(account.store.current.value?.theme).toBe("dark");
+        account.puts[0]!.done();
+        await vi.advanceTimersByTimeAsync(2_000);
+        expect(account.store.current.value?.theme).toBe("light");
+    });
+    it("hold on this device where the server is not reached", async () => {
+        const account = new Account();
+        account.store.change({ theme: "dark" });
+        account.puts[0]!.fail();
+        await Promise.resolve();
+        expect(account.store.current.value?.theme).toBe("dark");
+        await vi.waitFor(() => {
+            account.arrives({ theme: "light" });
+            expect(account.store.current.value?.theme).toBe("light");
+        });
     });
 });

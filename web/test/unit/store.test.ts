@@ -1,6 +1,6 @@
 import { IDBFactory, IDBKeyRange } from "fake-indexeddb";
 import { describe, expect, it } from "vitest";
-import { IndexedDBKeyValue } from "../../src/platform/idb.ts";
+import { IndexedDBKeyValue } from "../../src/store/idb.ts";
 
 describe("what the browser keeps", () => {
     it("is listed as it was at one moment, whatever is thrown away meanwhile", async () => {

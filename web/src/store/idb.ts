@@ -1,5 +1,5 @@
 /** A KeyValue in the browser's IndexedDB. What the page's scripts can read, only they can: it is not in a cookie or a URL. */
-import type { KeyValue } from "../store/keyvalue.ts";
+import type { KeyValue } from "./keyvalue.ts";
 
 const DB = "hubbub";
 const STORE = "values";
