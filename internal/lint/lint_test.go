@@ -221,6 +221,20 @@ func TestCalls(t *testing.T) {
 		"internal/a/rand.go:2: math/rand")
 }
 
+// TestSQL: a statement may be put together of constants, and of nothing else.
+func TestSQL(t *testing.T) {
+	head := "package a\nimport \"github.com/jackc/pgx/v5\"\nconst one = \"SELECT 1\"\nfunc f(c *pgx.Conn, b *pgx.Batch, name string) {\nconst two = \" WHERE $1\"\n"
+	tree := small(t, map[string]string{
+		"internal/a/good.go":   head + "c.Exec(ctx, one+two, name)\nc.Query(ctx, `SELECT 2`)\nb.Queue((one))\nc.Query(ctx)\n}\n",
+		"internal/a/bad.go":    head + "c.Exec(ctx, one+name)\nc.QueryRow(ctx, fmt.Sprintf(one, name))\nb.Queue(name)\nc.Query(ctx, (one + (two + name)))\n}\n",
+		"internal/a/var.go":    head + "statement := one\nstatement = one + name\nc.Query(ctx, statement)\nrun(c, one)\nrun(c, name)\n}\nfunc run(c *pgx.Conn, statement string) { c.Query(ctx, statement) }\n",
+		"internal/a/a_test.go": head + "c.Exec(ctx, name)\n}\n",
+		"internal/b/url.go":    "package b\nfunc f(u U) { u.Query(1, name); u.Exec(ctx, name) }\n",
+	})
+	expect(t, madeSQL(tree), "internal/a/bad.go:6: SQL", "internal/a/bad.go:7: SQL", "internal/a/bad.go:8: SQL", "internal/a/bad.go:9: SQL",
+		"internal/a/var.go:7: SQL", "internal/a/var.go:10: SQL")
+}
+
 func TestComments(t *testing.T) {
 	mark := "TO" + "DO"
 	tree := small(t, map[string]string{

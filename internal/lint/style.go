@@ -76,7 +76,7 @@ func Calls(t *Tree) []Finding {
 		found = append(found, weakRandomness(t, f)...)
 		found = append(found, misplacedCalls(t, f)...)
 	}
-	return inOrder(found)
+	return inOrder(append(found, madeSQL(t)...))
 }
 
 func weakRandomness(t *Tree, f *GoFile) []Finding {

@@ -129,6 +129,7 @@ func TestProxies(t *testing.T) {
 			front.redirects(at.plain)
 			s.URL = front.url
 			front.chat(s)
+			front.smuggle(s)
 			if p.asks {
 				select {
 				case <-checked:

@@ -88,11 +88,57 @@ func TestFieldsOfTheServer(t *testing.T) {
 		apptest.At(e, "unsigned", "transaction_id") != "t" {
 		t.Errorf("event %v", e)
 	}
-	for _, action := range []string{"join", "leave"} {
-		alice.Must(t, "POST", at(room, action), object{"user_id": bob.UserID, "sender": bob.UserID, "state_key": bob.UserID})
+	// Nobody joins or leaves for another, who are free to, and whom the caller could kick.
+	carol := s.User(t, "carol")
+	bob.Join(t, room)
+	of := func(u *apptest.Client) object {
+		return object{"user_id": u.UserID, "sender": u.UserID, "state_key": u.UserID}
 	}
-	if rooms := bob.Must(t, "GET", v3+"/joined_rooms", nil)["joined_rooms"].([]any); len(rooms) != 0 {
-		t.Errorf("bob was made to join: %v", rooms)
+	in := func(want ...*apptest.Client) {
+		t.Helper()
+		joined := bob.Must(t, "GET", at(room, "joined_members"), nil)["joined"].(object)
+		for _, u := range want {
+			if joined[u.UserID] == nil {
+				t.Errorf("%s is not in the room", u.UserID)
+			}
+		}
+		if len(joined) != len(want) {
+			t.Errorf("in the room are %v", joined)
+		}
+	}
+	alice.Must(t, "POST", at(room, "join"), of(carol))
+	in(alice, bob)
+	forgedKick := of(bob)
+	forgedKick["user_id"] = alice.UserID // bob, who may not, in the name of alice, who may
+	forgedKick["sender"] = alice.UserID
+	bob.Fails(t, "POST", at(room, "kick"), forgedKick, http.StatusForbidden, "M_FORBIDDEN")
+	in(alice, bob)
+	alice.Must(t, "POST", at(room, "leave"), of(bob))
+	in(bob)
+	if rooms := carol.Must(t, "GET", v3+"/joined_rooms", nil)["joined_rooms"].([]any); len(rooms) != 0 {
+		t.Errorf("carol was made to join: %v", rooms)
+	}
+}
+
+// TestOneIdentifier: a login that names two users is none of the one whose password was
+// not given.
+func TestOneIdentifier(t *testing.T) {
+	t.Parallel()
+	s := apptest.Start(t)
+	alice, bob := s.User(t, "alice"), s.User(t, "bob")
+	const theirs = "another password of bob's"
+	_, challenge := bob.Do(t, "POST", v3+"/account/password", object{"new_password": theirs})
+	proof := password(bob, apptest.Password)
+	proof["session"] = challenge["session"]
+	bob.Must(t, "POST", v3+"/account/password", object{"new_password": theirs, "auth": proof})
+	for name, identifier := range map[string]object{
+		"both forms":  {"type": "m.id.user", "user": "alice"},
+		"a full name": {"type": "m.id.user", "user": alice.UserID},
+	} {
+		both := object{"type": "m.login.password", "password": theirs, "identifier": identifier, "user": "bob", "user_id": bob.UserID, "username": "bob"}
+		if status, out := s.Anonymous().Do(t, "POST", v3+"/login", both); status == http.StatusOK && out["user_id"] != bob.UserID {
+			t.Errorf("%s: %v", name, out)
+		}
 	}
 }
 
