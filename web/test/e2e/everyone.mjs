@@ -181,6 +181,14 @@ async function inAllTongues(browser, origin, ada, bob) {
         await check(person, `room ar ${size}`);
         assert.equal(await overflow(page), 0, "nothing sticks out");
         if (size === "desk") await readsFromTheRight(page);
+        await page.getByRole("button", { name: size === "desk" ? "من هو \u2068bob\u2069؟" : "من هو \u2068ada\u2069؟" }).first().click();
+        await page.locator("dialog[open]").waitFor();
+        await check(person, `profile ar ${size}`);
+        await page.keyboard.press("Escape");
+        await page.locator("dialog").waitFor({ state: "detached" });
+        await page.getByRole("button", { name: "إرفاق" }).click();
+        await check(person, `attach ar ${size}`);
+        await page.keyboard.press("Escape");
         await page.getByRole("button", { name: "عن هذه الغرفة" }).click();
         await check(person, `settings ar ${size}`);
         await page.keyboard.press("Escape");

@@ -151,6 +151,6 @@ export class Person {
         const bubble = this.page.locator(".message[data-event]", { hasText: text }).last(); // the server has it
         await bubble.focus();
         await bubble.press("Enter");
-        await this.page.getByRole("button", { name: action, exact: true }).click();
+        await this.page.locator("dialog.menu").getByRole("button", { name: action, exact: true }).click(); // the message has one of that name, too
     }
 }
