@@ -19,9 +19,9 @@ export function Connection({ app }: { app: App }): JSX.Element | null {
         <div class="connection offline" role="status">
             <Icon name="offline" />
             <span>
-                <strong>{t("You are offline.")}</strong> {t("What you write is sent later.")}
+                <strong>{t("You are offline.")}</strong>
                 <span class="connection-more">
-                    <Countdown until={status.retryAt} />
+                    {t("What you write is sent later.")} <Countdown until={status.retryAt} />
                 </span>
             </span>
             <button type="button" class="button small" onClick={() => app.wake()}>
