@@ -5,6 +5,8 @@ import { t } from "../domain/i18n.ts";
 import type { App } from "../domain/app.ts";
 import type { SignUpForm } from "../domain/auth.ts";
 import { describeError } from "../domain/errors.ts";
+import { applyLook, loadLook } from "../platform/theme.ts";
+import { LanguageField } from "./LanguageField.tsx";
 import { ActionForm, Field, Spinner } from "./parts.tsx";
 import { go, route } from "./route.ts";
 
@@ -43,6 +45,9 @@ export function Welcome({ app, why }: { app: App; why: string | undefined }): JS
                     {signUp ? <SignUpFields key="up" app={app} token={at.page === "signup" ? at.token : ""} /> : <SignInFields key="in" app={app} />}
                 </section>
             </main>
+            <footer class="welcome-foot">
+                <LanguageField value={loadLook().language} onChange={(language) => void applyLook({ ...loadLook(), language })} />
+            </footer>
         </div>
     );
 }

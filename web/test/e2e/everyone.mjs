@@ -165,6 +165,9 @@ async function inAllTongues(browser, origin, ada, bob) {
         assert.deepEqual(page, [locale.slice(0, 2), locale === "ar-EG" ? "rtl" : "ltr"]);
         await check(guest, `welcome ${locale.slice(0, 2)}`);
         assert.equal(await overflow(guest.page), 0, `${locale}: nothing sticks out`);
+        await guest.page.locator("select").selectOption({ label: "English" }); // by one's own wish, before there is an account
+        await guest.page.getByRole("button", { name: "Sign in" }).waitFor();
+        assert.equal(await guest.page.evaluate(() => document.documentElement.dir), "ltr");
         await context.close();
     }
     for (const [person, size] of [[ada, "desk"], [bob, "phone"]]) {
