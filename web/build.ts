@@ -8,7 +8,7 @@ import { build, type Plugin } from "vite";
 export const JS_BUDGET_BYTES = 250 * 1024;
 
 /** Chunks that come after the first conversation is on its way: encryption, other languages, colours for code, screens that few need (ui/later.tsx). */
-const LATER = /^(rust-crypto|words|highlighter|Verify|DeviceList|Profile|OwnProfile|IgnoredList|RoomInfo|Report|PictureField|roles|blurhashes|prepare|SendFiles|VoiceRecorder|Gallery|RoomFilesView)[-.]/;
+const LATER = /^(rust-crypto|words|highlighter|Verify|DeviceList|Profile|OwnProfile|IgnoredList|RoomInfo|Report|PictureField|roles|emojis|FindRooms|blurhashes|prepare|SendFiles|VoiceRecorder|Gallery|RoomFilesView)[-.]/;
 
 /** Fails the build that makes people wait. Only what is named as loaded later is left out of the sum. */
 export function budget(): Plugin {
@@ -21,6 +21,33 @@ export function budget(): Plugin {
             const kb = (bytes: number): string => `${(bytes / 1024).toFixed(1)} KB`;
             if (sum > JS_BUDGET_BYTES) this.error(`JavaScript of the first load is ${kb(sum)} gzip, and the budget is ${kb(JS_BUDGET_BYTES)}`);
             this.info(`JavaScript of the first load: ${kb(sum)} gzip of ${kb(JS_BUDGET_BYTES)}`);
+        },
+    };
+}
+
+interface EmojiData {
+    unicode: string;
+    label: string;
+    tags?: string[];
+    group?: number;
+    order?: number;
+}
+
+/** Skin tones and parts of hair are no emoji of their own. */
+const COMPONENTS = 2;
+
+/** Tables of emoji and their names, one for each language, out of emojibase's, which hold much more (domain/emojis.ts). */
+export function emojiTables(): Plugin {
+    const prefix = "virtual:emojis/emojis-";
+    return {
+        name: "hubbub-emojis",
+        resolveId: (id) => (id.startsWith(prefix) ? `\0${id}` : undefined),
+        load(id) {
+            if (!id.startsWith(`\0${prefix}`)) return undefined;
+            const file = new URL(`./node_modules/emojibase-data/${id.slice(prefix.length + 1)}/compact.json`, import.meta.url);
+            const all = (JSON.parse(readFileSync(file, "utf8")) as EmojiData[]).filter(({ group, order }) => order !== undefined && group !== COMPONENTS);
+            const lines = all.sort((a, b) => a.order! - b.order!).map(({ unicode, label, tags = [] }) => [unicode, label, ...tags].map((word) => word.toLowerCase().replace(/\s+/g, " ")).join("\t"));
+            return `export default ${JSON.stringify(lines.join("\n"))};`;
         },
     };
 }

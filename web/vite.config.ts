@@ -1,13 +1,13 @@
 import { fileURLToPath } from "node:url";
 import preact from "@preact/preset-vite";
 import { defineConfig } from "vitest/config";
-import { budget, packed, serviceWorker } from "./build.ts";
+import { budget, emojiTables, packed, serviceWorker } from "./build.ts";
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const server = process.env.HUBBUB_SERVER ?? "http://127.0.0.1:8008";
 
 export default defineConfig({
-    plugins: [preact({ prefreshEnabled: process.env.NODE_ENV !== "test" }), budget(), serviceWorker(here("./src/sw/sw.ts")), packed(here("./dist"))],
+    plugins: [preact({ prefreshEnabled: process.env.NODE_ENV !== "test" }), emojiTables(), budget(), serviceWorker(here("./src/sw/sw.ts")), packed(here("./dist"))],
     resolve: {
         alias: { unhomoglyph: here("./src/domain/confusables.ts") },
     },

@@ -6,7 +6,6 @@ import { registerWorker } from "./platform/worker.ts";
 import { browserOptions, watchLife } from "./platform/browser.ts";
 import { pushBrowser, showUnread } from "./platform/push.ts";
 import { applyLook, loadLook } from "./platform/theme.ts";
-import { drafts } from "./ui/drafts.ts";
 import { Root } from "./ui/Root.tsx";
 import { newerBuild } from "./ui/newer.ts";
 import { go, watchRoute } from "./ui/route.ts";
@@ -30,7 +29,6 @@ effect(() => {
     const { value: view } = app.view;
     const look = view.kind === "signed-in" ? view.chat.preferences.current.value : undefined;
     if (look) void applyLook(look);
-    if (view.kind === "signed-out") drafts.clear();
 });
 effect(() => {
     const { value: view } = app.view;

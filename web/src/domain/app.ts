@@ -7,6 +7,7 @@ import type { WebSocketLike } from "../protocol/socket.ts";
 import { Transport, type TransportStatus } from "../protocol/transport.ts";
 import type { KeyValue } from "../store/keyvalue.ts";
 import { OutboxStore } from "../store/outbox.ts";
+import { Drafts } from "../store/drafts.ts";
 import { clearSeen } from "../store/seendevices.ts";
 import { clearSession, loadSession, saveSession, type Session } from "../store/session.ts";
 import { Auth, type ServerInfo, type SignUp } from "./auth.ts";
@@ -147,6 +148,7 @@ export class App {
         if (!session) return;
         await new OutboxStore(kv, session.userId).clear().catch(() => undefined);
         await Known.forget(kv, session.userId).catch(() => undefined);
+        await Drafts.clear(kv, session.userId).catch(() => undefined);
         await clearSeen(kv, session.userId).catch(() => undefined);
     }
 

@@ -10,10 +10,12 @@ import { type RoomMember, RoomMemberEvent } from "matrix-js-sdk/lib/models/room-
 import { SyncState } from "matrix-js-sdk/lib/sync";
 import type { Transport } from "../protocol/transport.ts";
 import type { KeyValue } from "../store/keyvalue.ts";
+import { Drafts } from "../store/drafts.ts";
 import { OutboxStore } from "../store/outbox.ts";
 import type { Session } from "../store/session.ts";
 import { ClientEvent, type MatrixClient, type RunningClient, startClient } from "./client.ts";
 import { Devices } from "./devices.ts";
+import { findRooms, type FoundRoom } from "./directory.ts";
 import { Encryption } from "./encryption.ts";
 import { describeError } from "./errors.ts";
 import type { PreparedFile } from "./filecontent.ts";
@@ -26,6 +28,7 @@ import { Media } from "./media.ts";
 import { Notifications, type PushBrowser } from "./notifications.ts";
 import { Outbox } from "./outbox.ts";
 import { Own } from "./ownprofile.ts";
+import { PresenceBook } from "./presence.ts";
 import { Previews } from "./previews.ts";
 import { PreferencesStore } from "./preferencestore.ts";
 import { report, type Reported } from "./reports.ts";
@@ -71,6 +74,7 @@ export class Chat {
     readonly devices: Devices;
     readonly ignored: Ignored;
     readonly own: Own;
+    readonly presence: PresenceBook;
     readonly trust: Trust;
     readonly verifications: Verifications;
     readonly notifications: Notifications;
@@ -85,6 +89,7 @@ export class Chat {
         private readonly running: RunningClient,
         readonly userId: string,
         options: ChatOptions,
+        drafts: Drafts,
     ) {
         this.media = new Media(options.fetch, options.origin, () => running.client.getAccessToken());
         this.previews = new Previews(options.fetch, options.origin, () => running.client.getAccessToken());
@@ -105,7 +110,8 @@ export class Chat {
                 before = state;
             }),
         );
-        this.outbox = new Outbox(running.client, new OutboxStore<PreparedFile>(options.kv, userId), () => ["socket", "http"].includes(options.transport.status.kind));
+        this.presence = new PresenceBook(running.client);
+        this.outbox = new Outbox(running.client, new OutboxStore<PreparedFile>(options.kv, userId), drafts, () => ["socket", "http"].includes(options.transport.status.kind));
         this.notifications = new Notifications({
             browser: options.push,
             kv: options.kv,
@@ -122,8 +128,10 @@ export class Chat {
     }
 
     static async start(options: ChatOptions): Promise<Chat> {
+        const drafts = new Drafts(options.kv, options.session.userId);
+        await drafts.load().catch(() => undefined); // before the client, of which nothing may be missed
         const running = await startClient(options);
-        const chat = new Chat(running, options.session.userId, options);
+        const chat = new Chat(running, options.session.userId, options, drafts);
         const { client } = running;
         client.on(ClientEvent.Sync, (state, before) => {
             if (state === SyncState.Prepared || state === SyncState.Syncing) chat.ready.value = true;
@@ -152,6 +160,7 @@ export class Chat {
         clearTimeout(this.refreshing);
         for (const end of this.ends) end();
         this.verifications.dismiss();
+        await this.outbox.drafts.write();
         this.outbox.stop();
         this.notifications.stop();
         this.media.close();
@@ -218,6 +227,11 @@ export class Chat {
     /** The conversation with one person, if there is one. */
     directWith(userId: string): string | undefined {
         return (directContent(this.client)[userId] ?? []).find((id) => this.client.getRoom(id)?.getMyMembership() === "join");
+    }
+
+    /** The other one in a conversation of two. */
+    partnerIn(roomId: string): string | undefined {
+        return Object.entries(directContent(this.client)).find(([, rooms]) => rooms.includes(roomId))?.[0];
     }
 
     /** The name of a person in a room, or else wherever they are known. */
@@ -316,12 +330,34 @@ export class Chat {
         });
     }
 
+    /** Rooms that anybody on this server may find and join. */
+    async findRooms(words: string): Promise<FoundRoom[]> {
+        return this.attempt(() => findRooms(this.client, words));
+    }
+
+    async join(roomId: string): Promise<void> {
+        await this.attempt(async () => {
+            await this.client.joinRoom(roomId);
+            await this.appears(roomId);
+        });
+    }
+
+    /** Makes a space: a place for rooms that belong together. */
+    async createSpace(name: string, invited: string): Promise<string> {
+        const invite = this.readUsers(invited);
+        return this.attempt(async () => {
+            const { room_id } = await this.client.createRoom({ name: name.trim(), preset: Preset.PrivateChat, visibility: Visibility.Private, invite, creation_content: { type: "m.space" }, power_level_content_override: { events_default: 100 } });
+            return this.appears(room_id);
+        });
+    }
+
     async decline(roomId: string): Promise<void> {
         await this.attempt(() => this.client.leave(roomId));
     }
 
     /** Writes what was received to the device's store now, because the page may not live on. */
     async save(): Promise<void> {
+        await this.outbox.drafts.write();
         await this.client.store.save(true);
     }
 

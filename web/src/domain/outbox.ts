@@ -9,6 +9,7 @@
 import { MatrixEvent } from "matrix-js-sdk/lib/models/event";
 import { EventStatus } from "matrix-js-sdk/lib/models/event-status";
 import { type Room, RoomEvent } from "matrix-js-sdk/lib/models/room";
+import type { Drafts } from "../store/drafts.ts";
 import type { OutboxStore, Unsent } from "../store/outbox.ts";
 import type { MatrixClient } from "./client.ts";
 import type { PreparedFile } from "./filecontent.ts";
@@ -46,6 +47,8 @@ export class Outbox {
     constructor(
         private readonly client: MatrixClient,
         readonly store: OutboxStore<PreparedFile>,
+        /** What is not even said yet. */
+        readonly drafts: Drafts,
         /** Whether it makes sense to try. */
         private readonly online: () => boolean,
     ) {}

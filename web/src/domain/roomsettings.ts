@@ -1,9 +1,10 @@
 /** What can be seen and changed of a room: its name and topic, who is in it, and what they may do. */
 import { EventType } from "matrix-js-sdk/lib/@types/event";
-import { HistoryVisibility, type JoinRule } from "matrix-js-sdk/lib/@types/partials";
+import { HistoryVisibility, type JoinRule, Visibility } from "matrix-js-sdk/lib/@types/partials";
 import type { Room } from "matrix-js-sdk/lib/models/room";
 import type { MatrixClient } from "./client.ts";
 import { describeError } from "./errors.ts";
+import { serverOf } from "./ids.ts";
 
 export type Role = "owner" | "moderator" | "member";
 
@@ -172,6 +173,30 @@ export class RoomSettings {
 
     async setHistory(history: History): Promise<void> {
         await this.attempt(() => this.client.sendStateEvent(this.roomId, EventType.RoomHistoryVisibility, { history_visibility: VISIBILITIES[history] }));
+    }
+
+    /** Whether anybody can find the room in the directory. */
+    async listed(): Promise<boolean> {
+        const { visibility } = await this.client.getRoomDirectoryVisibility(this.roomId);
+        return visibility === Visibility.Public;
+    }
+
+    async list(listed: boolean): Promise<void> {
+        await this.attempt(() => this.client.setRoomDirectoryVisibility(this.roomId, listed ? Visibility.Public : Visibility.Private));
+    }
+
+    /** The spaces that this person may put the room into, or take it out of. */
+    spaces(): { id: string; name: string; holds: boolean }[] {
+        const me = this.client.getSafeUserId();
+        return this.client
+            .getRooms()
+            .filter((room) => room.isSpaceRoom() && room.roomId !== this.roomId && room.getMyMembership() === "join" && room.currentState.maySendStateEvent(EventType.SpaceChild, me))
+            .map((space) => ({ id: space.roomId, name: space.name, holds: Array.isArray(space.currentState.getStateEvents(EventType.SpaceChild, this.roomId)?.getContent().via) }));
+    }
+
+    async putInto(spaceId: string, inside: boolean): Promise<void> {
+        const content = inside ? { via: [serverOf(this.client.getSafeUserId())] } : {};
+        await this.attempt(() => this.client.sendStateEvent(spaceId, EventType.SpaceChild, content, this.roomId));
     }
 
     async encrypt(): Promise<void> {

@@ -101,6 +101,15 @@ export class Timeline {
         this.older.value = this.hasOlder() ? "more" : "none";
     }
 
+    /** What was begun here and not sent. */
+    get draft(): string {
+        return this.outbox.drafts.get(this.threadRoot ?? this.roomId);
+    }
+
+    set draft(text: string) {
+        this.outbox.drafts.set(this.threadRoot ?? this.roomId, text);
+    }
+
     /** The picture of somebody in the room. */
     avatarOf(userId: string): string | undefined {
         return this.room.getMember(userId)?.getMxcAvatarUrl();

@@ -5,13 +5,12 @@
 import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { t } from "../domain/i18n.ts";
-import { localpart } from "../domain/ids.ts";
 import type { Context, Timeline } from "../domain/timeline.ts";
+import { CompletionList, type Offer, useCompletion } from "./Completion.tsx";
 import { later } from "./later.tsx";
 import { Attach } from "./media/Attach.tsx";
 import { staged, stageFiles } from "./media/staged.ts";
-import { drafts } from "./drafts.ts";
-import { Avatar, Icon, IconButton } from "./parts.tsx";
+import { Icon, IconButton } from "./parts.tsx";
 import { NewPoll } from "./PollView.tsx";
 
 const SendFiles = later(() => import("./media/SendFiles.tsx").then((part) => part.SendFiles), true);
@@ -21,8 +20,7 @@ const VoiceRecorder = later(() => import("./media/VoiceRecorder.tsx").then((part
 const mayRecord = (): boolean => globalThis.isSecureContext && typeof MediaRecorder !== "undefined" && navigator.mediaDevices !== undefined;
 
 export function Composer({ timeline, name }: { timeline: Timeline; name: string }): JSX.Element {
-    const place = timeline.threadRoot ?? timeline.roomId;
-    const [text, setText] = useState(drafts.get(place) ?? "");
+    const [text, setText] = useState(timeline.draft);
     const [caret, setCaret] = useState(0);
     const [asking, setAsking] = useState(false);
     const box = useRef<HTMLTextAreaElement>(null);
@@ -48,12 +46,11 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
 
     const change = (value: string): void => {
         setText(value);
-        if (value === "") drafts.delete(place);
-        else if (context?.kind !== "edit") drafts.set(place, value);
+        if (value === "" || context?.kind !== "edit") timeline.draft = value;
         timeline.isTyping(value.trim() === "");
     };
     const endContext = (): void => {
-        if (context?.kind === "edit") setText(drafts.get(place) ?? "");
+        if (context?.kind === "edit") setText(timeline.draft);
         timeline.context.value = undefined;
         box.current?.focus();
     };
@@ -61,25 +58,34 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
         if (text.trim() === "") return;
         const wasEdit = context?.kind === "edit";
         timeline.send(text);
-        if (wasEdit) setText(drafts.get(place) ?? "");
+        if (wasEdit) setText(timeline.draft);
         else change("");
         box.current?.focus();
     };
-    const typedName = /(?:^|[\s(])@([\p{L}\p{N}._=/+-]*)$/u.exec(text.slice(0, caret))?.[1];
-    const people = typedName === undefined ? [] : timeline.peopleLike(typedName);
-    const complete = (userId: string): void => {
-        const start = caret - typedName!.length;
-        change(`${text.slice(0, start)}${localpart(userId)} ${text.slice(caret).trimStart()}`);
+    const completion = useCompletion(timeline, text.slice(0, caret));
+    const complete = ({ text: word, from }: Offer): void => {
+        change(`${text.slice(0, from)}${word} ${text.slice(caret).trimStart()}`);
         setCaret(0);
-        box.current?.focus();
+        const after = from + word.length + 1;
+        // Once the new text is in the box.
+        requestAnimationFrame(() => {
+            box.current?.focus();
+            box.current?.setSelectionRange(after, after);
+        });
+    };
+    /** Keys that mean the list of completions while there is one. */
+    const inCompletion = (key: string): boolean => {
+        const { offers, chosen, choose } = completion;
+        if (offers.length === 0) return false;
+        if (key === "Tab" || key === "Enter") complete(offers[chosen]!);
+        else if (key === "Escape") setCaret(0);
+        else if (key === "ArrowDown" || key === "ArrowUp") choose(chosen + (key === "ArrowDown" ? 1 : -1));
+        else return false;
+        return true;
     };
     const keys = (event: KeyboardEvent): void => {
         if (event.isComposing) return;
-        if (people.length > 0 && (event.key === "Tab" || event.key === "Enter")) {
-            event.preventDefault();
-            return complete(people[0]!.userId);
-        }
-        if (event.key === "Escape" && people.length > 0) return setCaret(0);
+        if (!event.shiftKey && inCompletion(event.key)) return event.preventDefault();
         if (event.key === "Escape" && context) return endContext();
         if (event.key === "ArrowUp" && text === "") {
             event.preventDefault();
@@ -99,17 +105,7 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
                 send();
             }}
         >
-            {people.length > 0 && (
-                <ul class="completion" aria-label={t("People")}>
-                    {people.map(({ userId, name: shown }) => (
-                        <li key={userId}>
-                            <button type="button" onClick={() => complete(userId)}>
-                                <Avatar id={userId} name={shown} picture={timeline.avatarOf(userId)} size="s" /> {shown} <span class="hint">{userId}</span>
-                            </button>
-                        </li>
-                    ))}
-                </ul>
-            )}
+            <CompletionList completion={completion} onPick={complete} />
             {context && <ContextBar context={context} onEnd={endContext} />}
             <Attach timeline={timeline} onPoll={timeline.threadRoot === undefined ? () => setAsking(true) : undefined} />
             <textarea
@@ -119,6 +115,9 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
                 dir="auto"
                 aria-label={timeline.threadRoot === undefined ? t("Message to {name}", { name }) : t("Reply in the thread")}
                 placeholder={timeline.threadRoot === undefined ? t("Write a message") : t("Reply in the thread")}
+                aria-autocomplete="list"
+                aria-controls={completion.offers.length > 0 ? completion.id : undefined}
+                aria-activedescendant={completion.offers.length > 0 ? `${completion.id}-${completion.chosen}` : undefined}
                 enterkeyhint={touch ? "enter" : "send"}
                 onInput={(event) => {
                     setCaret(event.currentTarget.selectionStart);

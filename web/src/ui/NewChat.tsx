@@ -4,17 +4,18 @@ import { useState } from "preact/hooks";
 import { t } from "../domain/i18n.ts";
 import type { Chat } from "../domain/chat.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
-import { ActionForm, Choice, Dialog, Field } from "./parts.tsx";
+import { ActionForm, Choice, Dialog, Field, Icon } from "./parts.tsx";
 import { go } from "./route.ts";
 
-type Kind = "direct" | "room";
+type Kind = "direct" | "room" | "space";
 
-export function NewChat({ chat, onClose }: { chat: Chat; onClose: () => void }): JSX.Element {
+export function NewChat({ chat, onFind, onClose }: { chat: Chat; onFind: () => void; onClose: () => void }): JSX.Element {
     const [kind, setKind] = useState<Kind>("direct");
     const [person, setPerson] = useState("");
     const [name, setName] = useState("");
     const [people, setPeople] = useState("");
     const create = async (): Promise<void> => {
+        if (kind === "space") return chat.createSpace(name, people).then(onClose);
         const roomId = kind === "direct" ? await chat.createDirect(person) : await chat.createRoom(name, people);
         onClose();
         go({ page: "room", roomId });
@@ -22,7 +23,7 @@ export function NewChat({ chat, onClose }: { chat: Chat; onClose: () => void }):
     const example = t("bob, or {id}", { id: `@bob:${chat.serverName}` });
     return (
         <Dialog title={t("New conversation")} onClose={onClose}>
-            <ActionForm label={kind === "direct" ? t("Start talking") : t("Create room")} action={create}>
+            <ActionForm label={kind === "direct" ? t("Start talking") : kind === "space" ? t("Create space") : t("Create room")} action={create}>
                 <Choice
                     label={t("With whom")}
                     value={kind}
@@ -30,17 +31,22 @@ export function NewChat({ chat, onClose }: { chat: Chat; onClose: () => void }):
                     options={[
                         ["direct", t("One person")],
                         ["room", t("A group")],
+                        ["space", t("A space")],
                     ]}
                 />
                 {kind === "direct" ? (
                     <Field key="person" label={t("Person")} value={person} onInput={setPerson} placeholder={example} autoFocus required />
                 ) : (
                     <>
-                        <Field key="name" label={t("Name of the room")} value={name} onInput={setName} autoFocus required />
+                        {kind === "space" && <p class="hint">{t("A space holds rooms that belong together. You put them into it in their settings.")}</p>}
+                        <Field key="name" label={kind === "space" ? t("Name of the space") : t("Name of the room")} value={name} onInput={setName} autoFocus required />
                         <Field key="people" label={t("People to invite")} value={people} onInput={setPeople} placeholder="bob, carol" hint={t("You can invite more later")} />
                     </>
                 )}
             </ActionForm>
+            <button type="button" class="button" onClick={onFind}>
+                <Icon name="search" /> {t("Find a public room")}
+            </button>
         </Dialog>
     );
 }

@@ -6,6 +6,7 @@ import { t } from "../domain/i18n.ts";
 import type { Person, Role, RoomSettings } from "../domain/roomsettings.ts";
 import { Avatar } from "./Avatar.tsx";
 import { ActionForm, Dialog, Field, Icon } from "./parts.tsx";
+import { presenceWords } from "./Presence.tsx";
 import { Report } from "./Report.tsx";
 import { roleName } from "./roles.ts";
 import { go } from "./route.ts";
@@ -34,6 +35,7 @@ export function Profile({ chat, userId, roomId, onClose }: { chat: Chat; userId:
                 <Avatar id={userId} name={name} picture={chat.avatarOf(userId, roomId)} size="l" />
                 <strong>{name}</strong>
                 <span class="hint">{userId}</span>
+                {userId !== chat.userId && <span class="hint">{presenceWords(chat, userId)}</span>}
             </div>
             {userId === chat.userId ? (
                 <p class="hint profile-self">{t("This is you.")}</p>

@@ -1,6 +1,6 @@
 /** Who may come into a room, what newcomers see, whether it is encrypted, and who may not come back. */
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { t } from "../domain/i18n.ts";
 import type { Entrance, History, RoomDetails, RoomSettings } from "../domain/roomsettings.ts";
 import { Avatar } from "./Avatar.tsx";
@@ -16,7 +16,8 @@ const histories = (): Record<History, string> => ({
     world: t("Everything, even without joining"),
 });
 
-export function RoomAccess({ details, settings, attempt }: { details: RoomDetails; settings: RoomSettings; attempt: Attempt }): JSX.Element {
+/** `talk` is false for a space, in which nothing is said. */
+export function RoomAccess({ talk, details, settings, attempt }: { talk: boolean; details: RoomDetails; settings: RoomSettings; attempt: Attempt }): JSX.Element {
     const [sure, setSure] = useState(false);
     return (
         <section class="in-room" aria-label={t("Access")}>
@@ -28,17 +29,39 @@ export function RoomAccess({ details, settings, attempt }: { details: RoomDetail
                 hidden={(["knock", "other"] as const).filter((entrance) => entrance !== details.entrance)}
                 onChange={(entrance) => entrance !== "other" && attempt(() => settings.setEntrance(entrance))}
             />
-            <Select label={t("What newcomers see")} value={details.history} may={details.mayHistory} names={histories()} hidden={details.encrypted && details.history !== "world" ? ["world"] : []} onChange={(history) => attempt(() => settings.setHistory(history))} />
-            <p class="hint">
-                <Icon name="lock" /> {details.encrypted ? t("What is said here is encrypted: only those in the room can read it.") : t("What is said here is not encrypted.")}
-            </p>
-            {details.mayEncrypt && (
+            {talk && <Select label={t("What newcomers see")} value={details.history} may={details.mayHistory} names={histories()} hidden={details.encrypted && details.history !== "world" ? ["world"] : []} onChange={(history) => attempt(() => settings.setHistory(history))} />}
+            {details.entrance === "public" && details.mayEntrance && <Listed settings={settings} attempt={attempt} />}
+            {talk && (
+                <p class="hint">
+                    <Icon name="lock" /> {details.encrypted ? t("What is said here is encrypted: only those in the room can read it.") : t("What is said here is not encrypted.")}
+                </p>
+            )}
+            {talk && details.mayEncrypt && (
                 <button type="button" class="button small" onClick={() => (sure ? attempt(() => settings.encrypt()) : setSure(true))}>
                     {sure ? t("Encrypt for good: it cannot be turned off again") : t("Turn on encryption")}
                 </button>
             )}
             {details.banned.length > 0 && <BannedList details={details} settings={settings} attempt={attempt} />}
         </section>
+    );
+}
+
+function Listed({ settings, attempt }: { settings: RoomSettings; attempt: Attempt }): JSX.Element {
+    const [listed, setListed] = useState<boolean>();
+    useEffect(() => void settings.listed().then(setListed, () => undefined), []);
+    return (
+        <label class="select-line">
+            <span>{t("Shown among the public rooms")}</span>
+            <input
+                type="checkbox"
+                disabled={listed === undefined}
+                checked={listed === true}
+                onChange={(event) => {
+                    const wanted = event.currentTarget.checked;
+                    attempt(() => settings.list(wanted).then(() => setListed(wanted)));
+                }}
+            />
+        </label>
     );
 }
 

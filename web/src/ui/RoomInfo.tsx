@@ -40,7 +40,7 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
     };
     if (reporting) return <Report chat={chat} what={{ kind: "room", roomId: room.id }} onClose={() => setReporting(false)} />;
     return (
-        <Dialog title={t("About this room")} onClose={onClose}>
+        <Dialog title={room.space ? t("About this space") : t("About this room")} onClose={onClose}>
             {details.mayAvatar && !room.direct && <PictureField id={room.id} name={details.name} picture={details.avatar} onChange={(picture) => settings.setPicture(picture).then(look)} />}
             {details.mayName || details.mayTopic ? (
                 <ActionForm label={t("Save the changes")} action={() => settings.save(name, topic).then(look)}>
@@ -54,9 +54,11 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
                 <button type="button" class="button small" aria-pressed={room.favourite} onClick={() => attempt(() => chat.setFavourite(room.id, !room.favourite))}>
                     <Icon name="star" /> {room.favourite ? t("No favourite any more") : t("Make it a favourite")}
                 </button>
-                <button type="button" class="button small" onClick={() => setFiles(true)}>
-                    <Icon name="image" /> {t("Pictures and files")}
-                </button>
+                {!room.space && (
+                    <button type="button" class="button small" onClick={() => setFiles(true)}>
+                        <Icon name="image" /> {t("Pictures and files")}
+                    </button>
+                )}
                 {details.mayInvite && (
                     <button type="button" class="button small" onClick={onInvite}>
                         <Icon name="invite" /> {t("Invite people")}
@@ -76,7 +78,8 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
                     ))}
                 </ul>
             </section>
-            <RoomAccess details={details} settings={settings} attempt={attempt} />
+            {!room.space && <InSpaces settings={settings} attempt={attempt} />}
+            <RoomAccess talk={!room.space} details={details} settings={settings} attempt={attempt} />
             <div role="alert">{error && <p class="error">{error}</p>}</div>
             {sure && <p class="hint">{t("The room goes out of your list, with all that was said in it.")}</p>}
             {sure ? (
@@ -89,6 +92,23 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
                 </button>
             )}
         </Dialog>
+    );
+}
+
+/** The spaces that the room can be put into, if there are any. */
+function InSpaces({ settings, attempt }: { settings: RoomSettings; attempt: (action: () => Promise<void>) => void }): JSX.Element | null {
+    const spaces = settings.spaces();
+    if (spaces.length === 0) return null;
+    return (
+        <fieldset class="in-room">
+            <legend>{t("Spaces")}</legend>
+            {spaces.map((space) => (
+                <label key={space.id} class="select-line">
+                    <span>{t("In the space {name}", { name: space.name })}</span>
+                    <input type="checkbox" checked={space.holds} onChange={(event) => attempt(() => settings.putInto(space.id, event.currentTarget.checked))} />
+                </label>
+            ))}
+        </fieldset>
     );
 }
 

@@ -10,11 +10,12 @@ import { Connection } from "./Connection.tsx";
 import { EncryptionNote } from "./EncryptionNotes.tsx";
 import { NotificationNote } from "./NotificationSettings.tsx";
 import { Avatar, Icon, IconButton, Spinner } from "./parts.tsx";
+import { PresenceDot } from "./Presence.tsx";
 import { UpdateNote } from "./UpdateNote.tsx";
 import { formatRoute, go } from "./route.ts";
 import { exactTime, listTime } from "./time.ts";
 
-export function RoomList(props: { app: App; chat: Chat; current: string | undefined; onNew: () => void; onAccount: () => void }): JSX.Element {
+export function RoomList(props: { app: App; chat: Chat; current: string | undefined; onNew: () => void; onAccount: () => void; onSpace: (roomId: string) => void }): JSX.Element {
     const { app, chat, current } = props;
     const [query, setQuery] = useState("");
     const [space, setSpace] = useState<string>();
@@ -50,6 +51,11 @@ export function RoomList(props: { app: App; chat: Chat; current: string | undefi
                             {room.name}
                         </button>
                     ))}
+                    {chosen && (
+                        <button type="button" class="space-info" aria-label={t("About {name}", { name: chosen.name })} title={t("About {name}", { name: chosen.name })} onClick={() => props.onSpace(chosen.id)}>
+                            <Icon name="info" />
+                        </button>
+                    )}
                 </div>
             )}
             <div class="list-scroll">
@@ -77,7 +83,7 @@ export function RoomList(props: { app: App; chat: Chat; current: string | undefi
                 )}
                 <ul class="rooms" onKeyDown={moveFocus}>
                     {joined.map((room) => (
-                        <RoomRow key={room.id} room={room} current={room.id === current} />
+                        <RoomRow key={room.id} chat={chat} room={room} current={room.id === current} />
                     ))}
                 </ul>
                 {query.trim().length >= MIN_QUERY && <FoundMessages chat={chat} query={query.trim()} />}
@@ -86,7 +92,7 @@ export function RoomList(props: { app: App; chat: Chat; current: string | undefi
     );
 }
 
-function RoomRow({ room, current }: { room: RoomSummary; current: boolean }): JSX.Element {
+function RoomRow({ chat, room, current }: { chat: Chat; room: RoomSummary; current: boolean }): JSX.Element {
     const to = { page: "room", roomId: room.id } as const;
     return (
         <li>
@@ -100,7 +106,10 @@ function RoomRow({ room, current }: { room: RoomSummary; current: boolean }): JS
                     go(to);
                 }}
             >
-                <Avatar id={room.id} name={room.name} picture={room.avatar} />
+                <span class="with-dot">
+                    <Avatar id={room.id} name={room.name} picture={room.avatar} />
+                    {room.direct && <PresenceDot chat={chat} userId={chat.partnerIn(room.id)} />}
+                </span>
                 <span class="room-text">
                     <span class="room-line">
                         <span class="room-name">{room.name}</span>

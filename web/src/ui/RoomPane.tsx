@@ -16,6 +16,7 @@ import { DropPlace } from "./media/DropPlace.tsx";
 import { gallery } from "./media/gallery.ts";
 import { Messages } from "./Messages.tsx";
 import { Avatar, Icon, IconButton } from "./parts.tsx";
+import { presenceWords } from "./Presence.tsx";
 import { PinsBar } from "./PinsBar.tsx";
 import { go, route } from "./route.ts";
 import { TrustNote } from "./TrustNote.tsx";
@@ -25,6 +26,7 @@ const Gallery = later(() => import("./media/Gallery.tsx").then((part) => part.Ga
 export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat: Chat; room: RoomSummary; onInfo: () => void; onInvite: () => void }): JSX.Element {
     const [timeline, setTimeline] = useState<Timeline>();
     const previews = previewsFor(chat, room);
+    const partner = room.direct ? chat.partnerIn(room.id) : undefined;
     const thread = route.value.page === "room" ? route.value.thread : undefined;
     useEffect(() => {
         const opened = chat.open(room.id);
@@ -40,7 +42,7 @@ export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat
                     <h2 class="bar-title">{room.name}</h2>
                     <p class="bar-sub">
                         {room.encrypted && <Icon name="lock" />}
-                        {room.direct ? t("Direct conversation") : room.members === 1 ? t("Only you") : t("{count} person|{count} people", { count: room.members })}
+                        {room.direct ? ((partner !== undefined && presenceWords(chat, partner)) || t("Direct conversation")) : room.members === 1 ? t("Only you") : t("{count} person|{count} people", { count: room.members })}
                     </p>
                 </div>
                 <IconButton icon="invite" label={t("Invite people")} class="only-wide" onClick={onInvite} />

@@ -23,10 +23,13 @@ const IgnoredList = later(() => import("./IgnoredList.tsx").then((module) => mod
 const RoomInfo = later(() => import("./RoomInfo.tsx").then((module) => module.RoomInfo));
 const Report = later(() => import("./Report.tsx").then((module) => module.Report));
 
-type Open = "profile" | "ignored" | "new" | "account" | "devices" | "invite" | "info" | undefined;
+const FindRooms = later(() => import("./FindRooms.tsx").then((module) => module.FindRooms));
+
+type Open = "find" | "invite-space" | "profile" | "ignored" | "new" | "account" | "devices" | "invite" | "info" | undefined;
 
 export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
     const [open, setOpen] = useState<Open>();
+    const [spaceId, setSpaceId] = useState<string>();
     const at = route.value;
     useEffect(() => {
         if (at.page !== "new") return; // a shortcut of the installed app
@@ -42,6 +45,7 @@ export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
         document.title = waiting + (room ? `${room.name} · hubbub` : "hubbub");
         return () => void (document.title = "hubbub"); // whoever comes next reads no name
     }, [room?.name, unread]);
+    const space = chat.rooms.value.find((summary) => summary.id === spaceId && summary.kind === "join");
     return (
         <Pictures.Provider value={chat.media}>
         <div class="shell" data-pane={roomId === undefined ? "list" : "room"}>
@@ -50,18 +54,21 @@ export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
                     {t("Skip to the conversation")}
                 </button>
             )}
-            <RoomList app={app} chat={chat} current={roomId} onNew={() => setOpen("new")} onAccount={() => setOpen("account")} />
+            <RoomList app={app} chat={chat} current={roomId} onNew={() => setOpen("new")} onAccount={() => setOpen("account")} onSpace={setSpaceId} />
             <main ref={main} class="pane room-pane" tabIndex={-1}>
                 {room && <RoomPane key={room.id} app={app} chat={chat} room={room} onInvite={() => setOpen("invite")} onInfo={() => setOpen("info")} />}
                 {!room && <NoRoom asked={roomId !== undefined} chat={chat} onNew={() => setOpen("new")} />}
             </main>
             <Prompts chat={chat} onDevices={() => setOpen("devices")} />
+            {open === "find" && <FindRooms chat={chat} onClose={() => setOpen(undefined)} />}
+            {space && <RoomInfo key={space.id} chat={chat} room={space} onInvite={() => setOpen("invite-space")} onClose={() => setSpaceId(undefined)} />}
+            {open === "invite-space" && space && <InviteDialog chat={chat} room={space} onClose={() => setOpen(undefined)} />}
             {open === "profile" && <OwnProfile chat={chat} onClose={() => setOpen(undefined)} />}
             {open === "ignored" && <IgnoredList chat={chat} onClose={() => setOpen(undefined)} />}
             {reported.value && <Report chat={chat} what={reported.value} onClose={() => (reported.value = undefined)} />}
             {open === "devices" && <DeviceList chat={chat} onClose={() => setOpen(undefined)} />}
             {profile.value && <Profile key={profile.value.userId} chat={chat} {...profile.value} onClose={() => (profile.value = undefined)} />}
-            {open === "new" && <NewChat chat={chat} onClose={() => setOpen(undefined)} />}
+            {open === "new" && <NewChat chat={chat} onFind={() => setOpen("find")} onClose={() => setOpen(undefined)} />}
             {open === "account" && <Account app={app} chat={chat} onOpen={setOpen} onClose={() => setOpen(undefined)} />}
             {open === "info" && room && <RoomInfo chat={chat} room={room} onInvite={() => setOpen("invite")} onClose={() => setOpen(undefined)} />}
             {open === "invite" && room && <InviteDialog chat={chat} room={room} onClose={() => setOpen(undefined)} />}

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { checkAccess } from "./access.mjs";
 import { DESKTOP, launch, PHONE } from "./browser.mjs";
-import { Person, startServer } from "./people.mjs";
+import { holds, Person, startServer } from "./people.mjs";
 
 const shots = process.env.SHOTS;
 if (shots) mkdirSync(shots, { recursive: true });
@@ -268,7 +268,7 @@ async function leavesNothing(ada) {
     await page.getByRole("button", { name: /^Account/ }).click();
     await page.getByRole("button", { name: "Sign out", exact: true }).click();
     await page.getByRole("button", { name: "Sign in" }).waitFor();
-    await page.waitForFunction(async () => (await indexedDB.databases()).every((db) => !db.name.includes("@")));
+    await holds(page, async () => (await indexedDB.databases()).every((db) => !db.name.includes("@")));
     const left = () =>
         page.evaluate(async () => {
             const db = await new Promise((done) => (indexedDB.open("hubbub").onsuccess = (event) => done(event.target.result)));
@@ -278,7 +278,7 @@ async function leavesNothing(ada) {
             for (const name of await caches.keys()) for (const request of await (await caches.open(name)).keys()) cached.push(new URL(request.url).pathname);
             return { keys, local: Object.keys(localStorage), session: Object.keys(sessionStorage), cached: cached.filter((path) => path.startsWith("/_")), databases: (await indexedDB.databases()).map((each) => each.name), title: document.title };
         });
-    await page.waitForFunction(async () => {
+    await holds(page, async () => {
         const db = await new Promise((done) => (indexedDB.open("hubbub").onsuccess = (event) => done(event.target.result)));
         const count = await new Promise((done) => (db.transaction("values").objectStore("values").count().onsuccess = (event) => done(event.target.result)));
         db.close();

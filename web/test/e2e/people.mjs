@@ -11,6 +11,15 @@ const here = fileURLToPath(new URL(".", import.meta.url));
 const START_MS = 20_000;
 const STEP_MS = 15_000;
 
+/** Waits until something holds in the page. Unlike waitForFunction, to which every promise is true, it waits for what is promised. */
+export async function holds(page, check, argument) {
+    const deadline = Date.now() + STEP_MS;
+    while (!(await page.evaluate(check, argument))) {
+        if (Date.now() > deadline) throw new Error(`does not come to hold: ${check}`);
+        await new Promise((done) => setTimeout(done, 50));
+    }
+}
+
 async function freePort() {
     const server = createServer();
     await new Promise((done) => server.listen(0, "127.0.0.1", done));

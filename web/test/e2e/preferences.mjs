@@ -1,5 +1,6 @@
 /** Preferences that follow a person to the other device, another language, and the app without a network. */
 import assert from "node:assert/strict";
+import { holds } from "./people.mjs";
 import { shoot } from "./timeline.mjs";
 
 export async function preferAndGoOffline(ada, bob, second) {
@@ -40,7 +41,7 @@ async function offlineAndBack(ada, bob) {
     await bob.sees("before the tunnel");
     // To hide the page is when it keeps what it has.
     await phone.evaluate(() => Object.defineProperty(document, "visibilityState", { configurable: true, value: "hidden" }) && document.dispatchEvent(new Event("visibilitychange")));
-    await phone.waitForFunction(async () => {
+    await holds(phone, async () => {
         const { name } = (await indexedDB.databases()).find((db) => db.name.includes("hubbub-sync"));
         const db = await new Promise((done) => (indexedDB.open(name).onsuccess = (event) => done(event.target.result)));
         const all = await new Promise((done) => (db.transaction("sync").objectStore("sync").getAll().onsuccess = (event) => done(event.target.result)));

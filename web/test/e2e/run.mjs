@@ -6,7 +6,7 @@
  */
 import assert from "node:assert/strict";
 import { DESKTOP, launch, PHONE } from "./browser.mjs";
-import { Person, startServer } from "./people.mjs";
+import { holds, Person, startServer } from "./people.mjs";
 import { shareMedia } from "./media.mjs";
 import { talkPrivately } from "./encryption.mjs";
 import { preferAndGoOffline } from "./preferences.mjs";
@@ -72,7 +72,7 @@ async function signOut({ page }) {
     await page.getByRole("button", { name: "Sign out" }).click();
     await page.getByRole("button", { name: "Sign in" }).waitFor();
     // Nothing of the account is left, once the databases that were in use have let go.
-    await page.waitForFunction(async () => (await indexedDB.databases()).every((db) => !db.name.includes("@")));
+    await holds(page, async () => (await indexedDB.databases()).every((db) => !db.name.includes("@")));
 }
 
 /** The fake server knows no encryption, and its policy does not let the module for it in. */

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { DESKTOP, launch, PHONE } from "./browser.mjs";
-import { Person, startServer } from "./people.mjs";
+import { holds, Person, startServer } from "./people.mjs";
 import { shoot } from "./timeline.mjs";
 
 const emoji = (person) => person.page.locator(".sas li").allTextContents();
@@ -190,7 +190,7 @@ async function manageDevices(ada, second) {
 
 /** After a sign-out nothing of the account is on the device: no keys, no messages, no token. */
 async function nothingLeft({ page }, name) {
-    await page.waitForFunction(async (user) => {
+    await holds(page, async (user) => {
         if ((await indexedDB.databases()).some((database) => database.name.includes("@"))) return false;
         const db = await new Promise((done) => (indexedDB.open("hubbub").onsuccess = (event) => done(event.target.result)));
         const store = db.transaction("values").objectStore("values");

@@ -17,7 +17,7 @@ const LAYERS: Record<string, { may: string[]; why: string }> = {
 const PACKAGES: Record<string, RegExp> = {
     protocol: /^$/,
     store: /^$/,
-    domain: /^(@preact\/signals-core|matrix-js-sdk\/lib\/.+|lowlight|blurhash|highlight\.js\/lib\/languages\/.+)$/,
+    domain: /^(virtual:emojis\/emojis-\w+|@preact\/signals-core|matrix-js-sdk\/lib\/.+|lowlight|blurhash|highlight\.js\/lib\/languages\/.+)$/,
     platform: /^$/,
     ui: /^(preact|preact\/hooks|@preact\/signals)$/,
     sw: /^$/,

@@ -1,0 +1,66 @@
+/** The directory: rooms that anybody on the server may join. */
+import type { JSX } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import type { Chat } from "../domain/chat.ts";
+import type { FoundRoom } from "../domain/directory.ts";
+import { t } from "../domain/i18n.ts";
+import { Avatar } from "./Avatar.tsx";
+import { Dialog, Field, Spinner } from "./parts.tsx";
+import { go } from "./route.ts";
+
+/** Typing goes on for a moment: the server is asked after it. */
+const SEARCH_AFTER_MS = 300;
+
+export function FindRooms({ chat, onClose }: { chat: Chat; onClose: () => void }): JSX.Element {
+    const [words, setWords] = useState("");
+    const [found, setFound] = useState<FoundRoom[]>();
+    const [error, setError] = useState<string>();
+    const [busy, setBusy] = useState<string>();
+    const fail = (failure: unknown): void => setError((failure as Error).message);
+    useEffect(() => {
+        let current = true;
+        const look = (): void => void chat.findRooms(words).then((rooms) => current && setFound(rooms), fail);
+        const timer = setTimeout(look, words === "" ? 0 : SEARCH_AFTER_MS);
+        return () => {
+            current = false;
+            clearTimeout(timer);
+        };
+    }, [words]);
+    const enter = async (room: FoundRoom): Promise<void> => {
+        setError(undefined);
+        setBusy(room.id);
+        try {
+            if (!room.joined) await chat.join(room.id);
+            onClose();
+            go({ page: "room", roomId: room.id });
+        } catch (failure) {
+            fail(failure);
+        } finally {
+            setBusy(undefined);
+        }
+    };
+    return (
+        <Dialog title={t("Public rooms")} onClose={onClose}>
+            <Field label={t("Name or topic")} value={words} onInput={setWords} autoFocus />
+            <div role="alert">{error !== undefined && <p class="error">{error}</p>}</div>
+            <div aria-live="polite">
+                {!found && error === undefined && <Spinner label={t("Searching")} />}
+                {found?.length === 0 && <p class="hint">{words === "" ? t("There are no public rooms yet.") : t("No public room is called so.")}</p>}
+            </div>
+            <ul class="devices found-rooms">
+                {found?.map((room) => (
+                    <li key={room.id} class="person">
+                        <Avatar id={room.id} name={room.name} picture={room.avatar} size="s" />
+                        <span class="room-text">
+                            <span class="person-name">{room.name}</span>
+                            <span class="hint">{[t("{count} person|{count} people", { count: room.members }), room.topic].filter((part) => part !== "").join(" · ")}</span>
+                        </span>
+                        <button type="button" class="button small" disabled={busy !== undefined} aria-label={room.joined ? t("Open {name}", { name: room.name }) : t("Join {name}", { name: room.name })} onClick={() => void enter(room)}>
+                            {room.joined ? t("Open") : t("Join")}
+                        </button>
+                    </li>
+                ))}
+            </ul>
+        </Dialog>
+    );
+}
