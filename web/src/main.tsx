@@ -11,6 +11,7 @@ import { newerBuild } from "./ui/newer.ts";
 import { go, watchRoute } from "./ui/route.ts";
 import { loadShell } from "./ui/shell.ts";
 import "./ui/styles/base.css";
+import "./ui/styles/accents.css";
 import "./ui/styles/parts.css";
 import "./ui/styles/welcome.css";
 import "./ui/styles/shell.css";

@@ -2,8 +2,13 @@
 import { minutesOf } from "../store/notes.ts";
 import { LANGUAGES, type Language } from "./i18n.ts";
 
+export const ACCENTS = ["green", "blue", "violet", "rose", "amber"] as const;
+export type Accent = (typeof ACCENTS)[number];
+
 export interface Preferences {
     theme: "system" | "light" | "dark";
+    /** The one colour that is not grey. */
+    accent: Accent;
     density: "comfortable" | "compact";
     /** As the browser asks for, or always the same. */
     language: "system" | Language;
@@ -13,7 +18,7 @@ export interface Preferences {
     quiet: { on: boolean; from: string; to: string };
 }
 
-export const DEFAULTS: Preferences = { theme: "system", density: "comfortable", language: "system", previews: "open", quiet: { on: false, from: "22:00", to: "07:00" } };
+export const DEFAULTS: Preferences = { theme: "system", accent: "green", density: "comfortable", language: "system", previews: "open", quiet: { on: false, from: "22:00", to: "07:00" } };
 export const PREFERENCES_TYPE = "chat.hubbub.preferences";
 
 /** Preferences in account data that may hold anything; what is not understood is as if it were not said. */
@@ -22,6 +27,7 @@ export function readPreferences(content: unknown): Preferences {
     const pick = <T extends string>(value: unknown, allowed: readonly T[], otherwise: T): T => allowed.find((each) => each === value) ?? otherwise;
     return {
         theme: pick(given.theme, ["system", "light", "dark"], DEFAULTS.theme),
+        accent: pick(given.accent, ACCENTS, DEFAULTS.accent),
         density: pick(given.density, ["comfortable", "compact"], DEFAULTS.density),
         language: pick(given.language, ["system", ...LANGUAGES.map(([id]) => id)], DEFAULTS.language),
         previews: pick(given.previews, ["open", "all", "none"], DEFAULTS.previews),

@@ -487,5 +487,11 @@ const words: Readonly<Record<string, string>> = {
     "Write a reply": "Antwort schreiben",
     "This server has no notifications for browsers.": "Dieser Server hat keine Benachrichtigungen für Browser.",
     "The browser does not reach its service for notifications. It may be switched off there, or blocked by the network.": "Der Browser erreicht seinen Dienst für Benachrichtigungen nicht. Vielleicht ist er dort ausgeschaltet oder vom Netz gesperrt.",
+    "Colour": "Farbe",
+    "Green": "Grün",
+    "Blue": "Blau",
+    "Violet": "Violett",
+    "Rose": "Rosa",
+    "Amber": "Bernstein",
 };
 export default words;

@@ -18,6 +18,8 @@ export async function applyLook(look: Preferences): Promise<void> {
     const { dataset } = root;
     if (look.theme === "system") delete dataset.theme;
     else dataset.theme = look.theme;
+    if (look.accent === "green") delete dataset.accent;
+    else dataset.accent = look.accent;
     if (look.density === "compact") dataset.density = look.density;
     else delete dataset.density;
     try {

@@ -7,6 +7,7 @@ import { t } from "../domain/i18n.ts";
 import type { TransportStatus } from "../protocol/transport.ts";
 import type { Preferences } from "../domain/preferences.ts";
 import { loadLook } from "../platform/theme.ts";
+import { AccentChoice } from "./AccentChoice.tsx";
 import { KeepKey } from "./EncryptionNotes.tsx";
 import { LanguageField } from "./LanguageField.tsx";
 import { ActionForm, Avatar, Choice, Dialog, Icon } from "./parts.tsx";
@@ -71,6 +72,7 @@ export function Account({ app, chat, onOpen, onClose }: { app: App; chat: Chat; 
                     ["dark", t("Dark")],
                 ]}
             />
+            <AccentChoice value={look.accent} onChange={(accent) => change({ accent })} />
             <Choice
                 label={t("Density")}
                 value={look.density}

@@ -8,7 +8,9 @@ export async function preferAndGoOffline(ada, bob, second) {
     await page.getByRole("button", { name: /^Account/ }).click();
     await page.getByText("Dark", { exact: true }).click();
     await page.getByText("Compact", { exact: true }).click();
-    await second.page.locator('html[data-theme="dark"][data-density="compact"]').waitFor({ state: "attached" });
+    await page.getByRole("radio", { name: "Violet" }).check();
+    await shoot([ada], "account");
+    await second.page.locator('html[data-theme="dark"][data-density="compact"][data-accent="violet"]').waitFor({ state: "attached" });
     await page.getByLabel("Language").selectOption({ label: "Deutsch" });
     await page.getByRole("heading", { name: "Gespräche" }).waitFor();
     await second.page.getByRole("heading", { name: "Gespräche" }).waitFor();
@@ -19,6 +21,7 @@ export async function preferAndGoOffline(ada, bob, second) {
     await second.page.getByRole("heading", { name: "Conversations" }).waitFor();
     await page.getByRole("button", { name: /^Account/ }).click();
     await page.getByText("Comfortable", { exact: true }).click();
+    await page.getByRole("radio", { name: "Green" }).check();
     await page.keyboard.press("Escape");
 
     const phone = bob.page;

@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
+import { ACCENTS } from "../../src/domain/preferences.ts";
 
 const UI = resolve(import.meta.dirname, "../../src/ui");
 const files = readdirSync(UI, { recursive: true, encoding: "utf8" });
@@ -52,6 +53,31 @@ describe("style sheets", () => {
         }
         for (const line of ["margin-inline-start: 0;", "padding: 0 1px 0 1px;", "padding: 0 1px max(1px, env(safe-area-inset-left));", "border-radius: 1px 1px 0 0;", "border-radius: 50%;", "text-align: start;", "float: inline-end;", "transform: translateY(2px);", "inset: auto 0 0;"]) {
             expect(isPhysical(line), line).toBe(false);
+        }
+    });
+});
+
+describe("accents", () => {
+    type Pair = readonly [light: string, dark: string];
+    const css = (name: string): string => readFileSync(join(UI, "styles", name), "utf8");
+    const pairs = (block: string): Record<string, Pair> => Object.fromEntries([...block.matchAll(/--([\w-]+): light-dark\((#\w{6}), (#\w{6})\)/g)].map(([, name, light, dark]) => [name!, [light!, dark!] as const]));
+    const base = pairs(css("base.css"));
+    const accents = [...css("accents.css").matchAll(/\[data-accent="(\w+)"\] \{([^}]*)\}/g)].map(([, name, block]) => [name!, { ...base, ...pairs(block!) }] as const);
+    const channel = (hex: string): number => {
+        const value = parseInt(hex, 16) / 255;
+        return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    };
+    const luminance = (colour: string): number => 0.2126 * channel(colour.slice(1, 3)) + 0.7152 * channel(colour.slice(3, 5)) + 0.0722 * channel(colour.slice(5, 7));
+    /** spec: WCAG 2.2 §1.4.3 */
+    const contrast = (a: string, b: string): number => {
+        const [light, dark] = [luminance(a), luminance(b)].sort((x, y) => y - x) as [number, number];
+        return (light + 0.05) / (dark + 0.05);
+    };
+    it("are those that can be chosen", () => expect(accents.map(([name]) => name)).toEqual([...ACCENTS]));
+    it.each(accents)("%s can be read, in light and dark", (_, colours) => {
+        const seen = [["on-accent", "accent"], ["accent", "bg"], ["accent", "surface"], ["accent", "hover"], ["accent", "own"], ["ink", "own"], ["ink-soft", "own"], ["ink", "chosen"], ["ink-soft", "chosen"]] as const;
+        for (const [front, back] of seen) {
+            for (const mode of [0, 1] as const) expect(contrast(colours[front]![mode], colours[back]![mode]), `${front} on ${back}, ${mode ? "dark" : "light"}`).toBeGreaterThanOrEqual(4.5);
         }
     });
 });
