@@ -83,6 +83,10 @@ func TestPutStateErrors(t *testing.T) {
 		"member twice":          {alice, "com.example", `{"a":1,"a":2}`, 400, "M_BAD_JSON"},
 		"float":                 {alice, "com.example", `{"a":1.5}`, 400, "M_BAD_JSON"},
 		"large integer":         {alice, "com.example", `{"a":9007199254740992}`, 400, "M_BAD_JSON"},
+		"huge number":           {alice, "com.example", `{"a":1e400}`, 400, "M_BAD_JSON"},
+		"whole with exponent":   {alice, "com.example", `{"a":1e3}`, 400, "M_BAD_JSON"},
+		"lone surrogate":        {alice, "com.example", `{"a":"\ud800"}`, 400, "M_NOT_JSON"},
+		"too deep":              {alice, "com.example", `{"a":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + "}", 400, "M_BAD_JSON"},
 		"too large":             {alice, "com.example", object{"a": strings.Repeat("x", 65536)}, 413, "M_TOO_LARGE"},
 		"far too large":         {alice, "com.example", object{"a": strings.Repeat("x", 1<<20)}, 413, "M_TOO_LARGE"},
 		"long type":             {alice, strings.Repeat("x", 256), object{}, 413, "M_TOO_LARGE"},
@@ -227,6 +231,7 @@ func TestReceiptsAndMarkers(t *testing.T) {
 	same(t, "alice sees", seen(alice, sinceA), "m.read 1;m.read 3;")
 	bob.Must(t, "POST", at(room, "read_markers"), nil)
 
+	elsewhere := alice.Send(t, other, "elsewhere")
 	for name, test := range map[string]struct {
 		path   string
 		body   any
@@ -236,6 +241,8 @@ func TestReceiptsAndMarkers(t *testing.T) {
 		"unknown type":           {at(room, "receipt", "m.x", first), nil, 400, "M_INVALID_PARAM"},
 		"malformed event":        {at(room, "receipt", "m.read", "x"), nil, 400, "M_INVALID_PARAM"},
 		"event of another":       {at(room, "receipt", "m.read", "$unknown"), nil, 404, "M_NOT_FOUND"},
+		"event of another room":  {at(room, "receipt", "m.read", elsewhere), nil, 404, "M_NOT_FOUND"},
+		"marker of another room": {at(room, "receipt", "m.fully_read", elsewhere), nil, 404, "M_NOT_FOUND"},
 		"marker at nothing":      {at(room, "receipt", "m.fully_read", "$unknown"), nil, 404, "M_NOT_FOUND"},
 		"not in the room":        {at(other, "receipt", "m.read", first), nil, 403, "M_FORBIDDEN"},
 		"marker not in the room": {at(other, "receipt", "m.fully_read", first), nil, 403, "M_FORBIDDEN"},
