@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"hash/fnv"
+	"maps"
 	"sync"
 	"time"
 
@@ -90,7 +91,9 @@ type members struct {
 		draining bool
 		gone     bool
 		others   map[ids.NodeID]*member
-		places   map[ids.Partition]place
+		// quiet are those that fell silent, as they were.
+		quiet  map[ids.NodeID]*member
+		places map[ids.Partition]place
 		withdrawal
 	}
 }
@@ -98,9 +101,10 @@ type members struct {
 type member struct {
 	notice
 	seen time.Time
-	// there ends when the node falls silent, by lose.
-	there context.Context
-	lose  context.CancelCauseFunc
+	// there ends, by lose, when the node has been silent for long, as giveUp sees to.
+	there  context.Context
+	lose   context.CancelCauseFunc
+	giveUp *time.Timer
 }
 
 // errSilent: a node that a command was sent to is not heard any more.
@@ -110,7 +114,7 @@ var errSilent = errors.New("cluster: the node is silent")
 func (n *Node) join(ctx context.Context) error {
 	m := &n.members
 	m.wake, m.announcing = make(chan struct{}, 1), longlock.New()
-	m.mu.others = make(map[ids.NodeID]*member)
+	m.mu.others, m.mu.quiet = make(map[ids.NodeID]*member), make(map[ids.NodeID]*member)
 	var err error
 	if m.take, err = n.opts.Bus.Handle("take."+string(n.opts.Node), n.asked); err != nil {
 		return err
@@ -199,9 +203,7 @@ func (n *Node) heard(p bus.Payload) {
 	case a.Gone:
 		delete(m.mu.others, a.Node)
 	case have == nil:
-		have := &member{notice: *a, seen: time.Now()}
-		have.there, have.lose = context.WithCancelCause(context.Background())
-		m.mu.others[a.Node] = have
+		m.mu.others[a.Node] = m.comesLocked(a)
 		m.mu.heardCore = m.mu.heardCore || a.Core
 	default:
 		have.notice, have.seen = *a, time.Now()
@@ -216,6 +218,19 @@ func (n *Node) heard(p bus.Payload) {
 	if changed {
 		m.signal()
 	}
+}
+
+// comesLocked is a node that was not heard before, or not lately: then commands to it that
+// wait for their answers go on waiting.
+func (m *members) comesLocked(a *notice) *member {
+	o := m.mu.quiet[a.Node]
+	delete(m.mu.quiet, a.Node)
+	if o == nil || !o.giveUp.Stop() {
+		o = &member{}
+		o.there, o.lose = context.WithCancelCause(context.Background())
+	}
+	o.notice, o.seen = *a, time.Now()
+	return o
 }
 
 // note remembers where a partition is, unless something newer is known.
@@ -238,7 +253,7 @@ func (n *Node) placeOf(p ids.Partition) ids.NodeID {
 }
 
 // way is the node that a command to a partition is sent to, and a context that ends when
-// it falls silent, nil if it was never heard. There is no way to a node that is silent: what is
+// it has been silent for long, nil if it was never heard. There is no way to a node that is silent: what is
 // sent to one whose machine lost power, or behind a network that swallows everything,
 // would hang until its deadline, long after another has the partition.
 func (n *Node) way(p ids.Partition) (to ids.NodeID, there context.Context) {
@@ -286,14 +301,18 @@ func (n *Node) Home(key string) ids.NodeID {
 	return to
 }
 
-// fellSilentLocked forgets a node that says nothing. Commands to it end, with an outcome
-// that is not known.
+// fellSilentLocked forgets a node that says nothing. Commands to it end when it has said
+// nothing for as long as makes others withdraw, with an outcome that is not known: sooner
+// they gain nothing, since nobody else has its partitions, and it may only be slow.
 func (n *Node) fellSilentLocked(id ids.NodeID, now time.Time) {
 	n.opts.Log.Warn("node is silent", "node", id)
 	m := &n.members
-	m.mu.others[id].lose(errSilent)
+	o := m.mu.others[id]
+	o.giveUp = time.AfterFunc(partedPatience, func() { o.lose(errSilent) })
+	m.mu.quiet[id] = o
 	delete(m.mu.others, id)
 	m.mu.withdrawal.fellSilent(id, now)
+	maps.DeleteFunc(m.mu.quiet, func(id ids.NodeID, _ *member) bool { return m.mu.silent[id].IsZero() })
 }
 
 // rightful is the node that should run a partition: the one with the highest hash of

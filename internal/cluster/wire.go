@@ -154,8 +154,8 @@ func (n *Node) attempt(ctx context.Context, p ids.Partition, cmd partition.Comma
 }
 
 // request sends a command to a node. An answer takes as long as the store, not as
-// long as a lease: who does not answer by then is dead or cut off, and so is who falls
-// silent meanwhile, when there ends.
+// long as a lease: who does not answer by then is dead or cut off, and so is who is
+// silent for long meanwhile, when there ends.
 func (n *Node) request(ctx context.Context, to ids.NodeID, there context.Context, payload bus.Payload) (bus.Payload, error) {
 	if n.opts.Balance {
 		var cancel context.CancelFunc

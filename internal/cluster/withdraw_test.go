@@ -27,6 +27,8 @@ type network struct {
 	cut   map[[2]string]bool
 	// lose: what is published does not arrive elsewhere, but for who is there.
 	lose atomic.Bool
+	// mute: nobody says that they are there.
+	mute atomic.Bool
 	// hole: who asks a node that it is parted from is not told.
 	hole atomic.Bool
 }
@@ -67,6 +69,9 @@ type leg struct {
 }
 
 func (l leg) Publish(subject string, p bus.Payload) error {
+	if subject == "members" && l.net.mute.Load() {
+		return nil
+	}
 	for i, b := range l.net.reaches(l.name) {
 		if i == 0 || subject == "members" || !l.net.lose.Load() {
 			_ = b.Publish(subject, p) // one that is closed hears nothing
@@ -96,6 +101,7 @@ type trio struct {
 	nodes map[string]*cluster.Node
 	away  map[string]*atomic.Bool
 	store storage.Store
+	slow  atomic.Int64
 }
 
 const trioCount = 12
@@ -106,6 +112,8 @@ var errAway = errors.New("the store is away")
 type awayStore struct {
 	storage.Store
 	away *atomic.Bool
+	// slow is how long commits take.
+	slow *atomic.Int64
 }
 
 func (s awayStore) Acquire(ctx context.Context, p ids.Partition, n ids.NodeID, ttl time.Duration) (storage.Lease, error) {
@@ -119,6 +127,7 @@ func (s awayStore) Commit(ctx context.Context, p ids.Partition, e ids.Epoch, b *
 	if s.away.Load() {
 		return errAway
 	}
+	time.Sleep(time.Duration(s.slow.Load()))
 	return s.Store.Commit(ctx, p, e, b)
 }
 
@@ -143,7 +152,7 @@ func newTrio(t *testing.T, names ...string) *trio {
 		w.net.mu.Lock()
 		w.net.buses[name] = b
 		w.net.mu.Unlock()
-		o := world.options(name, awayStore{world.store, away})
+		o := world.options(name, awayStore{world.store, away, &w.slow})
 		o.Bus, o.Clock, o.LeaseTTL = leg{b, w.net, name}, clock.Real{}, 8*time.Second
 		o.Balance, o.Search, o.EdgeOnly = true, 10*time.Second, name == "edge"
 		o.Fit = func() error {
@@ -281,6 +290,31 @@ func TestReady(t *testing.T) {
 			t.Error("who hears nobody is ready")
 		}
 		watch(20*time.Second, "b", "c", "edge")
+	})
+}
+
+// A command is on its way to a node that nobody hears for a moment, since the machine is
+// busy, say. It is answered.
+func TestCommandsOutliveAShortSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTrio(t, "a", "b", "c")
+		w.slow.Store(int64(6 * time.Second))
+		w.net.mute.Store(true)
+		time.AfterFunc(4*time.Second, func() { w.net.mute.Store(false) })
+		var wg sync.WaitGroup
+		for p := range ids.Partition(trioCount) {
+			wg.Go(func() {
+				if _, err := w.nodes["a"].Do(t.Context(), ticket{p, "x"}); err != nil {
+					t.Errorf("partition %d: %v", p, err)
+				}
+			})
+		}
+		time.Sleep(3800 * time.Millisecond)
+		if n := w.nodes["a"].Served(); n == trioCount {
+			t.Error("all are heard: this proves nothing")
+		}
+		wg.Wait()
+		w.slow.Store(0)
 	})
 }
 

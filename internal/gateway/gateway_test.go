@@ -213,6 +213,29 @@ func TestUnknownPositionInAck(t *testing.T) {
 	p.expectClose(wire.CloseUnknownPos)
 }
 
+// A client that acknowledges without a pause has the whole time for each: the fake feed
+// takes one when the test takes it.
+func TestEachAckHasItsTime(t *testing.T) {
+	f := serve(t, Config{})
+	f.feed.acks = make(chan string)
+	p := signIn(t, f, "@a:x/D", true)
+	<-f.feed.opened
+	var before time.Time
+	p.say(`{"op":"ack","since":"s0"}`)
+	for i := 1; i < 5; i++ {
+		until := <-f.feed.ackTimes
+		if !until.After(before) {
+			t.Errorf("the time of %d ends at %v, that of the one before at %v", i, until, before)
+		}
+		before = until
+		p.say(fmt.Sprintf(`{"op":"ack","since":"s%d"}`, i))
+		p.say(`{"op":"ping"}`) // when this is answered, the one before it waits
+		p.hear()
+		<-f.feed.acks
+	}
+	<-f.feed.acks
+}
+
 func TestCalls(t *testing.T) {
 	f := serve(t, Config{})
 	p := signIn(t, f, "@a:x/D", false)

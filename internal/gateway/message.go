@@ -304,8 +304,6 @@ func (s *session) acknowledge(m *message) {
 }
 
 func (s *session) runAcks() {
-	ctx, cancel := context.WithTimeout(s.g.ctx, ackTimeout)
-	defer cancel()
 	for {
 		s.mu.Lock()
 		since, sess := s.mu.ack.since, s.mu.feed
@@ -317,7 +315,9 @@ func (s *session) runAcks() {
 			return
 		}
 		s.mu.Unlock()
+		ctx, cancel := context.WithTimeout(s.g.ctx, ackTimeout)
 		err := sess.Ack(ctx, since)
+		cancel()
 		switch {
 		case err == nil:
 		case errors.Is(err, feed.ErrUnknownPosition):

@@ -108,7 +108,9 @@ func (a *fakeAPI) Call(ctx context.Context, c api.Call) api.CallResult {
 type fakeFeed struct {
 	opened chan *fakeSession // a value for each Open, while there is room
 	acks   chan string
-	mu     struct {
+	// ackTimes are until when each acknowledgement had time.
+	ackTimes chan time.Time
+	mu       struct {
 		sync.Mutex
 		sessions []*fakeSession
 	}
@@ -152,10 +154,12 @@ type fakeSession struct {
 
 func (s *fakeSession) Drained() { s.drained <- struct{}{} }
 
-func (s *fakeSession) Ack(_ context.Context, since string) error {
+func (s *fakeSession) Ack(ctx context.Context, since string) error {
 	if since == "unknown" {
 		return feed.ErrUnknownPosition
 	}
+	until, _ := ctx.Deadline()
+	s.f.ackTimes <- until
 	s.f.acks <- since
 	return nil
 }
@@ -186,7 +190,7 @@ func serve(tb testing.TB, cfg Config) *fixture {
 	f := &fixture{
 		api:  &fakeAPI{block: make(chan struct{}), cancelled: make(chan struct{}, 1000)},
 		auth: &fakeAuth{},
-		feed: &fakeFeed{opened: make(chan *fakeSession, 1000), acks: make(chan string, 100)},
+		feed: &fakeFeed{opened: make(chan *fakeSession, 1000), acks: make(chan string, 100), ackTimes: make(chan time.Time, 100)},
 	}
 	cfg.API, cfg.Auth, cfg.Feed = f.api, f.auth, f.feed
 	if cfg.DrainSpread == 0 {
