@@ -267,7 +267,7 @@ func TestGrowth(t *testing.T) {
 		{"--of members --members 4 --sockets 8 --deliveries 2000", []string{"4: delivery"}},
 		{"--of history --history 0,40", nil},
 		{"--of history --history 40", []string{"40: send", "40: the last 20 messages of a room"}},
-		{"--of user-rooms --user-rooms 3", []string{"3: incremental sync with one message"}},
+		{"--of user-rooms --user-rooms 3", []string{"3: incremental sync with a message, always in the same 10 rooms", "3: incremental sync with a message, each in another room"}},
 	} {
 		args := append([]string{"growth", "--duration=600ms", "--warmup=50ms", "--rounds=1", "--rate=1000", "--svg", dir, "--serve-arg=--server.partitions=2"}, strings.Fields(tt.args)...)
 		if tt.figures == nil {

@@ -32,6 +32,8 @@ const (
 	historyRooms = 16
 	// syncUsers are in all rooms of a point, and sync after each message.
 	syncUsers = 20
+	// busyRooms are those of their rooms in which something happens.
+	busyRooms = 10
 )
 
 // growthKind is one thing that grows.
@@ -56,7 +58,7 @@ func (a *growthArgs) kinds() []growthKind {
 		{"rooms", "rooms of 10 members on the server", []string{"send, always in the same 64 rooms", "send, each in another room"}, a.Rooms, (*growthRun).rooms},
 		{"members", "members of a room, all connected", []string{"delivery"}, a.Members, (*growthRun).members},
 		{"history", "messages in 16 rooms", []string{"send", "the last 20 messages of a room"}, a.History, (*growthRun).history},
-		{"user-rooms", "rooms of a user", []string{"incremental sync with one message"}, a.UserRooms, (*growthRun).userRooms},
+		{"user-rooms", "rooms of a user", []string{"incremental sync with a message, always in the same 10 rooms", "incremental sync with a message, each in another room"}, a.UserRooms, (*growthRun).userRooms},
 	}
 }
 
@@ -239,7 +241,7 @@ func (g *growthRun) members(ctx context.Context, n int) (figures []float64, err 
 	}
 	defer func() { err = errors.Join(err, srv.close()) }()
 	rooms := max(1, g.Sockets/n)
-	l, err := newLoad(ctx, g.env, srv, shape{rooms: rooms, members: n, receivers: n, senders: min(growthSenders, rooms*n), size: growthSize})
+	l, err := newLoad(ctx, g.env, srv, shape{rooms: rooms, members: n, receivers: n, senders: min(growthSenders, rooms*n), size: growthSize, lazy: true})
 	defer l.close()
 	if err != nil {
 		return nil, err
@@ -341,7 +343,7 @@ func (g *growthRun) userRooms(ctx context.Context, n int) (figures []float64, er
 			return nil, err
 		}
 	}
-	figures, err = g.timed(ctx, srv, func(int) (int, error) {
+	step := func(int) (int, error) {
 		if !l.senders[0].send(ctx, l.now(), phaseFirst) {
 			return 0, fmt.Errorf("send: %v", l.errs.all())
 		}
@@ -356,9 +358,14 @@ func (g *growthRun) userRooms(ctx context.Context, n int) (figures []float64, er
 			}
 		}
 		return syncUsers, nil
-	})
-	if err != nil {
-		return nil, err
+	}
+	for _, reach := range []int32{busyRooms, 0} {
+		l.reach.Store(reach)
+		one, err := g.timed(ctx, srv, step)
+		if err != nil {
+			return nil, err
+		}
+		figures = append(figures, one...)
 	}
 	l.keepUsed()
 	return figures, l.finishInto(ctx, g.r)

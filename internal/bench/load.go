@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/wsclient"
 )
@@ -36,6 +38,7 @@ type shape struct {
 	receivers      int // how many of them receive over a socket
 	senders        int
 	overWS         bool // send over WebSocket calls, not HTTP
+	lazy           bool // those who receive are not told of all members first
 	size           int  // of a message's content, in bytes
 }
 
@@ -59,6 +62,8 @@ type load struct {
 	closing atomic.Bool
 	// older: the rooms have messages of a time before the run.
 	older bool
+	// filter is that of those who receive, nil for none.
+	filter jsontext.Value
 	// reach is how many of their rooms senders use, 0 for all.
 	reach atomic.Int32
 
@@ -89,6 +94,9 @@ func newClusterLoad(ctx context.Context, e *env, nodes []*server, s shape) (*loa
 	}
 	for _, r := range l.rooms {
 		l.logs = append(l.logs, l.check.room(r.id))
+	}
+	if s.lazy {
+		l.filter = jsontext.Value(lazyFilter)
 	}
 	if err := l.connectReceivers(ctx); err != nil {
 		return l, err
@@ -129,7 +137,7 @@ func (l *load) connect(ctx context.Context, at string, u user, log *roomLog) (*w
 	ready := make(chan struct{})
 	first := sync.OnceFunc(func() { close(ready) })
 	c, err := l.dialer.Dial(ctx, at, wsclient.Options{
-		Token: u.token, Sync: true, NoPosition: true,
+		Token: u.token, Sync: true, NoPosition: true, Filter: l.filter,
 		OnFrame: func(b []byte) {
 			m.take(b, l.now())
 			first()

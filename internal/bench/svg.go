@@ -45,10 +45,10 @@ const (
 
 // plotStyle follows the reader's light or dark.
 const plotStyle = `<style>
-text{font:13px system-ui,sans-serif;fill:#1f2328}.title{font-size:15px;font-weight:600}.small{fill:#59636e}
+.page{fill:#fff}text{font:13px system-ui,sans-serif;fill:#1f2328}.title{font-size:15px;font-weight:600}.small{fill:#59636e}
 .grid{stroke:#d1d9e0;stroke-width:1}.line{fill:none;stroke-width:2}.band{opacity:.14}
 .c0{stroke:#0969da}.f0{fill:#0969da}.c1{stroke:#bc4c00}.f1{fill:#bc4c00}.c2{stroke:#1a7f37}.f2{fill:#1a7f37}
-@media (prefers-color-scheme:dark){text{fill:#e6edf3}.small{fill:#9198a1}.grid{stroke:#3d444d}
+@media (prefers-color-scheme:dark){.page{fill:#0d1117}text{fill:#e6edf3}.small{fill:#9198a1}.grid{stroke:#3d444d}
 .c0{stroke:#4493f8}.f0{fill:#4493f8}.c1{stroke:#f0883e}.f1{fill:#f0883e}.c2{stroke:#3fb950}.f2{fill:#3fb950}}
 </style>
 `
@@ -61,6 +61,7 @@ func (p *plot) svg() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" aria-label="%s">`+"\n", plotWidth, plotHeight, p.description())
 	b.WriteString(plotStyle)
+	fmt.Fprintf(&b, `<rect class="page" width="%d" height="%d"/>`+"\n", plotWidth, plotHeight)
 	fmt.Fprintf(&b, `<text class="title" x="%d" y="26">%s</text>`+"\n", plotLeft, escaped(p.title))
 	s := p.scale()
 	p.grid(&b, s)
@@ -170,7 +171,7 @@ func (p *plot) curve(b *bytes.Buffer, s scale, colour int, c *curve) {
 	fmt.Fprintf(b, `<polyline class="line c%d" points="%s"/>`+"\n", colour, strings.Join(line, " "))
 	for _, pt := range c.points {
 		fmt.Fprintf(b, `<circle class="f%d" cx="%.1f" cy="%.1f" r="%d"/>`, colour, s.x(pt.x), s.y(pt.y), plotRadius)
-		fmt.Fprintf(b, `<text text-anchor="middle" x="%.1f" y="%.1f">%s</text>`+"\n", min(s.x(pt.x), plotWidth-plotRight-2*plotLetters), s.y(pt.y)-10, number(pt.y))
+		fmt.Fprintf(b, `<text text-anchor="middle" x="%.1f" y="%.1f">%s</text>`+"\n", min(max(s.x(pt.x), plotLeft+2*plotLetters), plotWidth-plotRight-2*plotLetters), s.y(pt.y)-10, number(pt.y))
 	}
 }
 

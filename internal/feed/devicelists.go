@@ -206,18 +206,28 @@ func (d *deviceDiff) leftRoom(ctx context.Context, id ids.RoomID, at ids.Seq) er
 	return d.members(ctx, d.gone, id, at)
 }
 
+// joined are the rooms that the user is in.
+func (s *syncer) joined() []ids.RoomID {
+	rooms := s.rooms
+	if s.partial {
+		rooms = s.v.snapshot(nil, nil).rooms
+	}
+	var list []ids.RoomID
+	for i := range rooms {
+		if rooms[i].membership == event.Join {
+			list = append(list, rooms[i].id)
+		}
+	}
+	return list
+}
+
 // resolve leaves in gone those who share no room any more, and in changed nobody of
 // these.
 func (d *deviceDiff) resolve(ctx context.Context) error {
 	if len(d.gone) == 0 {
 		return nil
 	}
-	var list []ids.RoomID
-	for i := range d.s.rooms {
-		if d.s.rooms[i].membership == event.Join {
-			list = append(list, d.s.rooms[i].id)
-		}
-	}
+	list := d.s.joined()
 	heads, err := d.s.h.rooms.Heads(ctx, list...)
 	if err != nil {
 		return err

@@ -33,7 +33,7 @@ const (
 	logBatches = 256
 )
 
-// pace is how long a hub trusts the bus.
+// pace is how long a hub trusts the bus, and what else tests shorten.
 type pace struct {
 	// gap is how long a wait for a position trusts the bus to deliver it before
 	// the log is read.
@@ -41,10 +41,12 @@ type pace struct {
 	// poll is how often it is asked whether the bus lost the last batch of a
 	// partition, which no later one gives away.
 	poll time.Duration
+	// many is from how many rooms on a view keeps marks of them.
+	many int
 }
 
 // A batch that the bus lost reaches those who wait for it within two polls.
-var defaultPace = pace{gap: 50 * time.Millisecond, poll: 500 * time.Millisecond}
+var defaultPace = pace{gap: 50 * time.Millisecond, poll: 500 * time.Millisecond, many: manyRooms}
 
 // Heads tells the last committed positions of partitions, at least of all that
 // was answered before the call. Asking for many costs about what one does.

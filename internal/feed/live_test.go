@@ -666,7 +666,7 @@ func TestCountsOfAnotherStay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rooms, _, _ := v.snapshot()
+		rooms := v.snapshot(nil, nil).rooms
 		for _, s := range rooms {
 			if s.id == r {
 				return s, heads[1]

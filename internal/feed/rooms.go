@@ -29,7 +29,6 @@ const (
 
 // addRooms adds the sections of all rooms that have something to tell.
 func (s *syncer) addRooms(ctx context.Context, moved map[ids.RoomID]*account.Change) error {
-	typing := s.h.typing.changedRooms(s.rooms, s.since.Typing, s.known)
 	var cold []roomState
 	for i := range s.rooms {
 		r := &s.rooms[i]
@@ -44,7 +43,7 @@ func (s *syncer) addRooms(ctx context.Context, moved map[ids.RoomID]*account.Cha
 		case r.membership == event.Join:
 			a := s.since.At[r.p]
 			switch {
-			case r.last > a || typing[r.id] || s.data[r.id] != nil || c != nil || s.recounted(r):
+			case r.last > a || s.typing[r.id] || s.data[r.id] != nil || c != nil || s.recounted(r):
 				err = s.addJoined(ctx, r, false)
 			case r.since > a && s.next.At[r.p] > a:
 				cold = append(cold, *r)

@@ -186,8 +186,12 @@ type syncer struct {
 	since Position
 	full  bool // initial or full_state
 	next  Position
-	rooms []roomState
-	out   result
+	// rooms are the user's, or, if partial, those of which there may be something to
+	// tell. typing are those of them where others began or ceased to type.
+	rooms   []roomState
+	partial bool
+	typing  map[ids.RoomID]bool
+	out     result
 	// data is the account data that changed, by room; of a full response all.
 	data map[ids.RoomID][]*account.Data
 	// known: since names this node's typing notices.
@@ -200,6 +204,8 @@ func (h *Hub) build(ctx context.Context, v *view, req *Request, lazy lazyMemory)
 	if req.Since != nil {
 		s.since = *req.Since
 		s.known = s.since.Node == h.node
+		// Of a client of another node it is not known what it was told of who is there.
+		s.partial = s.known && !s.full
 	} else {
 		s.since = h.position()
 	}
@@ -310,12 +316,12 @@ func (s *syncer) cut(ctx context.Context) error {
 			next.At[p] = sh.at()
 		}
 		serial := s.h.typing.serial()
-		rooms, homeSeq, stale := s.v.snapshot()
-		if stale {
+		c := s.look()
+		if c.stale {
 			return errStale
 		}
-		next.At[s.v.home] = max(next.At[s.v.home], homeSeq)
-		again, err := s.behind(ctx, &next, used, rooms)
+		next.At[s.v.home] = max(next.At[s.v.home], c.homeSeq)
+		again, err := s.behind(ctx, &next, used, &c)
 		if err != nil {
 			return err
 		}
@@ -323,9 +329,25 @@ func (s *syncer) cut(ctx context.Context) error {
 			continue
 		}
 		next.Node, next.Typing = s.h.node, serial
-		s.next, s.rooms = next, rooms
+		s.next, s.rooms = next, c.rooms
 		return nil
 	}
+}
+
+// look takes the rooms from the view: all, or those that a client who goes on from
+// since may have to be told of.
+func (s *syncer) look() cutRooms {
+	if s.partial {
+		if typing, ok := s.h.typing.changedAnywhere(s.since.Typing, s.v.size()); ok {
+			if c := s.v.snapshot(&s.since, typing); !c.all {
+				s.typing = typing
+				return c
+			}
+		}
+	}
+	c := s.v.snapshot(nil, nil)
+	s.typing = s.h.typing.changedRooms(c.rooms, s.since.Typing, s.known)
+	return c
 }
 
 // behind compares a cut of the partitions in used with the rooms in it and with what
@@ -333,19 +355,17 @@ func (s *syncer) cut(ctx context.Context) error {
 // partition, which it adds, or because one is ahead, since the log was not known to go
 // so far, which it waits for. Partitions that none of the user's rooms is in leave the
 // cut.
-func (s *syncer) behind(ctx context.Context, next *Position, used []bool, rooms []roomState) (bool, error) {
-	grown, needed := false, make([]bool, len(used))
-	needed[s.v.home] = true
-	for i := range rooms {
-		p := rooms[i].p
-		grown = grown || !used[p]
-		used[p], needed[p] = true, true
+func (s *syncer) behind(ctx context.Context, next *Position, used []bool, c *cutRooms) (bool, error) {
+	grown, needed := false, c.parts
+	for p := range needed {
+		grown = grown || needed[p] && !used[p]
+		used[p] = used[p] || needed[p]
 	}
 	if grown {
 		return true, nil
 	}
-	for i := range rooms {
-		r := &rooms[i]
+	for i := range c.rooms {
+		r := &c.rooms[i]
 		if r.roomSeq > next.At[r.p] {
 			return true, s.h.shards[r.p].await(ctx, r.roomSeq)
 		}

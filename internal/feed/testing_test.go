@@ -50,7 +50,7 @@ const (
 var ctx = context.Background()
 
 // quick is a hub's pace in tests: what is lost is found soon.
-var quick = pace{gap: 2 * time.Millisecond, poll: 5 * time.Millisecond}
+var quick = pace{gap: 2 * time.Millisecond, poll: 5 * time.Millisecond, many: 2}
 
 // world is a node with rooms and users, and hubs that follow it.
 type world struct {

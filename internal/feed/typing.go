@@ -254,6 +254,29 @@ func (t *typing) event(r ids.RoomID, seen uint64, known bool, ignored func(ids.U
 	return appendTyping(nil, users)
 }
 
+// changedAnywhere lists all rooms whose notices changed after a number. ok is false if
+// there are more rooms with notices than limit: then whoever knows as many looks at their
+// own.
+func (t *typing) changedAnywhere(seen uint64, limit int) (changed map[ids.RoomID]bool, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mu.serial <= seen {
+		return nil, true
+	}
+	if len(t.mu.rooms) > limit {
+		return nil, false
+	}
+	for id, r := range t.mu.rooms {
+		if r.changed > seen {
+			if changed == nil {
+				changed = make(map[ids.RoomID]bool)
+			}
+			changed[id] = true
+		}
+	}
+	return changed, true
+}
+
 // changedRooms lists the rooms, of those given, whose notices changed after a number.
 func (t *typing) changedRooms(rooms []roomState, seen uint64, known bool) map[ids.RoomID]bool {
 	t.mu.Lock()

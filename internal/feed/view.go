@@ -43,6 +43,17 @@ type view struct {
 		// homeSeq is the last change of the user that rooms reflect.
 		homeSeq ids.Seq
 		rooms   map[ids.RoomID]*userRoom
+		// list are the same rooms, none of which ever goes, and parts the partitions
+		// that they and the user are in.
+		list  []*userRoom
+		parts partitionSet
+		// marks say of the rooms in list, if there are many, when they moved, but for
+		// those in touched.
+		marks   []roomMark
+		touched []*userRoom
+		// since is what homeSeq was when the view was loaded: what the user changed
+		// up to there, it does not know by room.
+		since ids.Seq
 		// pending are changes that have come and are not yet applied.
 		pending []*account.Change
 		version uint64
@@ -68,6 +79,7 @@ type presentChange struct {
 
 // userRoom is one room of a view.
 type userRoom struct {
+	id         ids.RoomID
 	membership event.Membership
 	// roomSeq is the position of the user's member event, joined that of the
 	// one that began their stay.
@@ -76,7 +88,11 @@ type userRoom struct {
 	// while the user's list of rooms, an effect later, does not say so yet.
 	left ids.Seq
 	p    ids.Partition
-	seat *seat
+	// touched: the room is in the view's list of those, and its mark, which is at the
+	// place at, may be old.
+	touched bool
+	at      int32
+	seat    *seat
 	// since is where the partition stood when the seat was taken: later changes
 	// are all known. last is the last of them, 0 if there was none.
 	since, last ids.Seq
@@ -85,7 +101,10 @@ type userRoom struct {
 	// recount is the last change of the user's that made what is unread in the room
 	// another number, where nothing happened in the room: a position in their home.
 	recount ids.Seq
-	counts  counts
+	// told is the last change of the user's that was about the room, since the view
+	// was loaded.
+	told   ids.Seq
+	counts counts
 }
 
 // errClosed: the hub has been closed.
@@ -103,7 +122,8 @@ func (h *Hub) acquire(ctx context.Context, user ids.UserID) (*view, error) {
 	fresh := v == nil
 	if fresh {
 		v = &view{hub: h, user: user, home: ids.PartitionOf(string(user), h.opts.Count), loaded: make(chan struct{})}
-		v.mu.rooms = make(map[ids.RoomID]*userRoom)
+		v.mu.rooms, v.mu.parts = make(map[ids.RoomID]*userRoom), newPartitionSet(h.opts.Count)
+		v.mu.parts.add(v.home)
 		h.mu.users[user] = v
 	}
 	v.refs++
@@ -155,7 +175,7 @@ func (v *view) load(ctx context.Context) error {
 		v.setRoom(m.Room, m.Membership, m.RoomSeq, m.Joined)
 	}
 	v.mu.Lock()
-	v.mu.homeSeq = at
+	v.mu.homeSeq, v.mu.since = at, at
 	v.mu.Unlock()
 	// The list was not read at one moment: changes up to the last that it shows
 	// may be missing, and come by the log.
@@ -225,12 +245,14 @@ func (v *view) setRoom(r ids.RoomID, m event.Membership, roomSeq, joined ids.Seq
 	defer v.mu.Unlock()
 	ur := v.mu.rooms[r]
 	if ur == nil {
-		ur = &userRoom{p: s.p}
-		v.mu.rooms[r] = ur
+		ur = &userRoom{id: r, p: s.p, at: int32(len(v.mu.list))}
+		v.mu.rooms[r], v.mu.list = ur, append(v.mu.list, ur)
+		v.mu.parts.add(s.p)
 	}
 	if roomSeq < ur.roomSeq {
 		return // the list of rooms was read after this change
 	}
+	v.touchLocked(ur)
 	if joined != ur.joined {
 		ur.counts = counts{gen: ur.counts.gen + 1}
 	}
@@ -297,10 +319,14 @@ func (v *view) apply(c *account.Change) {
 		}
 	}
 	v.mu.Lock()
-	if ur := v.mu.rooms[c.Room]; ur != nil && c.Kind == account.ChangeThread && v.hub.opts.Rules.Threads() {
-		ur.counts.forgetRead() // the threads are counted anew, by the new subscriptions
-		ur.counts.forgetPush()
-		ur.recount = c.Seq
+	if ur := v.mu.rooms[c.Room]; ur != nil {
+		ur.told = max(ur.told, c.Seq)
+		v.touchLocked(ur)
+		if c.Kind == account.ChangeThread && v.hub.opts.Rules.Threads() {
+			ur.counts.forgetRead() // the threads are counted anew, by the new subscriptions
+			ur.counts.forgetPush()
+			ur.recount = c.Seq
+		}
 	}
 	v.mu.homeSeq = max(v.mu.homeSeq, c.Seq)
 	v.mu.Unlock()
@@ -318,6 +344,7 @@ func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
 	if ur == nil {
 		return
 	}
+	v.touchLocked(ur)
 	if changesSharing(rec) {
 		ur.shared = rec.Seq
 	}
@@ -441,29 +468,137 @@ type roomState struct {
 // that they reflect. Another may be about to apply a change, which moves a room and
 // then the position: settling is held so that both or neither is seen, or the change
 // would be told now, by the room, and again by the list of changes.
-func (v *view) snapshot() (rooms []roomState, homeSeq ids.Seq, stale bool) {
+//
+// If since is not nil, only rooms are copied of which there may be something to tell a
+// client that stands there, those in also among them. A user may be in thousands, and
+// in nearly all of them nothing happens from one sync to the next. Where the view does
+// not know that, since it is younger than the client's position, all are copied.
+func (v *view) snapshot(since *Position, also map[ids.RoomID]bool) (c cutRooms) {
 	v.settling.Lock()
 	defer v.settling.Unlock()
 	v.settleSettling()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	rooms = make([]roomState, 0, len(v.mu.rooms))
-	for id, r := range v.mu.rooms {
-		rooms = append(rooms, roomState{id, r.membership, r.roomSeq, r.joined, r.p, r.since, r.last, r.shared, r.recount})
+	c.homeSeq, c.stale, c.parts = v.mu.homeSeq, v.mu.stale, v.mu.parts.list(v.hub.opts.Count)
+	if since != nil && since.At[v.home] < v.mu.since {
+		since = nil
 	}
-	return rooms, v.mu.homeSeq, v.mu.stale
+	c.all = since == nil
+	if c.all {
+		c.rooms = make([]roomState, 0, len(v.mu.list))
+	}
+	add := func(r *userRoom) {
+		c.rooms = append(c.rooms, roomState{r.id, r.membership, r.roomSeq, r.joined, r.p, r.since, r.last, r.shared, r.recount})
+	}
+	if c.all {
+		for _, r := range v.mu.list {
+			add(r)
+		}
+		return c
+	}
+	v.eachMovedLocked(since, add)
+	for id := range also {
+		if r := v.mu.rooms[id]; r != nil && !r.mark().after(since, v.home) {
+			add(r)
+		}
+	}
+	return c
+}
+
+// manyRooms is from how many rooms on a view keeps marks of them. Those of a user who is
+// in two thousand lie in a few pages of memory, and are looked through in less time than
+// it takes to read one message; the rooms themselves lie anywhere.
+const manyRooms = 64
+
+// roomMark says when a room moved: seq in its partition, told in the user's.
+type roomMark struct {
+	seq, told ids.Seq
+	p         ids.Partition
+}
+
+func (r *userRoom) mark() roomMark {
+	return roomMark{max(r.last, r.roomSeq, r.since, r.shared), max(r.told, r.recount), r.p}
+}
+
+// after reports whether there may be something to tell a client that stands at since.
+func (m roomMark) after(since *Position, home ids.Partition) bool {
+	return m.seq > since.At[m.p] || m.told > since.At[home]
+}
+
+// touchLocked notes that a room moves. It costs next to nothing: this is on the way of
+// each message to each member.
+func (v *view) touchLocked(r *userRoom) {
+	if v.mu.marks != nil && !r.touched {
+		r.touched = true
+		v.mu.touched = append(v.mu.touched, r)
+	}
+}
+
+// eachMovedLocked calls fn with the rooms of which there may be something to tell.
+func (v *view) eachMovedLocked(since *Position, fn func(*userRoom)) {
+	if len(v.mu.list) < v.hub.pace.many {
+		for _, r := range v.mu.list {
+			if r.mark().after(since, v.home) {
+				fn(r)
+			}
+		}
+		return
+	}
+	for _, r := range v.mu.touched {
+		if r.touched = false; int(r.at) < len(v.mu.marks) {
+			v.mu.marks[r.at] = r.mark()
+		}
+	}
+	clear(v.mu.touched)
+	v.mu.touched = v.mu.touched[:0]
+	for _, r := range v.mu.list[len(v.mu.marks):] {
+		v.mu.marks = append(v.mu.marks, r.mark())
+	}
+	for i := range v.mu.marks {
+		if v.mu.marks[i].after(since, v.home) {
+			fn(v.mu.list[i])
+		}
+	}
+}
+
+// cutRooms is what a view knows at one moment.
+type cutRooms struct {
+	rooms   []roomState
+	homeSeq ids.Seq
+	stale   bool
+	// all: rooms are all of the user's. parts are the partitions of all.
+	all   bool
+	parts []bool
+}
+
+// partitionSet is a set of partitions, a bit for each: there is one in each view.
+type partitionSet []uint64
+
+func newPartitionSet(count int) partitionSet { return make(partitionSet, (count+63)/64) }
+
+func (s partitionSet) add(p ids.Partition) { s[p/64] |= 1 << (p % 64) }
+
+// list tells of each of count partitions whether it is in the set.
+func (s partitionSet) list(count int) []bool {
+	in := make([]bool, count)
+	for p := range in {
+		in[p] = s[p/64]&(1<<(p%64)) != 0
+	}
+	return in
 }
 
 // partitions are those that the user's home and rooms are in.
 func (v *view) partitions() []bool {
-	ps := make([]bool, v.hub.opts.Count)
-	ps[v.home] = true
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, r := range v.mu.rooms {
-		ps[r.p] = true
-	}
-	return ps
+	return v.mu.parts.list(v.hub.opts.Count)
+}
+
+// size is how many rooms the view has.
+func (v *view) size() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.mu.list)
 }
 
 func (v *view) ignores(u ids.UserID) bool {
