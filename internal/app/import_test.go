@@ -329,6 +329,7 @@ func TestImportRefuses(t *testing.T) {
 		apptest.Object{"user": "alice", "password_hash": hash}, apptest.Object{"user": "bob"},
 		apptest.Object{"room": "r", "creator": "alice", "alias": "taken", "ts": 5},
 		apptest.Object{"room": "same", "creator": "alice", "ts": 5, "alias": "other"}, // of one millisecond, so that one gets a word more
+		apptest.Object{"user": "dora"}, // rooms wait until she is there, and she until the lines above are done
 	)
 	say := func(o apptest.Object) apptest.Object {
 		all := apptest.Object{"event": "m.room.message", "room": "r", "sender": "alice", "content": apptest.Object{"body": "x"}}
@@ -339,7 +340,7 @@ func TestImportRefuses(t *testing.T) {
 		line any
 		want string
 	}{
-		"no JSON":                {json.RawMessage(`"x"`), "line 5: "},
+		"no JSON":                {json.RawMessage(`"x"`), "line 6: "},
 		"unknown member":         {apptest.Object{"user": "c", "colour": "red"}, "colour"},
 		"no kind":                {apptest.Object{"creator": "alice"}, "one of user, room"},
 		"two kinds":              {apptest.Object{"user": "c", "room": "r"}, "one of user, room"},
@@ -361,18 +362,18 @@ func TestImportRefuses(t *testing.T) {
 		"room that is not there": {say(apptest.Object{"room": "!x"}), "M_FORBIDDEN"},
 		"not in the room":        {say(apptest.Object{"sender": "bob"}), "You are not in this room"},
 		"no content":             {apptest.Object{"event": "m.x", "room": "r", "sender": "alice"}, "needs a content"},
-		"content is no object":   {say(apptest.Object{"content": 5}), "line 5: "},
+		"content is no object":   {say(apptest.Object{"content": 5}), "line 6: "},
 		"redaction":              {say(apptest.Object{"event": "m.room.redaction"}), "redaction is not imported"},
 		"alias as event":         {say(apptest.Object{"event": "m.room.canonical_alias", "state_key": ""}), "line of its room"},
 		"relation":               {say(apptest.Object{"content": apptest.Object{"m.relates_to": apptest.Object{"rel_type": "m.replace", "event_id": "$x"}}}), "relates to another"},
-		"bad power levels":       {say(apptest.Object{"event": "m.room.power_levels", "state_key": "", "content": apptest.Object{"users": 1}}), "line 5: "},
+		"bad power levels":       {say(apptest.Object{"event": "m.room.power_levels", "state_key": "", "content": apptest.Object{"users": 1}}), "line 6: "},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			s := stopped(t)
 			_, err := importLines(t, s.Config, begin+lines(tt.line)+lines(say(nil)))
 			refuses(t, what, err, tt.want)
-			refuses(t, what, err, "line 5: ")
+			refuses(t, what, err, "line 6: ")
 			fsck(t, s.Config)
 		})
 	}
