@@ -8,7 +8,7 @@ import { build, type Plugin } from "vite";
 export const JS_BUDGET_BYTES = 250 * 1024;
 
 /** Chunks that come after the first conversation is on its way: encryption, other languages, colours for code, screens that few need (ui/later.tsx). */
-const LATER = /^(rust-crypto|words|highlighter|Verify|DeviceList|Profile|OwnProfile|IgnoredList|RoomInfo|Report|PictureField|roles|emojis|FindRooms|blurhashes|prepare|SendFiles|VoiceRecorder|Gallery|RoomFilesView)[-.]/;
+const LATER = /^(rust-crypto|words|highlighter|Verify|DeviceList|Profile|OwnProfile|IgnoredList|RoomInfo|Report|PictureField|roles|emojis|FindRooms|Shortcuts|blurhashes|prepare|SendFiles|VoiceRecorder|Gallery|RoomFilesView)[-.]/;
 
 /** Fails the build that makes people wait. Only what is named as loaded later is left out of the sum. */
 export function budget(): Plugin {

@@ -21,6 +21,7 @@ import "./ui/styles/media.css";
 import "./ui/styles/notifications.css";
 import "./ui/styles/direction.css";
 import "./ui/styles/people.css";
+import "./ui/styles/keys.css";
 import "./ui/styles/access.css";
 
 watchRoute();

@@ -16,9 +16,11 @@ export interface Preferences {
     previews: "open" | "all" | "none";
     /** Hours of the day, of each device, in which notifications make no sound. */
     quiet: { on: boolean; from: string; to: string };
+    /** Keys that work everywhere in the app (shortcuts.ts): other programs may want them. */
+    shortcuts: "on" | "off";
 }
 
-export const DEFAULTS: Preferences = { theme: "system", accent: "green", density: "comfortable", language: "system", previews: "open", quiet: { on: false, from: "22:00", to: "07:00" } };
+export const DEFAULTS: Preferences = { theme: "system", accent: "green", density: "comfortable", language: "system", previews: "open", quiet: { on: false, from: "22:00", to: "07:00" }, shortcuts: "on" };
 export const PREFERENCES_TYPE = "chat.hubbub.preferences";
 
 /** Preferences in account data that may hold anything; what is not understood is as if it were not said. */
@@ -32,6 +34,7 @@ export function readPreferences(content: unknown): Preferences {
         language: pick(given.language, ["system", ...LANGUAGES.map(([id]) => id)], DEFAULTS.language),
         previews: pick(given.previews, ["open", "all", "none"], DEFAULTS.previews),
         quiet: readQuiet(given.quiet),
+        shortcuts: pick(given.shortcuts, ["on", "off"], DEFAULTS.shortcuts),
     };
 }
 

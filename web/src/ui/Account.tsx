@@ -42,7 +42,7 @@ function NewKey({ chat }: { chat: Chat }): JSX.Element {
     );
 }
 
-export function Account({ app, chat, onOpen, onClose }: { app: App; chat: Chat; onOpen: (screen: "devices" | "profile" | "ignored") => void; onClose: () => void }): JSX.Element {
+export function Account({ app, chat, onOpen, onClose }: { app: App; chat: Chat; onOpen: (screen: "devices" | "profile" | "ignored" | "shortcuts") => void; onClose: () => void }): JSX.Element {
     const now = (): Preferences => chat.preferences.current.value ?? loadLook();
     const look = now();
     // Of what holds now, not when this was drawn: a second press may come first.
@@ -104,6 +104,9 @@ export function Account({ app, chat, onOpen, onClose }: { app: App; chat: Chat; 
                 </button>
                 <button type="button" class="button" onClick={() => onOpen("ignored")}>
                     <Icon name="mute" /> {t("Ignored people")}
+                </button>
+                <button type="button" class="button" onClick={() => onOpen("shortcuts")}>
+                    <Icon name="keys" /> {t("Keyboard shortcuts")}
                 </button>
             </div>
             {chat.encryption.state.value === "ready" && <NewKey chat={chat} />}

@@ -1,6 +1,6 @@
 /** The signed-in app: the room list and the open room, side by side or, on a phone, one at a time. */
 import type { JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import type { App } from "../domain/app.ts";
 import { t } from "../domain/i18n.ts";
 import type { Chat } from "../domain/chat.ts";
@@ -14,6 +14,7 @@ import { Prompts } from "./Prompts.tsx";
 import { RoomList } from "./RoomList.tsx";
 import { RoomPane } from "./RoomPane.tsx";
 import { go, route } from "./route.ts";
+import { useShortcuts } from "./shortcuts.ts";
 
 const Profile = later(() => import("./Profile.tsx").then((module) => module.Profile));
 const DeviceList = later(() => import("./DeviceList.tsx").then((module) => module.DeviceList));
@@ -23,9 +24,10 @@ const IgnoredList = later(() => import("./IgnoredList.tsx").then((module) => mod
 const RoomInfo = later(() => import("./RoomInfo.tsx").then((module) => module.RoomInfo));
 const Report = later(() => import("./Report.tsx").then((module) => module.Report));
 
+const Shortcuts = later(() => import("./Shortcuts.tsx").then((module) => module.Shortcuts));
 const FindRooms = later(() => import("./FindRooms.tsx").then((module) => module.FindRooms));
 
-type Open = "find" | "invite-space" | "profile" | "ignored" | "new" | "account" | "devices" | "invite" | "info" | undefined;
+type Open = "find" | "shortcuts" | "invite-space" | "profile" | "ignored" | "new" | "account" | "devices" | "invite" | "info" | undefined;
 
 export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
     const [open, setOpen] = useState<Open>();
@@ -39,6 +41,11 @@ export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
     const roomId = at.page === "room" ? at.roomId : undefined;
     const room = chat.rooms.value.find((summary) => summary.id === roomId && summary.kind === "join");
     const main = useRef<HTMLElement>(null);
+    useShortcuts(
+        chat,
+        roomId,
+        useCallback(() => setOpen("shortcuts"), []),
+    );
     const unread = chat.notifications.unread.value;
     useEffect(() => {
         const waiting = unread === 0 ? "" : unread > 99 ? "(99+) " : `(${unread}) `;
@@ -60,6 +67,7 @@ export function Shell({ app, chat }: { app: App; chat: Chat }): JSX.Element {
                 {!room && <NoRoom asked={roomId !== undefined} chat={chat} onNew={() => setOpen("new")} />}
             </main>
             <Prompts chat={chat} onDevices={() => setOpen("devices")} />
+            {open === "shortcuts" && <Shortcuts chat={chat} onClose={() => setOpen(undefined)} />}
             {open === "find" && <FindRooms chat={chat} onClose={() => setOpen(undefined)} />}
             {space && <RoomInfo key={space.id} chat={chat} room={space} onInvite={() => setOpen("invite-space")} onClose={() => setSpaceId(undefined)} />}
             {open === "invite-space" && space && <InviteDialog chat={chat} room={space} onClose={() => setOpen(undefined)} />}

@@ -46,6 +46,7 @@ const ICONS = {
     device: "M4 5h16v11H4zM8 20h8",
     ban: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM6 6l12 12",
     flag: "M6 21V4h11l-2 4 2 4H6",
+    keys: "M3 7h18v10H3zM7 11h.01M11 11h.01M15 11h.01M8 14h8",
     mute: "M4 10v4h4l5 4V6l-5 4zM17 10l4 4M21 10l-4 4",
     door: "M14 4h5v16h-5M10 8l-4 4 4 4M6 12h9",
 } as const;

@@ -23,6 +23,7 @@ export async function preferAndGoOffline(ada, bob, second) {
     await page.getByText("Comfortable", { exact: true }).click();
     await page.getByRole("radio", { name: "Green" }).check();
     await page.keyboard.press("Escape");
+    await byKeys(ada, second);
 
     const phone = bob.page;
     await phone.evaluate(async () => {
@@ -35,6 +36,38 @@ export async function preferAndGoOffline(ada, bob, second) {
     const manifest = await phone.evaluate(async () => (await fetch(document.querySelector("link[rel=manifest]").href)).json());
     assert.ok(manifest.icons.some((icon) => icon.sizes === "512x512"), "it can be installed");
     await offlineAndBack(ada, bob);
+}
+
+/** To a conversation and to the search, as long as one wants that. */
+async function byKeys(ada, second) {
+    const { page } = ada;
+    const first = await page.evaluate(() => location.hash);
+    const leave = () => page.evaluate(() => void (location.hash = "#/"));
+    await page.keyboard.press("Control+k");
+    assert.ok(await page.evaluate(() => document.activeElement.matches(".list-search input")), "the search has the focus");
+    await leave();
+    await page.getByText("Pick a conversation").waitFor();
+    await page.keyboard.press("Alt+ArrowDown");
+    await page.waitForFunction(() => location.hash.startsWith("#/room/"));
+    await page.keyboard.press("Control+/");
+    await page.getByRole("heading", { name: "Keyboard shortcuts" }).waitFor();
+    await shoot([ada], "shortcuts");
+    await page.getByText("Off", { exact: true }).click();
+    await page.keyboard.press("Escape");
+    await holds(page, () => document.querySelector("dialog[open]") === null);
+    await leave();
+    await page.getByText("Pick a conversation").waitFor();
+    await page.keyboard.press("Alt+ArrowDown");
+    await page.keyboard.press("Control+/"); // the way back is always there
+    await page.getByRole("heading", { name: "Keyboard shortcuts" }).waitFor();
+    assert.equal(await page.evaluate(() => location.hash), "#/", "the other keys do nothing");
+    await page.keyboard.press("Escape");
+    await second.page.keyboard.press("Control+/");
+    await second.page.getByRole("radio", { name: "Off" }).and(second.page.locator(":checked")).waitFor({ state: "attached" });
+    await second.page.getByText("On", { exact: true }).click();
+    await second.page.keyboard.press("Escape");
+    await page.evaluate((hash) => void (location.hash = hash), first);
+    await page.locator(".composer").waitFor();
 }
 
 /** Without a network the app opens with what it has; what is written waits over a reload, and comes once. */

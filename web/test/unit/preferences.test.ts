@@ -8,7 +8,7 @@ import { keptUnder, routeOf } from "../../src/sw/rules.ts";
 
 describe("preferences", () => {
     it("are what is understood of what is there", () => {
-        expect(readPreferences({ theme: "dark", density: "compact", language: "de", previews: "all", other: 1, quiet: { on: true, from: "21:30", to: "9" } })).toEqual({ theme: "dark", accent: "green", density: "compact", language: "de", previews: "all", quiet: { on: true, from: "21:30", to: "07:00" } });
+        expect(readPreferences({ theme: "dark", density: "compact", language: "de", previews: "all", other: 1, quiet: { on: true, from: "21:30", to: "9" } })).toEqual({ theme: "dark", accent: "green", density: "compact", language: "de", previews: "all", quiet: { on: true, from: "21:30", to: "07:00" }, shortcuts: "on" });
         for (const content of [undefined, null, "dark", { theme: "__proto__", density: 5, language: "constructor", previews: true, quiet: "all day" }]) expect(readPreferences(content)).toEqual(DEFAULTS);
     });
 });
