@@ -1,5 +1,5 @@
 /** Makes a picture larger and moves it, by wheel, mouse, fingers and keys; while it is whole, swipes go on or close. */
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 
 const LARGEST = 8;
 const DOUBLE = 2.5;
@@ -48,7 +48,8 @@ export function useZoom(stage: Element, picture: Element, { onStep, onClose }: {
         const to = Math.min(LARGEST, Math.max(1, scale * factor));
         apply({ scale: to, x: px - ((px - x) * to) / scale, y: py - ((py - y) * to) / scale });
     };
-    useEffect(() => {
+    // As soon as the picture can be seen: an effect would wait until it was drawn, and a key that is pressed before is lost.
+    useLayoutEffect(() => {
         const box = stage.current!;
         const wheel = (event: WheelEvent): void => {
             event.preventDefault(); // which a handler of the framework, being passive, could not
