@@ -64,14 +64,16 @@ export function Composer({ timeline, name }: { timeline: Timeline; name: string 
     };
     const completion = useCompletion(timeline, text.slice(0, caret));
     const complete = ({ text: word, from }: Offer): void => {
-        change(`${text.slice(0, from)}${word} ${text.slice(caret).trimStart()}`);
-        setCaret(0);
+        const next = `${text.slice(0, from)}${word} ${text.slice(caret).trimStart()}`;
         const after = from + word.length + 1;
-        // Once the new text is in the box.
-        requestAnimationFrame(() => {
-            box.current?.focus();
-            box.current?.setSelectionRange(after, after);
-        });
+        if (box.current) {
+            // At once: whoever writes on before all is drawn anew means to write here.
+            box.current.value = next;
+            box.current.focus();
+            box.current.setSelectionRange(after, after);
+        }
+        change(next);
+        setCaret(0);
     };
     /** Keys that mean the list of completions while there is one. */
     const inCompletion = (key: string): boolean => {
