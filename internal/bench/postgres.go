@@ -34,16 +34,20 @@ type postgres struct {
 // attachPostgres describes a server that runs already.
 func attachPostgres(ctx context.Context, at string) (*postgres, error) {
 	p := &postgres{url: at}
-	var backend int
-	err := p.query(ctx, at, "SELECT pg_backend_pid()", &backend)
+	c, err := pgx.Connect(ctx, at)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
-	// Of the same name and number on another machine nothing is known.
+	// The process of a connection ends with it. Of the same name and number on another
+	// machine nothing is known.
+	backend := int(c.PgConn().PID())
 	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", backend)); err == nil && strings.HasPrefix(string(name), "postgres") {
 		if stat, err := readStat(backend); err == nil {
 			p.pid = stat.parent
 		}
+	}
+	if err := c.Close(ctx); err != nil {
+		return nil, fmt.Errorf("PostgreSQL: %w", err)
 	}
 	return p, nil
 }
