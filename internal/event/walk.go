@@ -58,6 +58,11 @@ func StringField(object []byte, name string) (value string, ok bool) {
 	return String(raw)
 }
 
+// SetString returns object with a member that is a string, added or replaced.
+func SetString(object []byte, name, value string) []byte {
+	return SetField(nil, object, name, AppendString(nil, value))
+}
+
 // SetField appends object to dst with one member added or replaced; value is
 // canonical JSON.
 func SetField(dst, object []byte, name string, value []byte) []byte {

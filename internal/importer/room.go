@@ -158,12 +158,12 @@ func (l *lane) contents(ctx context.Context, to event.Membership, users []ids.Us
 	}
 	out := make([][]byte, len(users))
 	for i := range names {
-		content := set([]byte("{}"), "membership", string(to))
+		content := event.SetString([]byte("{}"), "membership", string(to))
 		if names[i].DisplayName != "" {
-			content = set(content, "displayname", names[i].DisplayName)
+			content = event.SetString(content, "displayname", names[i].DisplayName)
 		}
 		if names[i].AvatarURL != "" {
-			content = set(content, "avatar_url", names[i].AvatarURL)
+			content = event.SetString(content, "avatar_url", names[i].AvatarURL)
 		}
 		out[i] = content
 	}
@@ -178,10 +178,6 @@ func missing(users []ids.UserID, found int, at func(int) ids.UserID) error {
 		}
 	}
 	return nil
-}
-
-func set(content []byte, name, value string) []byte {
-	return event.SetField(nil, content, name, event.AppendString(nil, value))
 }
 
 // members brings the members of a line in: they join, and where not everyone may, the

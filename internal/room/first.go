@@ -35,7 +35,7 @@ const fieldNonce = "chat.hubbub.nonce"
 // Unlike makes the content of a create event one that no other has: in version 12
 // the room's ID follows from it.
 func Unlike(create []byte) []byte {
-	return event.SetField(nil, create, fieldNonce, event.AppendString(nil, rand.Text()))
+	return event.SetString(create, fieldNonce, rand.Text())
 }
 
 // Drafts are the first events of the room, in the order of the specification. spec:
@@ -75,12 +75,12 @@ func (f *First) Drafts(ts int64) []roomstate.Draft {
 
 // stringContent is a content with one member.
 func stringContent(name, value string) []byte {
-	return event.SetField(nil, []byte("{}"), name, event.AppendString(nil, value))
+	return event.SetString([]byte("{}"), name, value)
 }
 
 // topicContent has the topic in both forms. spec: client-server §m.room.topic.
 func topicContent(topic string) []byte {
 	block := append(event.AppendString([]byte(`{"m.text":[{"body":`), topic), `}]}`...)
 	content := event.SetField(nil, []byte("{}"), "m.topic", block)
-	return event.SetField(nil, content, "topic", event.AppendString(nil, topic))
+	return event.SetString(content, "topic", topic)
 }

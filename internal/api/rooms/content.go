@@ -88,8 +88,3 @@ func checkState(eventType, stateKey string, content []byte) error {
 	}
 	return nil
 }
-
-// setString sets a member of a content to a string.
-func setString(content []byte, name, value string) []byte {
-	return event.SetField(nil, content, name, event.AppendString(nil, value))
-}

@@ -28,9 +28,9 @@ func errThirdParty() error {
 
 // memberContent is the content of a membership event without a profile.
 func memberContent(to event.Membership, why string) []byte {
-	content := setString([]byte("{}"), "membership", string(to))
+	content := event.SetString([]byte("{}"), "membership", string(to))
 	if why != "" {
-		content = setString(content, "reason", why)
+		content = event.SetString(content, "reason", why)
 	}
 	return content
 }
@@ -103,7 +103,7 @@ func (m *Module) completeJoin(ctx context.Context, cmd *room.Send, caller api.Ca
 		return err
 	}
 	if who != "" {
-		cmd.Draft.Content = setString(cmd.Draft.Content, "join_authorised_via_users_server", string(who))
+		cmd.Draft.Content = event.SetString(cmd.Draft.Content, "join_authorised_via_users_server", string(who))
 	}
 	return nil
 }
@@ -145,7 +145,7 @@ func (m *Module) withProfile(ctx context.Context, content []byte, user ids.UserI
 			content = event.DropField(nil, content, name)
 		}
 		if value := text(profile[name]); value != "" {
-			content = setString(content, name, value)
+			content = event.SetString(content, name, value)
 		}
 	}
 	return content, nil
@@ -284,7 +284,7 @@ func entryContent(r *api.Request, to event.Membership, why string) ([]byte, erro
 	if why == "" {
 		content = event.DropField(nil, content, "reason")
 	}
-	return setString(content, "membership", string(to)), nil
+	return event.SetString(content, "membership", string(to)), nil
 }
 
 // leave: spec client-server §POST /rooms/{roomId}/leave. Leaving once more is

@@ -26,10 +26,10 @@ func (m *Module) UpdateProfile(ctx context.Context, user ids.UserID, displayname
 	}
 	content := memberContent(event.Join, "")
 	if displayname != "" {
-		content = setString(content, "displayname", displayname)
+		content = event.SetString(content, "displayname", displayname)
 	}
 	if avatar != "" {
-		content = setString(content, "avatar_url", avatar)
+		content = event.SetString(content, "avatar_url", avatar)
 	}
 	return inParallel(profileFanOut, rooms, func(id ids.RoomID) error { return m.rename(ctx, id, user, content) })
 }

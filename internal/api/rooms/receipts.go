@@ -142,7 +142,7 @@ func (m *Module) fullyRead(ctx context.Context, id ids.RoomID, user ids.UserID, 
 			return nil
 		}
 	}
-	content := jsontext.Value(setString([]byte("{}"), "event_id", string(target)))
+	content := jsontext.Value(event.SetString([]byte("{}"), "event_id", string(target)))
 	_, err = m.Router.Do(ctx, account.NewSetData(user, id, typeFullyRead, content))
 	return err
 }

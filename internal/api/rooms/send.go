@@ -100,7 +100,7 @@ func (m *Module) redact(r *api.Request) (any, error) {
 	}
 	content := []byte("{}")
 	if req.Reason != nil {
-		content = setString(content, "reason", *req.Reason)
+		content = event.SetString(content, "reason", *req.Reason)
 	}
 	ts, given, err := timestamp(r)
 	if err != nil {

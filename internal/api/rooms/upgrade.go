@@ -164,9 +164,9 @@ func (m *Module) planUpgrade(ctx context.Context, id ids.RoomID, user ids.UserID
 // the old room. The event that a predecessor names is the last one known; version
 // 12 has it no more.
 func (u *upgrading) creation(create *room.Stored, creators []ids.UserID) []byte {
-	predecessor := setString([]byte("{}"), "room_id", string(u.head.RoomID))
+	predecessor := event.SetString([]byte("{}"), "room_id", string(u.head.RoomID))
 	if !u.version.CreatorPower {
-		predecessor = setString(predecessor, "event_id", string(u.head.LastEvent))
+		predecessor = event.SetString(predecessor, "event_id", string(u.head.LastEvent))
 	}
 	content := event.SetField(nil, []byte("{}"), "predecessor", predecessor)
 	for _, name := range [...]string{"type", "m.federate"} {
@@ -233,7 +233,7 @@ func (m *Module) replace(ctx context.Context, u *upgrading) (ids.RoomID, error) 
 	if err := m.fillReplacement(ctx, u, to); err != nil {
 		return "", err
 	}
-	tombstone := setString(setString([]byte("{}"), "body", "This room has been replaced"), "replacement_room", string(to))
+	tombstone := event.SetString(event.SetString([]byte("{}"), "body", "This room has been replaced"), "replacement_room", string(to))
 	if err := m.setState(ctx, u.head.RoomID, u.user, event.TypeTombstone, tombstone); err != nil {
 		return "", err
 	}
