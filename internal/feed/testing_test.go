@@ -218,7 +218,7 @@ func (w *world) join(r ids.RoomID, users ...ids.UserID) {
 func redaction(r ids.RoomID, sender ids.UserID, target ids.EventID) *room.Redact {
 	return &room.Redact{Room: r, Target: target, Draft: roomstate.Draft{
 		Type: event.TypeRedaction, Sender: sender, Redacts: target,
-		Content: event.SetField(nil, []byte(`{}`), "redacts", event.AppendString(nil, target)),
+		Content: event.SetString([]byte(`{}`), "redacts", string(target)),
 	}}
 }
 

@@ -95,7 +95,7 @@ func (l *lane) first(ctx context.Context, n *line) (v event.Version, first *room
 		if err := importable(&d); err != nil {
 			return v, nil, err
 		}
-		replaces(&first.Initial, d)
+		first.Initial.Omit(&d)
 		first.Given = append(first.Given, d)
 	}
 	joins, err := l.contents(ctx, event.Join, []ids.UserID{first.Creator})
@@ -130,21 +130,6 @@ func initial(n *line, v event.Version, creator ids.UserID) (in roomstate.Initial
 		bare.PowerLevels = in.PowerLevels
 	}
 	return bare, err
-}
-
-// replaces takes what the preset has out of the first state if the line says it.
-func replaces(in *roomstate.Initial, d roomstate.Draft) {
-	if *d.StateKey != "" {
-		return
-	}
-	switch d.Type {
-	case event.TypeJoinRules:
-		in.JoinRules = nil
-	case event.TypeHistoryVisibility:
-		in.HistoryVisibility = nil
-	case event.TypeGuestAccess:
-		in.GuestAccess = nil
-	}
 }
 
 // contents makes the member events' contents of users, with what they are called.

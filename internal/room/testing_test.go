@@ -218,7 +218,7 @@ func (w *world) member(room ids.RoomID, sender, target ids.UserID, m event.Membe
 func (w *world) redaction(room ids.RoomID, sender ids.UserID, target ids.EventID) *Redact {
 	d := roomstate.Draft{
 		Type: event.TypeRedaction, Sender: sender, Redacts: target,
-		Content: event.SetField(nil, []byte(`{}`), "redacts", event.AppendString(nil, target)),
+		Content: event.SetString([]byte(`{}`), "redacts", string(target)),
 	}
 	return &Redact{Room: room, Target: target, Draft: d}
 }

@@ -48,6 +48,22 @@ type Initial struct {
 	GuestAccess       []byte
 }
 
+// Omit takes out what a state event that is sent after the first ones says in its
+// place: join rules, history visibility or guest access.
+func (in *Initial) Omit(d *Draft) {
+	if *d.StateKey != "" {
+		return
+	}
+	switch d.Type {
+	case event.TypeJoinRules:
+		in.JoinRules = nil
+	case event.TypeHistoryVisibility:
+		in.HistoryVisibility = nil
+	case event.TypeGuestAccess:
+		in.GuestAccess = nil
+	}
+}
+
 // DefaultPreset returns the preset of a request that names none.
 func DefaultPreset(public bool) string {
 	if public {
@@ -90,10 +106,10 @@ func Preset(name string, o PresetOptions) (Initial, error) {
 // createContent adds to the creation_content what the server decides.
 func createContent(o PresetOptions, trusted bool) ([]byte, error) {
 	content := orEmpty(o.CreationContent)
-	content = event.SetField(nil, content, "room_version", event.AppendString(nil, o.Version.ID))
+	content = event.SetString(content, "room_version", o.Version.ID)
 	content = event.DropField(nil, content, "creator") // the server's to say
 	if o.Version.CreatorInContent {
-		content = event.SetField(nil, content, "creator", event.AppendString(nil, o.Creator))
+		content = event.SetString(content, "creator", string(o.Creator))
 	}
 	if !o.Version.CreatorPower {
 		return content, nil

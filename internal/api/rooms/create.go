@@ -231,21 +231,12 @@ func (p *plan) preset(req *createRequest, invited []ids.UserID) (err error) {
 		return err
 	}
 	p.Given = slices.DeleteFunc(p.Given, func(d roomstate.Draft) bool {
-		if *d.StateKey != "" {
-			return false
-		}
-		switch d.Type {
-		case event.TypePowerLevels:
+		if d.Type == event.TypePowerLevels && *d.StateKey == "" {
 			// They have to stand before all that they allow.
 			p.Initial.PowerLevels = d.Content
 			return true
-		case event.TypeJoinRules:
-			p.Initial.JoinRules = nil
-		case event.TypeHistoryVisibility:
-			p.Initial.HistoryVisibility = nil
-		case event.TypeGuestAccess:
-			p.Initial.GuestAccess = nil
 		}
+		p.Initial.Omit(&d)
 		return false
 	})
 	return nil
