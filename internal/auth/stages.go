@@ -144,6 +144,25 @@ func NewRegistrationTokenStage(v RegistrationTokenVerifier) Stage {
 const maxRegistrationToken = 64
 
 func (s registrationTokenStage) Verify(ctx context.Context, r StageRequest) (string, error) {
+	token, err := tokenOf(&r)
+	if err != nil {
+		return "", err
+	}
+	if !isRegistrationToken(token) {
+		return "", StageFailed("Invalid registration token")
+	}
+	ok, err := s.verifier.ValidRegistrationToken(ctx, token)
+	if err != nil {
+		return "", err
+	}
+	if !ok {
+		return "", StageFailed("Invalid registration token")
+	}
+	return token, nil
+}
+
+// tokenOf is the member token of what a stage is given.
+func tokenOf(r *StageRequest) (string, error) {
 	var in struct {
 		Token *string `json:"token"`
 	}
@@ -152,16 +171,6 @@ func (s registrationTokenStage) Verify(ctx context.Context, r StageRequest) (str
 	}
 	if in.Token == nil {
 		return "", merr.MissingParamErr("token is missing")
-	}
-	if !isRegistrationToken(*in.Token) {
-		return "", StageFailed("Invalid registration token")
-	}
-	ok, err := s.verifier.ValidRegistrationToken(ctx, *in.Token)
-	if err != nil {
-		return "", err
-	}
-	if !ok {
-		return "", StageFailed("Invalid registration token")
 	}
 	return *in.Token, nil
 }
@@ -251,16 +260,11 @@ type jwtStage struct{ verifier JWTVerifier }
 func NewJWTStage(v JWTVerifier) Stage { return jwtStage{v} }
 
 func (s jwtStage) Verify(ctx context.Context, r StageRequest) (string, error) {
-	var in struct {
-		Token *string `json:"token"`
+	token, err := tokenOf(&r)
+	if err != nil {
+		return "", err
 	}
-	if err := json.Unmarshal(r.Auth, &in); err != nil {
-		return "", merr.BadJSONErr("token must be a string").Because(err)
-	}
-	if in.Token == nil {
-		return "", merr.MissingParamErr("token is missing")
-	}
-	ok, other, err := s.verifier.ProvedByJWT(ctx, r.Caller, *in.Token, r.Begun)
+	ok, other, err := s.verifier.ProvedByJWT(ctx, r.Caller, token, r.Begun)
 	switch {
 	case err != nil:
 		return "", err
