@@ -222,10 +222,15 @@ func judgeReply(status int, h http.Header, answer []byte, key string) reply {
 			return reply{verdict: verdictGone}
 		}
 		return reply{verdict: verdictSent}
-	case status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout:
+	case isRefusal(status):
 		return reply{verdict: verdictRefused, err: fmt.Errorf("status %d", status)}
 	}
 	return reply{verdict: verdictLater, wait: retryAfter(h), err: fmt.Errorf("status %d", status)}
+}
+
+// isRefusal reports whether the same again would be answered the same.
+func isRefusal(status int) bool {
+	return status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout
 }
 
 // newClient connects to public addresses, and to the networks allowed; without TLS

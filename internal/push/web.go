@@ -211,7 +211,7 @@ func judgeWebReply(status int, h http.Header) reply {
 		r.verdict, r.err = verdictSent, nil
 	case status == http.StatusNotFound || status == http.StatusGone || status == http.StatusForbidden:
 		r.verdict = verdictGone
-	case status >= 400 && status < 500 && status != http.StatusTooManyRequests && status != http.StatusRequestTimeout:
+	case isRefusal(status):
 		r.verdict = verdictRefused
 	default:
 		r.verdict, r.wait = verdictLater, retryAfter(h)

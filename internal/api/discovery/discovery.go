@@ -218,8 +218,9 @@ func capabilities(d *Deps) map[string]any {
 		"m.set_avatar_url":  enabled{true},
 		"m.3pid_changes":    enabled{d.Email},
 		"m.get_login_token": enabled{true},
+
+		"org.matrix.msc4174.webpush": map[string]any{"enabled": true, "vapid": d.WebPush},
 	}
-	all["org.matrix.msc4174.webpush"] = map[string]any{"enabled": true, "vapid": d.WebPush}
 	if d.MaxEventDelay > 0 {
 		limits := map[string]int64{"max_delay_ms": d.MaxEventDelay.Milliseconds(), "max_scheduled": int64(d.MaxDelayed)}
 		all["m.delayed_events"], all["org.matrix.msc4140.delayed_events"] = limits, limits

@@ -125,7 +125,7 @@ func (m *Module) setPusher(r *api.Request) (any, error) {
 		if err := m.checkWeb(&p); err != nil {
 			return nil, err
 		}
-		p.Inactive, p.Ack = true, newAck()
+		p.Inactive, p.Ack = true, rand.Text()
 	}
 	set, err := partition.Do[account.PusherSet](r.Context, m.Router, account.NewSetPusher(r.Caller.User, p, b.Append))
 	if err != nil || !set.Inactive {
@@ -133,9 +133,6 @@ func (m *Module) setPusher(r *api.Request) (any, error) {
 	}
 	return &api.Response{Status: http.StatusCreated, Body: api.Empty}, nil
 }
-
-// newAck is what the app of a pusher has to say that was sent it.
-func newAck() string { return rand.Text() }
 
 // ackBody is the body of POST /pushers/ack.
 type ackBody struct {
