@@ -149,8 +149,8 @@ type Change struct {
 // DecodeChange reads a Stream row, or the Data of a RecordUser.
 func DecodeChange(s ids.Seq, row []byte) (*Change, error) {
 	c := &Change{}
-	if decode(row, c) != nil { // whose text shows what is in the row
-		return nil, fmt.Errorf("stream row: %w", errRow)
+	if err := decode(row, c); err != nil {
+		return nil, fmt.Errorf("stream row: %w", err)
 	}
 	c.Seq = s
 	return c, nil
@@ -209,8 +209,8 @@ var errRow = errors.New("account: malformed row")
 
 func decoder[T any](_ storage.Key, row []byte) (any, error) {
 	v := new(T)
-	if decode(row, v) != nil {
-		return nil, errDamaged(errRow)
+	if err := decode(row, v); err != nil {
+		return nil, errDamaged(err)
 	}
 	return v, nil
 }

@@ -349,12 +349,7 @@ func (r *Reader) Queue(ctx context.Context, user ids.UserID, id PusherID, limit 
 		if q.Badge, q.Ack = q.Sort == badgeSort, len(q.Sort) == ackSortBytes; q.Badge || q.Ack {
 			continue
 		}
-		k := p.notification(q.Sort)
-		row, err := r.row(ctx, k)
-		if err != nil {
-			return nil, err
-		}
-		if q.Notification, err = optional[Notification](r, k, row); err != nil {
+		if q.Notification, err = maybe[Notification](ctx, r, p.notification(q.Sort)); err != nil {
 			return nil, err
 		}
 	}

@@ -37,14 +37,23 @@ func one[T any](ctx context.Context, r *Reader, k storage.Key) (*T, error) {
 	return decoded[T](k, row)
 }
 
+// maybe is one for rows that optional decodes.
+func maybe[T any](ctx context.Context, r *Reader, k storage.Key) (*T, error) {
+	row, err := r.row(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	return optional[T](r, k, row)
+}
+
 // decoded is a row that was read, nil if there is none.
 func decoded[T any](k storage.Key, row []byte) (*T, error) {
 	if row == nil {
 		return nil, nil
 	}
 	v := new(T)
-	if decode(row, v) != nil { // whose text shows what is in the row
-		return nil, errDamaged(fmt.Errorf("row of table %d: %w", k.Table, errRow))
+	if err := decode(row, v); err != nil {
+		return nil, errDamaged(fmt.Errorf("row of table %d: %w", k.Table, err))
 	}
 	return v, nil
 }
@@ -230,12 +239,7 @@ func text(row []byte) string {
 
 // Membership returns one room of a user's list.
 func (r *Reader) Membership(ctx context.Context, user ids.UserID, room ids.RoomID) (*Membership, error) {
-	k := r.Place(user).membership(room)
-	row, err := r.row(ctx, k)
-	if err != nil {
-		return nil, err
-	}
-	return optional[Membership](r, k, row)
+	return maybe[Membership](ctx, r, r.Place(user).membership(room))
 }
 
 // Memberships lists a user's rooms, those left and forgotten too.
@@ -269,12 +273,7 @@ func (r *Reader) Joined(ctx context.Context, user ids.UserID) ([]ids.RoomID, err
 
 // Data returns account data; room is "" for that of the user.
 func (r *Reader) Data(ctx context.Context, user ids.UserID, room ids.RoomID, typ string) (*Data, error) {
-	k := r.Place(user).data(room, typ)
-	row, err := r.row(ctx, k)
-	if err != nil {
-		return nil, err
-	}
-	d, err := optional[Data](r, k, row)
+	d, err := maybe[Data](ctx, r, r.Place(user).data(room, typ))
 	if d != nil {
 		d.Room, d.Type = room, typ
 	}
