@@ -483,14 +483,11 @@ func (v *view) snapshot(since *Position, also map[ids.RoomID]bool) (c cutRooms) 
 	if since != nil && since.At[v.home] < v.mu.since {
 		since = nil
 	}
-	c.all = since == nil
-	if c.all {
-		c.rooms = make([]roomState, 0, len(v.mu.list))
-	}
 	add := func(r *userRoom) {
 		c.rooms = append(c.rooms, roomState{r.id, r.membership, r.roomSeq, r.joined, r.p, r.since, r.last, r.shared, r.recount})
 	}
-	if c.all {
+	if since == nil {
+		c.all, c.rooms = true, make([]roomState, 0, len(v.mu.list))
 		for _, r := range v.mu.list {
 			add(r)
 		}
@@ -517,7 +514,7 @@ type roomMark struct {
 }
 
 func (r *userRoom) mark() roomMark {
-	return roomMark{max(r.last, r.roomSeq, r.since, r.shared), max(r.told, r.recount), r.p}
+	return roomMark{max(r.last, r.roomSeq, r.since, r.shared), r.told, r.p}
 }
 
 // after reports whether there may be something to tell a client that stands at since.

@@ -66,13 +66,9 @@ func (k *known) room(id ids.RoomID) *roomWords {
 		return nil
 	}
 	delete(k.mu.old, id)
-	k.keep(id, r)
-	return r
-}
-
-func (k *known) keep(id ids.RoomID, r *roomWords) {
 	k.mu.young[id] = r
 	k.grown(len(r.words))
+	return r
 }
 
 func (k *known) grown(n int) {
