@@ -253,9 +253,10 @@ func (n *Node) placeOf(p ids.Partition) ids.NodeID {
 }
 
 // way is the node that a command to a partition is sent to, and a context that ends when
-// it has been silent for long, nil if it was never heard. There is no way to a node that is silent: what is
-// sent to one whose machine lost power, or behind a network that swallows everything,
-// would hang until its deadline, long after another has the partition.
+// it has been silent for long, nil if it was never heard. There is no way to a node that
+// is silent: what is sent to one whose machine lost power, or behind a network that
+// swallows everything, would hang until its deadline, long after another has the
+// partition.
 func (n *Node) way(p ids.Partition) (to ids.NodeID, there context.Context) {
 	n.members.mu.Lock()
 	defer n.members.mu.Unlock()

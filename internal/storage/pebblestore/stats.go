@@ -95,7 +95,8 @@ func (s *Store) listener(log *slog.Logger) *pebble.EventListener {
 	}
 }
 
-// behind is what the pacer wants to know. Pebble's own background work asks, which ends before Pebble closes.
+// behind is what the pacer wants to know. Pebble's own background work asks, which ends
+// before Pebble closes.
 func (s *Store) behind() (memTables, sublevels int) {
 	m := s.db.Metrics()
 	return int(m.MemTable.Count), int(m.Levels[0].Sublevels)
