@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -161,12 +162,17 @@ func (c *caller) join(ctx context.Context, u user, id ids.RoomID) error {
 // historyPage is how many events one request for history asks for.
 const historyPage = 1000
 
-// history reads a room's messages of the run. Errors that are errStatus may mean
+// history reads a room's messages of the run. If the room has older ones, it is read
+// backwards, as far as there are messages of the run. Errors that are errStatus may mean
 // that the server has no such endpoint.
-func (c *caller) history(ctx context.Context, r room) (history, error) {
+func (c *caller) history(ctx context.Context, r room, older bool) (history, error) {
+	dir := "f"
+	if older {
+		dir = "b"
+	}
 	var all history
 	for from := ""; ; {
-		q := url.Values{"dir": {"f"}, "limit": {strconv.Itoa(historyPage)}}
+		q := url.Values{"dir": {dir}, "limit": {strconv.Itoa(historyPage)}}
 		if from != "" {
 			q.Set("from", from)
 		}
@@ -178,10 +184,15 @@ func (c *caller) history(ctx context.Context, r room) (history, error) {
 		if err := c.call(ctx, r.users[0], http.MethodGet, target, nil, &page); err != nil {
 			return nil, fmt.Errorf("history of %s: %w", r.id, err)
 		}
-		all = append(all, ours(page.Chunk)...)
-		if page.End == "" || page.End == from || len(page.Chunk) == 0 {
-			return all, nil
+		mine := ours(page.Chunk)
+		all = append(all, mine...)
+		if page.End == "" || page.End == from || len(page.Chunk) == 0 || older && len(mine) == 0 {
+			break
 		}
 		from = page.End
 	}
+	if older {
+		slices.Reverse(all)
+	}
+	return all, nil
 }

@@ -161,10 +161,13 @@ func (c *clusterRun) add(name string, v float64, unit string) *Figure {
 // both measures a load and the database at the same time.
 func (c *clusterRun) both(ctx context.Context, l *load, name string, p phase, run func(<-chan struct{})) (w window, db dbSample, err error) {
 	var before, after dbSample
-	w, err = l.measureBetween(ctx, fmt.Sprintf("cluster-%d-%s", len(c.nodes), name), p, run, func() error {
-		before, err = c.pg.sample(ctx, c.store)
-		return err
-	}, func() error {
+	w, err = l.measureWhile(ctx, fmt.Sprintf("cluster-%d-%s", len(c.nodes), name), p, run, func() (err error) {
+		if before, err = c.pg.sample(ctx, c.store); err != nil {
+			return err
+		}
+		if err = sleep(ctx, c.env.Duration); err != nil {
+			return err
+		}
 		after, err = c.pg.sample(ctx, c.store)
 		return err
 	})

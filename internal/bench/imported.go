@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 
@@ -151,31 +149,4 @@ func (c *caller) joined(ctx context.Context, u user) ([]ids.RoomID, error) {
 	}
 	err := c.call(ctx, u, http.MethodGet, "/_matrix/client/v3/joined_rooms", nil, &out)
 	return out.Rooms, err
-}
-
-// recent is history of a room that has more: it reads back as far as there are
-// messages of the run.
-func (c *caller) recent(ctx context.Context, r room) (history, error) {
-	var all history
-	for from := ""; ; {
-		q := url.Values{"dir": {"b"}, "limit": {strconv.Itoa(historyPage)}}
-		if from != "" {
-			q.Set("from", from)
-		}
-		var page struct {
-			Chunk []receivedJSON `json:"chunk"`
-			End   string         `json:"end"`
-		}
-		target := "/_matrix/client/v3/rooms/" + url.PathEscape(string(r.id)) + "/messages?" + q.Encode()
-		if err := c.call(ctx, r.users[0], http.MethodGet, target, nil, &page); err != nil {
-			return nil, fmt.Errorf("history of %s: %w", r.id, err)
-		}
-		mine := ours(page.Chunk)
-		all = append(all, mine...)
-		if len(mine) == 0 || page.End == "" || page.End == from {
-			slices.Reverse(all)
-			return all, nil
-		}
-		from = page.End
-	}
 }

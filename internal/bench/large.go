@@ -199,39 +199,32 @@ func (l *lateness) end() *Histogram {
 // beside does a step again and again, spread over the duration, while others send, and
 // tells how long both took.
 func (x *largeRun) beside(ctx context.Context, l *load, r *Result, step largeStep, p phase) error {
-	x.env.progress("%d × %s", x.Times, step.name)
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() { l.openLoop(ctx, stop, x.Rate) })
-	defer func() {
-		close(stop)
-		wg.Wait()
-	}()
-	if err := sleep(ctx, x.env.Warmup); err != nil {
+	var took Histogram
+	var late *Histogram
+	w, err := l.measureWhile(ctx, r.Scenario+"-"+step.name, p, func(stop <-chan struct{}) { l.openLoop(ctx, stop, x.Rate) }, func() error {
+		machine := watchLateness()
+		defer func() { late = machine.end() }()
+		for i := range x.Times {
+			began := time.Now()
+			err := step.do(ctx, i)
+			took.Record(time.Since(began))
+			if err == nil {
+				err = sleep(ctx, x.env.Duration/time.Duration(x.Times))
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", step.name, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
-	l.phase.Store(int32(p))
-	defer l.phase.Store(int32(phaseWarm))
-	var took Histogram
-	machine, before := watchLateness(), takeSample(ctx, x.srv)
-	for i := range x.Times {
-		began := time.Now()
-		err := step.do(ctx, i)
-		took.Record(time.Since(began))
-		if err == nil {
-			err = sleep(ctx, x.env.Duration/time.Duration(x.Times))
-		}
-		if err != nil {
-			machine.end()
-			return fmt.Errorf("%s: %w", step.name, err)
-		}
-	}
-	w := between(before, takeSample(ctx, x.srv))
 	r.add(step.name+" p50", millis(took.Quantile(0.5)), "ms")
 	r.add(step.name+" max", millis(took.Max()), "ms")
 	// Beyond what the others cost alone. The kernel counts in steps of 10 ms.
 	r.add(step.name+", server CPU", max(0, millis(w.cpu)-x.alone*millis(w.elapsed))/float64(x.Times), "ms")
-	r.add("the machine's own delay beside "+step.name+" max", millis(machine.end().Max()), "ms")
+	r.add("the machine's own delay beside "+step.name+" max", millis(late.Max()), "ms")
 	others := l.check.latency(p)
 	r.addLatency("others beside "+step.name, others)
 	last := &r.Figures[len(r.Figures)-1]

@@ -303,11 +303,7 @@ func (l *load) finish(ctx context.Context, r *Result) error {
 	var mu sync.Mutex
 	histories := make(map[ids.RoomID]history)
 	err := parallel(ctx, len(l.rooms), historyWorkers, func(ctx context.Context, i int) error {
-		read := l.caller.history
-		if l.older {
-			read = l.caller.recent
-		}
-		h, err := read(ctx, l.rooms[i])
+		h, err := l.caller.history(ctx, l.rooms[i], l.older)
 		mu.Lock()
 		defer mu.Unlock()
 		histories[l.rooms[i].id] = h

@@ -222,13 +222,12 @@ func (w *window) ratio(of, to string) float64 {
 // measure runs a load for the warm-up and the duration, and returns what happened
 // in the latter. Messages of that time belong to a phase.
 func (l *load) measure(ctx context.Context, name string, p phase, run func(stop <-chan struct{})) (window, error) {
-	nothing := func() error { return nil }
-	return l.measureBetween(ctx, name, p, run, nothing, nothing)
+	return l.measureWhile(ctx, name, p, run, func() error { return sleep(ctx, l.env.Duration) })
 }
 
-// measureBetween is measure with something to do at the begin and the end of the time
-// that is measured.
-func (l *load) measureBetween(ctx context.Context, name string, p phase, run func(stop <-chan struct{}), begin, end func() error) (window, error) {
+// measureWhile is measure for as long as something lasts: do, which takes about the
+// duration.
+func (l *load) measureWhile(ctx context.Context, name string, p phase, run func(stop <-chan struct{}), do func() error) (window, error) {
 	l.env.progress("%s: %v and %v to warm up", name, l.env.Duration, l.env.Warmup)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -253,15 +252,12 @@ func (l *load) measureBetween(ctx context.Context, name string, p phase, run fun
 			profiling.Go(func() { l.env.profile(ctx, srv, name, l.env.Duration) })
 		}
 	}
-	a, err := l.sample(ctx), begin()
-	if err == nil {
-		err = sleep(ctx, l.env.Duration)
-	}
-	if err != nil {
+	a := l.sample(ctx)
+	if err := do(); err != nil {
 		return window{}, err
 	}
 	w := between(a, l.sample(ctx))
-	return w, errors.Join(w.noCPU, end())
+	return w, w.noCPU
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
