@@ -3,8 +3,8 @@
  * against the real server.
  */
 import assert from "node:assert/strict";
-import { DESKTOP, launch, PHONE } from "./browser.mjs";
-import { holds, Person, startServer } from "./people.mjs";
+import { DESKTOP, PHONE } from "./browser.mjs";
+import { holds, Person, play } from "./people.mjs";
 import { shoot } from "./timeline.mjs";
 
 const click = (person, name, exact = true) => person.page.getByRole("button", { name, exact }).click();
@@ -119,10 +119,7 @@ async function findAndSort(ada, bob) {
     await page.getByRole("log").getByText("bob joined").waitFor();
 }
 
-const server = await startServer();
-const browser = await launch();
-const people = [];
-try {
+await play((error) => /401/.test(error), async ({ server, browser, people }) => {
     for (const [name, size] of [["ada", DESKTOP], ["bob", PHONE]]) people.push(await Person.open(browser, name, size));
     const [ada, bob] = people;
     await meet(ada, bob, server.origin);
@@ -130,16 +127,5 @@ try {
     await complete(ada, bob);
     await keepDraft(ada);
     await findAndSort(ada, bob);
-    const errors = people.flatMap((p) => p.errors).filter((e) => !/401/.test(e));
-    assert.deepEqual(errors, [], "no errors in the consoles");
-    console.log("ok: completions, drafts, presence, spaces and the directory");
-} catch (error) {
-    for (const { name, page, errors } of people) {
-        console.error(`--- ${name}: ${page.url()}\n${errors.join("\n")}\n${await page.locator("body").ariaSnapshot().catch(() => "")}`);
-    }
-    console.error(server.log?.().slice(-4000) ?? "");
-    throw error;
-} finally {
-    await browser.close();
-    await server.stop();
-}
+});
+console.log("ok: completions, drafts, presence, spaces and the directory");

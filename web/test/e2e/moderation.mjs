@@ -3,8 +3,8 @@
  * npm run e2e, against the real server.
  */
 import assert from "node:assert/strict";
-import { DESKTOP, launch, PHONE } from "./browser.mjs";
-import { Person, startServer } from "./people.mjs";
+import { DESKTOP, PHONE } from "./browser.mjs";
+import { Person, play } from "./people.mjs";
 import { make } from "./media.mjs";
 import { shoot } from "./timeline.mjs";
 
@@ -162,10 +162,7 @@ async function expectSoon(holds) {
     assert.ok(await holds());
 }
 
-const server = await startServer();
-const browser = await launch();
-const people = [];
-try {
+await play((error) => /40[13]/.test(error), async ({ server, browser, people }) => {
     for (const [name, size] of [["ada", DESKTOP], ["bob", PHONE], ["carol", DESKTOP]]) people.push(await Person.open(browser, name, size));
     const [ada, bob, carol] = people;
     await meet(ada, [bob, carol], server.origin);
@@ -174,16 +171,5 @@ try {
     await ignore(ada, bob);
     await report(ada, bob);
     await openAndLeave(ada, bob, carol);
-    const errors = people.flatMap((p) => p.errors).filter((e) => !/40[13]/.test(e));
-    assert.deepEqual(errors, [], "no errors in the consoles");
-    console.log("ok: pictures, roles, bans, ignoring, reports, and the way out");
-} catch (error) {
-    for (const { name, page, errors } of people) {
-        console.error(`--- ${name}: ${page.url()}\n${errors.join("\n")}\n${await page.locator("body").ariaSnapshot().catch(() => "")}`);
-    }
-    console.error(server.log?.().slice(-4000) ?? "");
-    throw error;
-} finally {
-    await browser.close();
-    await server.stop();
-}
+});
+console.log("ok: pictures, roles, bans, ignoring, reports, and the way out");

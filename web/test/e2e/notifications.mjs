@@ -7,8 +7,8 @@ import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/p
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { DESKTOP, launch, PHONE } from "./browser.mjs";
-import { Person, startServer } from "./people.mjs";
+import { DESKTOP, PHONE } from "./browser.mjs";
+import { Person, play } from "./people.mjs";
 import { PushService } from "./pushservice.mjs";
 import { shoot } from "./timeline.mjs";
 
@@ -91,7 +91,7 @@ class Told extends Person {
     }
 }
 
-export async function beTold(browser, origin, people) {
+async function beTold(browser, origin, people) {
     const service = await PushService.start();
     try {
         const dora = await Person.open(browser, "dora", DESKTOP);
@@ -244,7 +244,7 @@ async function turnOff(emil) {
 }
 
 /** A newer build waits until the person says so; a page that is of that build already is not asked. */
-export async function beUpdated(browser) {
+async function beUpdated(browser) {
     const { FakeServer } = await import("../fake/server.mjs");
     const dist = await mkdtemp(join(tmpdir(), "hubbub-dist-"));
     await cp(fileURLToPath(new URL("../../dist", import.meta.url)), dist, { recursive: true });
@@ -287,19 +287,11 @@ async function replaceIn(path, from, to) {
     if (text.includes(from)) await writeFile(path, text.replaceAll(from, to));
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-    const [server, browser, people] = [await startServer(), await launch(), []];
-    try {
+await play(
+    (error) => error.includes("401") && error.includes("/register"),
+    async ({ server, browser, people }) => {
         await beTold(browser, server.origin, people);
         await beUpdated(browser);
-        assert.deepEqual(people.flatMap(({ errors }) => errors).filter((error) => !(error.includes("401") && error.includes("/register"))), [], "no errors in the consoles");
-        console.log("ok: told of messages, and of a newer build");
-    } catch (error) {
-        for (const { name, page, errors } of people) console.error(`--- ${name}: ${page.url()}\n${errors.join("\n")}\n${await page.locator("body").ariaSnapshot().catch(() => "")}`);
-        console.error(server.log?.().slice(-3000) ?? "");
-        throw error;
-    } finally {
-        await browser.close();
-        await server.stop();
-    }
-}
+    },
+);
+console.log("ok: told of messages, and of a newer build");

@@ -1,11 +1,12 @@
 /** The real server, and people with browsers, for the browser tests. */
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { watchErrors } from "./browser.mjs";
+import { launch, watchErrors } from "./browser.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const START_MS = 20_000;
@@ -65,6 +66,30 @@ export async function startServer() {
             throw new Error(`the server did not start (${gone ?? "no answer"}):\n${log}`);
         }
         await new Promise((done) => setTimeout(done, 50));
+    }
+}
+
+/**
+ * A test with a server and a browser of its own: act is given both, and puts the people into the list as they come.
+ * At its end no page may have complained of anything that isExpected does not know; where it fails, it is told what everybody saw.
+ */
+export async function play(isExpected, act) {
+    const server = await startServer();
+    const browser = await launch();
+    const people = [];
+    try {
+        await act({ server, browser, people });
+        assert.deepEqual(people.flatMap(({ errors }) => errors).filter((error) => !isExpected(error)), [], "no errors in the consoles");
+    } catch (error) {
+        for (const { name, page, errors } of people) {
+            if (process.env.SHOTS) await page.screenshot({ path: join(process.env.SHOTS, `failed-${name}.png`) }).catch(() => undefined);
+            console.error(`--- ${name}: ${page.url()}\n${errors.join("\n")}\n${await page.locator("body").ariaSnapshot().catch(() => "")}`);
+        }
+        console.error(server.log?.().slice(-4000) ?? "");
+        throw error;
+    } finally {
+        await browser.close();
+        await server.stop();
     }
 }
 

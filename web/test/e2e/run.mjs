@@ -5,8 +5,8 @@
  * server and the built app in dist, to find out whether a failure is the app's or the server's.
  */
 import assert from "node:assert/strict";
-import { DESKTOP, launch, PHONE } from "./browser.mjs";
-import { holds, Person, startServer } from "./people.mjs";
+import { DESKTOP, PHONE } from "./browser.mjs";
+import { holds, Person, play } from "./people.mjs";
 import { shareMedia } from "./media.mjs";
 import { talkPrivately } from "./encryption.mjs";
 import { preferAndGoOffline } from "./preferences.mjs";
@@ -81,10 +81,7 @@ const isFake = (error) => process.argv.includes("--fake") && /WebAssembly|wasm/.
 /** User-interactive authentication begins with a 401 (spec), which the browser itself reports, as it does pages that have no preview. */
 const isExpected = (error) => error.includes("/preview_url") || (error.includes("401") && error.includes("/register")) || error.includes("ERR_INTERNET_DISCONNECTED");
 
-const server = await startServer();
-const browser = await launch();
-const people = [];
-try {
+await play((error) => isExpected(error) || isFake(error), async ({ server, browser, people }) => {
     const ada = await Person.open(browser, "ada", DESKTOP);
     const bob = await Person.open(browser, "bob", PHONE);
     people.push(ada, bob);
@@ -98,16 +95,5 @@ try {
         await preferAndGoOffline(ada, bob, people.at(-1));
     }
     await signOut(ada);
-    const errors = people.flatMap((p) => p.errors).filter((e) => !isExpected(e) && !isFake(e));
-    assert.deepEqual(errors, [], "no errors in the consoles");
-    console.log("ok: two people signed up, met in a room, and talked over the WebSocket");
-} catch (error) {
-    for (const { name, page, errors } of people) {
-        console.error(`--- ${name}: ${page.url()}\n${errors.join("\n")}\n${await page.locator("body").ariaSnapshot().catch(() => "")}`);
-    }
-    console.error(server.log?.().slice(-4000) ?? "");
-    throw error;
-} finally {
-    await browser.close();
-    await server.stop();
-}
+});
+console.log("ok: two people signed up, met in a room, and talked over the WebSocket");

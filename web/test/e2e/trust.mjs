@@ -3,8 +3,8 @@
  * npm run e2e, against the real server.
  */
 import assert from "node:assert/strict";
-import { DESKTOP, launch, PHONE } from "./browser.mjs";
-import { holds, Person, startServer } from "./people.mjs";
+import { DESKTOP, PHONE } from "./browser.mjs";
+import { holds, Person, play } from "./people.mjs";
 import { shoot } from "./timeline.mjs";
 
 const emoji = (person) => person.page.locator(".sas li").allTextContents();
@@ -201,15 +201,12 @@ async function nothingLeft({ page }, name) {
     }, `@${name}:`);
 }
 
-const server = await startServer();
-const browser = await launch();
-const people = [];
-const open = async (name, size) => {
-    const person = await Person.open(browser, name, size);
-    people.push(person);
-    return person;
-};
-try {
+await play((error) => /40[13]/.test(error), async ({ server, browser, people }) => {
+    const open = async (name, size) => {
+        const person = await Person.open(browser, name, size);
+        people.push(person);
+        return person;
+    };
     const [ada, bob, second, anew, third] = [await open("ada", DESKTOP), await open("bob", PHONE), await open("ada-phone", PHONE), await open("bob-anew", DESKTOP), await open("ada-third", DESKTOP)];
     await meet(ada, bob, server.origin);
     await letIn(ada, second, server.origin);
@@ -217,16 +214,5 @@ try {
     await verify(ada, bob);
     await startOver(ada, bob, anew, server.origin);
     await manageDevices(ada, second);
-    const errors = people.flatMap((p) => p.errors).filter((e) => !/40[13]/.test(e));
-    assert.deepEqual(errors, [], "no errors in the consoles");
-    console.log("ok: a device was let in by another, and two people verified each other");
-} catch (error) {
-    for (const { name, page, errors } of people) {
-        console.error(`--- ${name}: ${page.url()}\n${errors.join("\n")}\n${await page.locator("body").ariaSnapshot().catch(() => "")}`);
-    }
-    console.error(server.log?.().slice(-4000) ?? "");
-    throw error;
-} finally {
-    await browser.close();
-    await server.stop();
-}
+});
+console.log("ok: a device was let in by another, and two people verified each other");
