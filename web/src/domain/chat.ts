@@ -17,7 +17,7 @@ import { ClientEvent, type MatrixClient, type RunningClient, startClient } from 
 import { Devices } from "./devices.ts";
 import { findRooms, type FoundRoom } from "./directory.ts";
 import { Encryption } from "./encryption.ts";
-import { describeError } from "./errors.ts";
+import { inWords } from "./errors.ts";
 import type { PreparedFile } from "./filecontent.ts";
 import { RoomFiles } from "./gallery.ts";
 import { t } from "./i18n.ts";
@@ -218,7 +218,7 @@ export class Chat {
     /** Makes a private room with a name, and invites people. Gives its ID once it is in the list. */
     async createRoom(name: string, invited: string): Promise<string> {
         const invite = this.readUsers(invited);
-        return this.attempt(async () => {
+        return inWords(async () => {
             const { room_id } = await this.client.createRoom({ name: name.trim(), preset: Preset.PrivateChat, visibility: Visibility.Private, invite, ...this.sealed });
             return this.appears(room_id);
         });
@@ -263,7 +263,7 @@ export class Chat {
     /** Asks somebody to compare emoji, in the conversation with them. */
     async verify(userId: string): Promise<void> {
         const roomId = await this.createDirect(userId);
-        await this.attempt(() => this.verifications.askPerson(userId, roomId));
+        await inWords(() => this.verifications.askPerson(userId, roomId));
     }
 
     /** Looks whether somebody in an encrypted room has other keys than those that were verified. */
@@ -282,7 +282,7 @@ export class Chat {
         if (userId === this.userId) throw new Error(t("That is you."));
         const existing = this.directWith(userId);
         if (existing !== undefined) return existing;
-        return this.attempt(async () => {
+        return inWords(async () => {
             const { room_id } = await this.client.createRoom({ preset: Preset.TrustedPrivateChat, visibility: Visibility.Private, is_direct: true, invite: [userId], ...this.sealed });
             await this.markDirect(room_id, userId);
             return this.appears(room_id);
@@ -292,7 +292,7 @@ export class Chat {
     async invite(roomId: string, typed: string): Promise<void> {
         const users = this.readUsers(typed);
         if (users.length === 0) throw new Error(t("Type the name of a person."));
-        for (const userId of users) await this.attempt(() => this.client.invite(roomId, userId));
+        for (const userId of users) await inWords(() => this.client.invite(roomId, userId));
     }
 
     /** All files of a room, from the newest back. */
@@ -313,15 +313,15 @@ export class Chat {
     }
 
     async search(words: string): Promise<Found[]> {
-        return this.attempt(() => searchMessages(this.client, words));
+        return inWords(() => searchMessages(this.client, words));
     }
 
     async setFavourite(roomId: string, favourite: boolean): Promise<void> {
-        await this.attempt(() => (favourite ? this.client.setRoomTag(roomId, "m.favourite", { order: 0.5 }) : this.client.deleteRoomTag(roomId, "m.favourite")));
+        await inWords(() => (favourite ? this.client.setRoomTag(roomId, "m.favourite", { order: 0.5 }) : this.client.deleteRoomTag(roomId, "m.favourite")));
     }
 
     async accept(roomId: string): Promise<void> {
-        await this.attempt(async () => {
+        await inWords(async () => {
             const own = this.client.getRoom(roomId)?.getMember(this.userId)?.events.member;
             const inviter = own?.getContent().is_direct === true ? own.getSender() : undefined;
             await this.client.joinRoom(roomId);
@@ -332,11 +332,11 @@ export class Chat {
 
     /** Rooms that anybody on this server may find and join. */
     async findRooms(words: string): Promise<FoundRoom[]> {
-        return this.attempt(() => findRooms(this.client, words));
+        return inWords(() => findRooms(this.client, words));
     }
 
     async join(roomId: string): Promise<void> {
-        await this.attempt(async () => {
+        await inWords(async () => {
             await this.client.joinRoom(roomId);
             await this.appears(roomId);
         });
@@ -345,14 +345,14 @@ export class Chat {
     /** Makes a space: a place for rooms that belong together. */
     async createSpace(name: string, invited: string): Promise<string> {
         const invite = this.readUsers(invited);
-        return this.attempt(async () => {
+        return inWords(async () => {
             const { room_id } = await this.client.createRoom({ name: name.trim(), preset: Preset.PrivateChat, visibility: Visibility.Private, invite, creation_content: { type: "m.space" }, power_level_content_override: { events_default: 100 } });
             return this.appears(room_id);
         });
     }
 
     async decline(roomId: string): Promise<void> {
-        await this.attempt(() => this.client.leave(roomId));
+        await inWords(() => this.client.leave(roomId));
     }
 
     /** Writes what was received to the device's store now, because the page may not live on. */
@@ -365,14 +365,6 @@ export class Chat {
         const { ids, invalid } = toUserIds(typed, this.serverName);
         if (invalid.length > 0) throw new Error(t("“{name}” is not a name on this server.", { name: invalid[0]! }));
         return ids;
-    }
-
-    private async attempt<T>(action: () => Promise<T>): Promise<T> {
-        try {
-            return await action();
-        } catch (error) {
-            throw new Error(describeError(error), { cause: error });
-        }
     }
 
     private async markDirect(roomId: string, userId: string): Promise<void> {

@@ -4,7 +4,7 @@ import { CryptoEvent } from "matrix-js-sdk/lib/crypto-api/CryptoEvent";
 import type { KeyValue } from "../store/keyvalue.ts";
 import { addSeen, loadSeen } from "../store/seendevices.ts";
 import type { MatrixClient } from "./client.ts";
-import { describeError } from "./errors.ts";
+import { inWords } from "./errors.ts";
 import { withPassword } from "./proof.ts";
 
 export interface Device {
@@ -34,7 +34,7 @@ export class Devices {
 
     /** All of them: this one first, then by when they were last used. */
     async list(): Promise<Device[]> {
-        const { devices } = await this.attempt(() => this.client.getDevices());
+        const { devices } = await inWords(() => this.client.getDevices());
         const crypto = this.client.getCrypto();
         const keys = (await crypto?.getUserDeviceInfo([this.userId], true))?.get(this.userId);
         const listed = await Promise.all(
@@ -47,11 +47,11 @@ export class Devices {
     }
 
     async rename(id: string, name: string): Promise<void> {
-        await this.attempt(() => this.client.setDeviceDetails(id, { display_name: name.trim() }));
+        await inWords(() => this.client.setDeviceDetails(id, { display_name: name.trim() }));
     }
 
     async signOut(ids: readonly string[], password: string): Promise<void> {
-        await this.attempt(() => withPassword((auth) => this.client.deleteMultipleDevices([...ids], auth ?? undefined), this.userId, password));
+        await inWords(() => withPassword((auth) => this.client.deleteMultipleDevices([...ids], auth ?? undefined), this.userId, password));
         await this.look();
     }
 
@@ -82,13 +82,5 @@ export class Devices {
         if (!crypto || !(await crypto.isCrossSigningReady())) return [];
         const seen = new Set(await loadSeen(this.kv, this.userId));
         return (await this.list()).filter((device) => device.trust === "unverified" && !device.current && !seen.has(device.id));
-    }
-
-    private async attempt<T>(action: () => Promise<T>): Promise<T> {
-        try {
-            return await action();
-        } catch (error) {
-            throw new Error(describeError(error), { cause: error });
-        }
     }
 }

@@ -8,7 +8,7 @@ import { CryptoEvent, decodeRecoveryKey } from "matrix-js-sdk/lib/crypto-api/ind
 import type { AuthDict } from "matrix-js-sdk/lib/interactive-auth";
 import type { CryptoCallbacks } from "matrix-js-sdk/lib/crypto-api/index";
 import type { MatrixClient } from "./client.ts";
-import { describeError } from "./errors.ts";
+import { inWords } from "./errors.ts";
 import { t } from "./i18n.ts";
 import { withPassword } from "./proof.ts";
 
@@ -96,13 +96,11 @@ export class Encryption {
      */
     async startOver(password: string): Promise<void> {
         const prove = <T>(request: (auth: AuthDict | null) => Promise<T>): Promise<T> => withPassword(request, this.userId, password);
-        try {
+        await inWords(async () => {
             await prove((auth) => this.client.deleteMultipleDevices([], auth ?? undefined)); // before anything is thrown away
             this.secrets.forget();
             await this.client.getCrypto()!.resetEncryption(prove);
-        } catch (error) {
-            throw new Error(describeError(error), { cause: error });
-        }
+        });
         await this.newRecoveryKey();
     }
 

@@ -55,6 +55,15 @@ export function describeError(error: unknown, doing: Doing = "other"): string {
     return typeof failure.message === "string" && failure.message !== "" ? failure.message : t("Something went wrong.");
 }
 
+/** Does it; what goes wrong is thrown in words for the person in front of the screen. */
+export async function inWords<T>(action: () => Promise<T>): Promise<T> {
+    try {
+        return await action();
+    } catch (error) {
+        throw new Error(describeError(error), { cause: error });
+    }
+}
+
 function serverWords(failure: Failure): string | undefined {
     const words = failure.data?.error;
     if (typeof words !== "string" || words.trim() === "") return undefined;

@@ -1,7 +1,7 @@
 /** People of whom this person wants to hear nothing. Account data, so it holds on all devices. spec: client-server §Ignoring Users */
 import { signal } from "@preact/signals-core";
 import { ClientEvent, type MatrixClient } from "./client.ts";
-import { describeError } from "./errors.ts";
+import { inWords } from "./errors.ts";
 
 const TYPE = "m.ignored_user_list";
 
@@ -19,15 +19,10 @@ export class Ignored {
 
     async set(userId: string, ignored: boolean): Promise<void> {
         const users = this.client.getIgnoredUsers().filter((id) => id !== userId);
-        try {
-            await this.client.setIgnoredUsers(ignored ? [...users, userId] : users);
-        } catch (error) {
-            throw new Error(describeError(error), { cause: error });
-        }
+        await inWords(() => this.client.setIgnoredUsers(ignored ? [...users, userId] : users));
     }
 
-    /** To be called when what is stored on the device has been read. */
-    look(): void {
+    private look(): void {
         const users = this.client.getIgnoredUsers();
         if (users.join() !== this.users.value.join()) this.users.value = users;
     }

@@ -9,7 +9,7 @@ import type { KeyValue } from "../store/keyvalue.ts";
 import { APP_ID, type Described, type DeviceNotes, endOf, forgetNotes, loadDevice, type Notes, pusherOf, saveDevice, saveNotes, SET_PATH, type SubscriptionKeys, type ToPage, WEB_PUSH } from "../store/notes.ts";
 import type { MatrixClient } from "./client.ts";
 import { previewOf, toEntry } from "./entries.ts";
-import { describeError } from "./errors.ts";
+import { inWords } from "./errors.ts";
 import { direction, language, t } from "./i18n.ts";
 import type { Preferences } from "./preferences.ts";
 import { directRooms, peopleOf, type RoomSummary } from "./rooms.ts";
@@ -174,12 +174,14 @@ export class Notifications {
         this.state.value = "proving";
         await saveDevice(kv, this.device);
         try {
-            await this.post(SET_PATH, pusherOf(keys, this.device));
-            if (before !== undefined && before !== keys.p256dh) await this.post(SET_PATH, endOf(before)).catch(() => undefined);
-            if ((await this.pusherState(keys)) === "on") this.state.value = "on";
+            await inWords(async () => {
+                await this.post(SET_PATH, pusherOf(keys, this.device));
+                if (before !== undefined && before !== keys.p256dh) await this.post(SET_PATH, endOf(before)).catch(() => undefined);
+                if ((await this.pusherState(keys)) === "on") this.state.value = "on";
+            });
         } catch (error) {
             this.state.value = "off";
-            throw new Error(describeError(error), { cause: error });
+            throw error;
         }
     }
 
@@ -289,7 +291,6 @@ export function notesOf(rooms: readonly RoomSummary[], preferences: Preferences 
         words: {
             newMessage: t("New message"),
             newMessageIn: t("New message in {room}", { room: "{room}" }),
-            open: t("Open"),
             read: t("Mark as read"),
             reply: t("Reply"),
             replyHint: t("Write a reply"),

@@ -10,7 +10,7 @@ import { MatrixEvent } from "matrix-js-sdk/lib/models/event";
 import { EventStatus } from "matrix-js-sdk/lib/models/event-status";
 import { type Room, RoomEvent } from "matrix-js-sdk/lib/models/room";
 import type { Drafts } from "../store/drafts.ts";
-import type { OutboxStore, Unsent } from "../store/outbox.ts";
+import { newTransaction, type OutboxStore, type Unsent } from "../store/outbox.ts";
 import type { MatrixClient } from "./client.ts";
 import type { PreparedFile } from "./filecontent.ts";
 import { POLL_END, POLL_RESPONSE } from "./polls.ts";
@@ -217,9 +217,4 @@ export function pauseAfter(error: unknown, attempts: number): number | undefined
     if (typeof status === "number") return status >= 500 && attempts < MAX_ATTEMPTS ? growing : undefined;
     // No answer came at all.
     return name === "ConnectionError" || name === "TypeError" || name === "AbortError" ? growing : undefined;
-}
-
-export function newTransaction(): string {
-    const random = globalThis.crypto.getRandomValues(new Uint8Array(9));
-    return `h${Date.now()}.${[...random].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }

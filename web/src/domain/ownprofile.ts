@@ -3,7 +3,7 @@ import { signal } from "@preact/signals-core";
 import { Method } from "matrix-js-sdk/lib/http-api/index";
 import { UserEvent } from "matrix-js-sdk/lib/models/user";
 import type { MatrixClient } from "./client.ts";
-import { describeError } from "./errors.ts";
+import { inWords } from "./errors.ts";
 import { localpart } from "./ids.ts";
 
 export interface OwnProfile {
@@ -42,11 +42,7 @@ export class Own {
     }
 
     private async attempt(action: () => Promise<unknown>): Promise<void> {
-        try {
-            await action();
-        } catch (error) {
-            throw new Error(describeError(error), { cause: error });
-        }
+        await inWords(action);
         await this.load();
     }
 }

@@ -6,7 +6,7 @@ import { RoomStateEvent } from "matrix-js-sdk/lib/models/room-state";
 import type { MatrixEvent } from "matrix-js-sdk/lib/models/event";
 import type { MatrixClient } from "./client.ts";
 import { toEntry } from "./entries.ts";
-import { describeError } from "./errors.ts";
+import { inWords } from "./errors.ts";
 import { t } from "./i18n.ts";
 import { peopleOf } from "./rooms.ts";
 
@@ -45,11 +45,7 @@ export class Pins {
     /** Throws with words for the person in front of the screen. */
     async set(eventId: string, pinned: boolean): Promise<void> {
         const others = this.ids.value.filter((id) => id !== eventId);
-        try {
-            await this.client.sendStateEvent(this.room.roomId, EventType.RoomPinnedEvents, { pinned: pinned ? [...others, eventId] : others });
-        } catch (error) {
-            throw new Error(describeError(error), { cause: error });
-        }
+        await inWords(() => this.client.sendStateEvent(this.room.roomId, EventType.RoomPinnedEvents, { pinned: pinned ? [...others, eventId] : others }));
     }
 
     /** The messages, the newest pin first. Those that are not to be had are left out. */

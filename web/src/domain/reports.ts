@@ -1,7 +1,7 @@
 /** Telling those who run the server of what should not be. spec: client-server §Reporting Content */
 import { Method } from "matrix-js-sdk/lib/http-api/index";
 import type { MatrixClient } from "./client.ts";
-import { describeError } from "./errors.ts";
+import { inWords } from "./errors.ts";
 
 /** What is told of: a message, a whole room, or a person. */
 export type Reported = { kind: "message"; roomId: string; eventId: string } | { kind: "room"; roomId: string } | { kind: "person"; userId: string };
@@ -11,9 +11,5 @@ export async function report(client: MatrixClient, what: Reported, reason: strin
         what.kind === "person" ? `/users/${encodeURIComponent(what.userId)}/report`
         : what.kind === "room" ? `/rooms/${encodeURIComponent(what.roomId)}/report`
         : `/rooms/${encodeURIComponent(what.roomId)}/report/${encodeURIComponent(what.eventId)}`; // prettier-ignore
-    try {
-        await client.http.authedRequest(Method.Post, path, undefined, { reason: reason.trim() });
-    } catch (error) {
-        throw new Error(describeError(error), { cause: error });
-    }
+    await inWords(() => client.http.authedRequest(Method.Post, path, undefined, { reason: reason.trim() }));
 }

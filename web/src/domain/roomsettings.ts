@@ -3,7 +3,7 @@ import { EventType } from "matrix-js-sdk/lib/@types/event";
 import { HistoryVisibility, type JoinRule, Visibility } from "matrix-js-sdk/lib/@types/partials";
 import type { Room } from "matrix-js-sdk/lib/models/room";
 import type { MatrixClient } from "./client.ts";
-import { describeError } from "./errors.ts";
+import { inWords } from "./errors.ts";
 import { serverOf } from "./ids.ts";
 
 export type Role = "owner" | "moderator" | "member";
@@ -143,36 +143,36 @@ export class RoomSettings {
 
     async save(name: string, topic: string): Promise<void> {
         const now = this.details();
-        await this.attempt(async () => {
+        await inWords(async () => {
             if (now.mayName && name.trim() !== now.name) await this.client.setRoomName(this.roomId, name.trim());
             if (now.mayTopic && topic.trim() !== now.topic) await this.client.setRoomTopic(this.roomId, topic.trim());
         });
     }
 
     async setRole(userId: string, role: Role): Promise<void> {
-        await this.attempt(() => this.client.setPowerLevel(this.roomId, userId, LEVELS[role]));
+        await inWords(() => this.client.setPowerLevel(this.roomId, userId, LEVELS[role]));
     }
 
     /** Takes somebody out, who may be invited again; who was only invited is not any more. */
     async remove(userId: string, reason = ""): Promise<void> {
-        await this.attempt(() => this.client.kick(this.roomId, userId, reason.trim() || undefined));
+        await inWords(() => this.client.kick(this.roomId, userId, reason.trim() || undefined));
     }
 
     /** Takes somebody out, or keeps them out, until that is lifted. */
     async ban(userId: string, reason: string): Promise<void> {
-        await this.attempt(() => this.client.ban(this.roomId, userId, reason.trim() || undefined));
+        await inWords(() => this.client.ban(this.roomId, userId, reason.trim() || undefined));
     }
 
     async liftBan(userId: string): Promise<void> {
-        await this.attempt(() => this.client.unban(this.roomId, userId));
+        await inWords(() => this.client.unban(this.roomId, userId));
     }
 
     async setEntrance(entrance: Exclude<Entrance, "other">): Promise<void> {
-        await this.attempt(() => this.client.sendStateEvent(this.roomId, EventType.RoomJoinRules, { join_rule: entrance as JoinRule }));
+        await inWords(() => this.client.sendStateEvent(this.roomId, EventType.RoomJoinRules, { join_rule: entrance as JoinRule }));
     }
 
     async setHistory(history: History): Promise<void> {
-        await this.attempt(() => this.client.sendStateEvent(this.roomId, EventType.RoomHistoryVisibility, { history_visibility: VISIBILITIES[history] }));
+        await inWords(() => this.client.sendStateEvent(this.roomId, EventType.RoomHistoryVisibility, { history_visibility: VISIBILITIES[history] }));
     }
 
     /** Whether anybody can find the room in the directory. */
@@ -182,7 +182,7 @@ export class RoomSettings {
     }
 
     async list(listed: boolean): Promise<void> {
-        await this.attempt(() => this.client.setRoomDirectoryVisibility(this.roomId, listed ? Visibility.Public : Visibility.Private));
+        await inWords(() => this.client.setRoomDirectoryVisibility(this.roomId, listed ? Visibility.Public : Visibility.Private));
     }
 
     /** The spaces that this person may put the room into, or take it out of. */
@@ -196,16 +196,16 @@ export class RoomSettings {
 
     async putInto(spaceId: string, inside: boolean): Promise<void> {
         const content = inside ? { via: [serverOf(this.client.getSafeUserId())] } : {};
-        await this.attempt(() => this.client.sendStateEvent(spaceId, EventType.SpaceChild, content, this.roomId));
+        await inWords(() => this.client.sendStateEvent(spaceId, EventType.SpaceChild, content, this.roomId));
     }
 
     async encrypt(): Promise<void> {
-        await this.attempt(() => this.client.sendStateEvent(this.roomId, EventType.RoomEncryption, { algorithm: "m.megolm.v1.aes-sha2" }));
+        await inWords(() => this.client.sendStateEvent(this.roomId, EventType.RoomEncryption, { algorithm: "m.megolm.v1.aes-sha2" }));
     }
 
     /** Without a picture, the one that there was goes. */
     async setPicture(picture: Blob | undefined): Promise<void> {
-        await this.attempt(async () => {
+        await inWords(async () => {
             const url = picture && (await this.client.uploadContent(picture, { includeFilename: false })).content_uri;
             await this.client.sendStateEvent(this.roomId, EventType.RoomAvatar, url === undefined ? {} : { url });
         });
@@ -213,7 +213,7 @@ export class RoomSettings {
 
     /** Goes away for good: what was said is not kept for this person. */
     async leave(): Promise<void> {
-        await this.attempt(() => this.client.leave(this.roomId));
+        await inWords(() => this.client.leave(this.roomId));
         await this.client.forget(this.roomId).catch(() => undefined); // out of it is what counts
     }
 
@@ -224,13 +224,5 @@ export class RoomSettings {
         if (!create || !(Number(content?.room_version) >= 12)) return new Set();
         const more = Array.isArray(content?.additional_creators) ? content.additional_creators.filter((id) => typeof id === "string") : [];
         return new Set([create.getSender() ?? "", ...more]);
-    }
-
-    private async attempt(action: () => Promise<unknown>): Promise<void> {
-        try {
-            await action();
-        } catch (error) {
-            throw new Error(describeError(error), { cause: error });
-        }
     }
 }

@@ -1,12 +1,12 @@
 /** Files on their way into a room: encrypted if the room is, uploaded with progress, then sent as a message. */
 import { signal } from "@preact/signals-core";
 import { encryptFile } from "./attachments.ts";
-import type { UnsentFile } from "../store/outbox.ts";
+import { newTransaction, type UnsentFile } from "../store/outbox.ts";
 import type { MatrixClient } from "./client.ts";
 import { describeError } from "./errors.ts";
 import { contentOfFile, type PreparedFile, type Where } from "./filecontent.ts";
 import { tooLarge } from "./filelimits.ts";
-import { newTransaction, type Outbox, pauseAfter } from "./outbox.ts";
+import { type Outbox, pauseAfter } from "./outbox.ts";
 
 export interface Upload {
     id: number;

@@ -1,6 +1,6 @@
 /** The browser's part of notifications (domain/notifications.ts), and the number of what is unread on the app's icon. */
 import type { PushBrowser } from "../domain/notifications.ts";
-import type { SubscriptionKeys, ToPage } from "../store/notes.ts";
+import { keysOf, type ToPage } from "../store/notes.ts";
 import { deviceName } from "./devicename.ts";
 
 const supported = (): boolean => "serviceWorker" in navigator && "PushManager" in globalThis && "Notification" in globalThis && import.meta.env.PROD;
@@ -17,8 +17,11 @@ export function pushBrowser(open: (roomId: string) => void): PushBrowser {
         deviceName: deviceName(navigator.userAgent),
         permission: () => Notification.permission,
         ask: () => Notification.requestPermission(),
-        subscription: async () => keysOf(await (await registration()).pushManager.getSubscription()),
-        subscribe: async (vapid) => keysOf(await (await registration()).pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: vapid }))!,
+        async subscription() {
+            const subscription = await (await registration()).pushManager.getSubscription();
+            return subscription ? keysOf(subscription) : undefined;
+        },
+        subscribe: async (vapid) => keysOf(await (await registration()).pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: vapid })),
         unsubscribe: async () => void (await (await (await registration()).pushManager.getSubscription())?.unsubscribe()),
         listen(handle) {
             const hear = (event: MessageEvent<ToPage>): void => void handle(event.data).then((answer) => event.ports[0]?.postMessage(answer));
@@ -35,12 +38,6 @@ export function pushBrowser(open: (roomId: string) => void): PushBrowser {
             open(roomId);
         },
     };
-}
-
-function keysOf(subscription: PushSubscription | null): SubscriptionKeys | undefined {
-    if (!subscription) return undefined;
-    const { keys } = subscription.toJSON();
-    return { endpoint: subscription.endpoint, p256dh: keys?.p256dh ?? "", auth: keys?.auth ?? "" };
 }
 
 const ICONS = { none: "/favicon.svg", some: "/favicon-unread.svg" };

@@ -1,4 +1,4 @@
-/** Where small things are kept on the device. The browser's implementation is in platform/, tests bring a map. */
+/** Where small things are kept on the device. The browser's implementation is in idb.ts, tests bring a map. */
 export interface KeyValue {
     get(key: string): Promise<unknown>;
     set(key: string, value: unknown): Promise<void>;

@@ -21,7 +21,6 @@ export interface Quiet {
 export interface NoteWords {
     newMessage: string;
     newMessageIn: string;
-    open: string;
     read: string;
     reply: string;
     replyHint: string;
@@ -48,6 +47,11 @@ export interface SubscriptionKeys {
     auth: string;
 }
 
+export function keysOf(subscription: PushSubscription): SubscriptionKeys {
+    const { keys } = subscription.toJSON();
+    return { endpoint: subscription.endpoint, p256dh: keys?.p256dh ?? "", auth: keys?.auth ?? "" };
+}
+
 /** Whether this device is to be told, and by which subscription the account knows it. */
 export interface DeviceNotes {
     on: boolean;
@@ -72,7 +76,7 @@ export interface Described {
 /** What the worker asks or tells a page. The page answers `describe` with what to show, or null for nothing. */
 export type ToPage =
     | { type: "describe"; roomId: string; eventId: string }
-    | { type: "open"; roomId: string; eventId?: string }
+    | { type: "open"; roomId: string }
     | { type: "reply"; roomId: string; text: string }
     | { type: "active" };
 

@@ -23,6 +23,12 @@ export interface UnsentFile<T> {
     file: T;
 }
 
+/** A name that no other message of this device has. spec: client-server §Transaction identifiers */
+export function newTransaction(): string {
+    const random = globalThis.crypto.getRandomValues(new Uint8Array(9));
+    return `h${Date.now()}.${[...random].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+
 const MESSAGES = "outbox";
 const FILES = "outfiles";
 

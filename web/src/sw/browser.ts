@@ -1,6 +1,6 @@
 /** What push.ts asks of the browser. */
 import { IndexedDBKeyValue } from "../store/idb.ts";
-import type { SubscriptionKeys, ToPage } from "../store/notes.ts";
+import { keysOf, type ToPage } from "../store/notes.ts";
 import type { Page, Shown, Showing, WorkerEnvironment } from "./push.ts";
 
 /** The parts of the worker's scope that the page's types do not have. */
@@ -101,9 +101,4 @@ function optionsOf({ body, roomId, eventId, silent, again, words }: Showing): Fu
 async function setBadge(unread: number): Promise<void> {
     const { navigator } = globalThis as { navigator?: { setAppBadge?: (count: number) => Promise<void> } };
     await navigator?.setAppBadge?.(unread).catch(() => undefined);
-}
-
-function keysOf(subscription: PushSubscription): SubscriptionKeys {
-    const { keys } = subscription.toJSON();
-    return { endpoint: subscription.endpoint, p256dh: keys?.p256dh ?? "", auth: keys?.auth ?? "" };
 }

@@ -19,7 +19,7 @@ import {
     type SubscriptionKeys,
     type ToPage,
 } from "../store/notes.ts";
-import { OutboxStore } from "../store/outbox.ts";
+import { newTransaction, OutboxStore } from "../store/outbox.ts";
 import { loadSession, type Session } from "../store/session.ts";
 
 /** An open page of the app. */
@@ -71,7 +71,6 @@ const LOOK_BACK = 100;
 const ENGLISH: NoteWords = {
     newMessage: "New message",
     newMessageIn: "New message in {room}",
-    open: "Open",
     read: "Mark as read",
     reply: "Reply",
     replyHint: "Write a reply",
@@ -197,7 +196,7 @@ export class Push {
         if (!session) return;
         const content = { msgtype: "m.text", body: text };
         const notes = await loadNotes(this.env.kv);
-        const message = { roomId, type: "m.room.message", content, txnId: `n${this.env.now().getTime()}.${Math.random().toString(36).slice(2)}`, ts: this.env.now().getTime() };
+        const message = { roomId, type: "m.room.message", content, txnId: newTransaction(), ts: this.env.now().getTime() };
         const outbox = new OutboxStore(this.env.kv, session.userId);
         await outbox.put(message);
         if (notes?.rooms[roomId]?.sealed === false) {

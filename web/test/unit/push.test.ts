@@ -7,7 +7,7 @@ import { OutboxStore } from "../../src/store/outbox.ts";
 import { saveSession } from "../../src/store/session.ts";
 import { type Page, Push, type Showing, type Shown } from "../../src/sw/push.ts";
 
-const WORDS: NoteWords = { newMessage: "Neue Nachricht", newMessageIn: "Neue Nachricht in {room}", open: "Öffnen", read: "Gelesen", reply: "Antworten", replyHint: "…", dir: "ltr", lang: "de" };
+const WORDS: NoteWords = { newMessage: "Neue Nachricht", newMessageIn: "Neue Nachricht in {room}", read: "Gelesen", reply: "Antworten", replyHint: "…", dir: "ltr", lang: "de" };
 const SEALED = "!sealed:x";
 const OPEN = "!open:x";
 const KEYS = { endpoint: "https://push.example/new", p256dh: "new", auth: "secret" };
