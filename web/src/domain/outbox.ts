@@ -67,6 +67,11 @@ export class Outbox {
         return this.find(txnId)?.job.record.refused === true;
     }
 
+    /** Whether a message of this transaction waits here, or did when the page began. */
+    took(txnId: string): boolean {
+        return this.restored.has(txnId) || this.find(txnId) !== undefined;
+    }
+
     retry(txnId: string): void {
         const found = this.find(txnId);
         if (!found) return;

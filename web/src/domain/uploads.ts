@@ -30,6 +30,8 @@ interface Job {
 export class Uploads {
     readonly list = signal<Upload[]>([]);
     private readonly jobs = new Map<number, Job>();
+    /** The transactions of this page's files, those that are done among them. */
+    private readonly begun = new Set<string>();
     private nextId = 1;
     /** One after the other, so that pictures stay in the order in which they were chosen. */
     private queue: Promise<void> = Promise.resolve();
@@ -48,10 +50,11 @@ export class Uploads {
         return this.begin(record);
     }
 
-    /** Goes on with a file that an earlier page began with. */
+    /** Goes on with a file that an earlier page began with. The list that names it may be older than what became of it since. */
     restore(record: UnsentFile<PreparedFile>): void {
-        if ([...this.jobs.values()].some((job) => job.record.txnId === record.txnId)) return;
-        void this.begin(record);
+        if (this.begun.has(record.txnId)) return;
+        if (this.outbox.took(record.txnId)) void this.outbox.store.dropFile(record).catch(() => undefined); // the page ended between the two
+        else void this.begin(record);
     }
 
     /** To be called when there may be a network again. */
@@ -61,6 +64,7 @@ export class Uploads {
 
     private begin(record: UnsentFile<PreparedFile>): Promise<void> {
         const id = this.nextId++;
+        this.begun.add(record.txnId);
         this.jobs.set(id, { record, abort: new AbortController(), waits: false });
         this.list.value = [...this.list.value, { id, name: record.file.name, file: record.file, progress: 0, failed: undefined }];
         return (this.queue = this.queue.then(() => this.run(id)));
