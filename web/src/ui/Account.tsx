@@ -8,10 +8,11 @@ import type { TransportStatus } from "../protocol/transport.ts";
 import type { Preferences } from "../domain/preferences.ts";
 import { loadLook } from "../platform/theme.ts";
 import { AccentChoice } from "./AccentChoice.tsx";
+import { Avatar } from "./Avatar.tsx";
 import { KeepKey } from "./EncryptionNotes.tsx";
 import { LanguageField } from "./LanguageField.tsx";
-import { ActionForm, Avatar, Choice, Dialog, Icon } from "./parts.tsx";
 import { NotificationSettings } from "./NotificationSettings.tsx";
+import { ActionForm, Choice, Dialog, Icon } from "./parts.tsx";
 import { go } from "./route.ts";
 
 const CONNECTIONS = (): Record<TransportStatus["kind"], string> => ({

@@ -1,7 +1,7 @@
 /** Pictures, recordings and files in the timeline, and those that are on their way. */
 import { computed } from "@preact/signals";
 import type { JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { isSeen, seenIn } from "../domain/gallery.ts";
 import type { Message } from "../domain/entries.ts";
 import { sizeText } from "../domain/filelimits.ts";
@@ -14,7 +14,7 @@ import { saveAs } from "../platform/files.ts";
 import { Blur, shownSize, usePreview, useSize } from "./media/Frame.tsx";
 import { gallery } from "./media/gallery.ts";
 import { Sound } from "./media/Sound.tsx";
-import { Icon, IconButton } from "./parts.tsx";
+import { Icon, IconButton, useAddress } from "./parts.tsx";
 
 /** The frame of a picture, in CSS pixels; the style sheet makes it smaller on small screens. */
 const LARGEST = { width: 360, height: 320 };
@@ -125,14 +125,7 @@ function rootOf(more: Record<string, unknown> | undefined): string | undefined {
 
 function UploadRow({ upload, uploads }: { upload: Upload; uploads: Uploads }): JSX.Element {
     const { id, name, file, progress, failed, waits } = upload;
-    const [picture, setPicture] = useState<string>();
-    useEffect(() => {
-        const blob = file.thumbnail?.blob ?? (file.kind === "image" ? file.blob : undefined);
-        if (!blob) return undefined;
-        const url = URL.createObjectURL(blob);
-        setPicture(url);
-        return () => URL.revokeObjectURL(url);
-    }, [file]);
+    const picture = useAddress(file.thumbnail?.blob ?? (file.kind === "image" ? file.blob : undefined));
     return (
         <div class="upload" role="group" aria-label={name}>
             <span class="file-icon" aria-hidden="true">

@@ -5,7 +5,7 @@ import type { Chat } from "../domain/chat.ts";
 import type { FoundRoom } from "../domain/directory.ts";
 import { t } from "../domain/i18n.ts";
 import { Avatar } from "./Avatar.tsx";
-import { Dialog, Field, Spinner } from "./parts.tsx";
+import { Dialog, Failure, Field, Spinner } from "./parts.tsx";
 import { go } from "./route.ts";
 
 /** Typing goes on for a moment: the server is asked after it. */
@@ -42,7 +42,7 @@ export function FindRooms({ chat, onClose }: { chat: Chat; onClose: () => void }
     return (
         <Dialog title={t("Public rooms")} onClose={onClose}>
             <Field label={t("Name or topic")} value={words} onInput={setWords} autoFocus />
-            <div role="alert">{error !== undefined && <p class="error">{error}</p>}</div>
+            <Failure words={error} />
             <div aria-live="polite">
                 {!found && error === undefined && <Spinner label={t("Searching")} />}
                 {found?.length === 0 && <p class="hint">{words === "" ? t("There are no public rooms yet.") : t("No public room is called so.")}</p>}

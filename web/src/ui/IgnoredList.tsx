@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
 import { Avatar } from "./Avatar.tsx";
-import { Dialog } from "./parts.tsx";
+import { Dialog, Failure } from "./parts.tsx";
 
 export function IgnoredList({ chat, onClose }: { chat: Chat; onClose: () => void }): JSX.Element {
     const [error, setError] = useState<string>();
@@ -26,7 +26,7 @@ export function IgnoredList({ chat, onClose }: { chat: Chat; onClose: () => void
                     </li>
                 ))}
             </ul>
-            <div role="alert">{error !== undefined && <p class="error">{error}</p>}</div>
+            <Failure words={error} />
         </Dialog>
     );
 }

@@ -6,7 +6,8 @@ import { t } from "../domain/i18n.ts";
 import type { PushState } from "../domain/notifications.ts";
 import type { Preferences } from "../domain/preferences.ts";
 import type { RoomNotify } from "../domain/roomnotify.ts";
-import { Choice, Icon } from "./parts.tsx";
+import { useAttempt } from "./attempt.ts";
+import { Choice, Failure, Icon } from "./parts.tsx";
 
 /** Once, after something was said; never before anybody knows what the app is. */
 export function NotificationNote({ chat }: { chat: Chat }): JSX.Element | null {
@@ -27,7 +28,7 @@ export function NotificationNote({ chat }: { chat: Chat }): JSX.Element | null {
                         {t("Not now")}
                     </button>
                 </div>
-                <div role="alert">{error !== undefined && <p class="error">{error}</p>}</div>
+                <Failure words={error} />
             </div>
         </div>
     );
@@ -56,7 +57,7 @@ export function NotificationSettings({ chat, quiet, onQuiet }: { chat: Chat; qui
                 disabled={busy || state === "unsupported" || state === "blocked"}
                 onChange={(wanted) => run(() => (wanted ? notifications.turnOn() : notifications.turnOff()))}
             />
-            <div role="alert">{error !== undefined && <p class="error">{error}</p>}</div>
+            <Failure words={error} />
             <Switch label={t("Quiet hours")} hint={t("Notifications come without a sound, on all your devices.")} on={quiet.on} onChange={(on) => onQuiet({ on })} />
             {quiet.on && (
                 <div class="quiet-hours">
@@ -87,7 +88,7 @@ export function RoomNotifications({ chat, roomId }: { chat: Chat; roomId: string
                     ["none", t("Nothing")],
                 ]}
             />
-            <div role="alert">{error !== undefined && <p class="error">{error}</p>}</div>
+            <Failure words={error} />
         </>
     );
 }
@@ -112,18 +113,4 @@ function TimeField({ label, value, onChange }: { label: string; value: string; o
             <input type="time" required value={value} onChange={(event) => event.currentTarget.value !== "" && onChange(event.currentTarget.value)} />
         </label>
     );
-}
-
-/** Something that takes a moment and may fail: whether it goes on, what went wrong, and the way to begin it. */
-function useAttempt(): [boolean, string | undefined, (action: () => Promise<void>) => void] {
-    const [busy, setBusy] = useState(false);
-    const [error, setError] = useState<string>();
-    const run = (action: () => Promise<void>): void => {
-        setBusy(true);
-        setError(undefined);
-        action()
-            .catch((failure: unknown) => setError((failure as Error).message))
-            .finally(() => setBusy(false));
-    };
-    return [busy, error, run];
 }

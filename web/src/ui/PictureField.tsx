@@ -1,27 +1,19 @@
 /** Choosing a picture, and taking it away. */
 import type { JSX } from "preact";
-import { useRef, useState } from "preact/hooks";
+import { useRef } from "preact/hooks";
 import { t } from "../domain/i18n.ts";
 import { asAvatar } from "../platform/pictures.ts";
+import { useAttempt } from "./attempt.ts";
 import { Avatar } from "./Avatar.tsx";
-import { Spinner } from "./parts.tsx";
+import { Failure, Spinner } from "./parts.tsx";
 
 export function PictureField(props: { id: string; name: string; picture: string | undefined; onChange: (picture: Blob | undefined) => Promise<void> }): JSX.Element {
-    const [busy, setBusy] = useState(false);
-    const [error, setError] = useState<string>();
+    const [busy, error, run] = useAttempt();
     const picker = useRef<HTMLInputElement>(null);
     const change = async (file: File | undefined): Promise<void> => {
-        setBusy(true);
-        setError(undefined);
-        try {
-            const picture = file && (await asAvatar(file));
-            if (file && !picture) throw new Error(t("This file is no picture that can be shown."));
-            await props.onChange(picture);
-        } catch (failure) {
-            setError((failure as Error).message);
-        } finally {
-            setBusy(false);
-        }
+        const picture = file && (await asAvatar(file));
+        if (file && !picture) throw new Error(t("This file is no picture that can be shown."));
+        await props.onChange(picture);
     };
     return (
         <div class="picture-field">
@@ -36,19 +28,19 @@ export function PictureField(props: { id: string; name: string; picture: string 
                     onChange={(event) => {
                         const file = event.currentTarget.files?.[0];
                         event.currentTarget.value = "";
-                        if (file) void change(file);
+                        if (file) run(() => change(file));
                     }}
                 />
                 <button type="button" class="button small" disabled={busy} onClick={() => picker.current?.click()}>
                     {busy ? <Spinner label={t("Working")} /> : props.picture === undefined ? t("Choose a picture") : t("Another picture")}
                 </button>
                 {props.picture !== undefined && !busy && (
-                    <button type="button" class="button small" onClick={() => void change(undefined)}>
+                    <button type="button" class="button small" onClick={() => run(() => change(undefined))}>
                         {t("Remove the picture")}
                     </button>
                 )}
             </div>
-            <div role="alert">{error !== undefined && <p class="error">{error}</p>}</div>
+            <Failure words={error} />
         </div>
     );
 }

@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { t } from "../domain/i18n.ts";
 import type { Pinned } from "../domain/pins.ts";
 import type { Timeline } from "../domain/timeline.ts";
-import { Dialog, Icon, IconButton, Spinner } from "./parts.tsx";
+import { Dialog, Failure, Icon, IconButton, Spinner } from "./parts.tsx";
 import { go } from "./route.ts";
 import { exactTime } from "./time.ts";
 
@@ -49,7 +49,7 @@ function PinsDialog({ timeline, onClose }: { timeline: Timeline; onClose: () => 
                     </li>
                 ))}
             </ul>
-            <div role="alert">{error && <p class="error">{error}</p>}</div>
+            <Failure words={error} />
         </Dialog>
     );
 }

@@ -4,8 +4,9 @@ import { useEffect, useState } from "preact/hooks";
 import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
 import type { Person, Role, RoomSettings } from "../domain/roomsettings.ts";
+import { useAttempt } from "./attempt.ts";
 import { Avatar } from "./Avatar.tsx";
-import { ActionForm, Dialog, Field, Icon } from "./parts.tsx";
+import { ActionForm, Dialog, Failure, Field, Icon } from "./parts.tsx";
 import { presenceWords } from "./Presence.tsx";
 import { Report } from "./Report.tsx";
 import { roleName } from "./roles.ts";
@@ -15,7 +16,7 @@ type Doing = "remove" | "ban" | "report" | undefined;
 
 export function Profile({ chat, userId, roomId, onClose }: { chat: Chat; userId: string; roomId?: string; onClose: () => void }): JSX.Element {
     const [doing, setDoing] = useState<Doing>();
-    const [error, setError] = useState<string>();
+    const [, error, run] = useAttempt();
     const name = chat.nameOf(userId, roomId);
     const ignored = chat.ignored.has(userId);
     const talk = async (): Promise<void> => {
@@ -23,10 +24,7 @@ export function Profile({ chat, userId, roomId, onClose }: { chat: Chat; userId:
         onClose();
         go({ page: "room", roomId: direct });
     };
-    const ignore = (): void => {
-        setError(undefined);
-        chat.ignored.set(userId, !ignored).catch((failure: unknown) => setError((failure as Error).message));
-    };
+    const ignore = (): void => run(() => chat.ignored.set(userId, !ignored));
     if (doing === "report") return <Report chat={chat} what={{ kind: "person", userId }} onClose={() => setDoing(undefined)} />;
     if (doing !== undefined && roomId !== undefined) return <TakeOut chat={chat} userId={userId} name={name} roomId={roomId} ban={doing === "ban"} onDone={onClose} onClose={() => setDoing(undefined)} />;
     return (
@@ -53,7 +51,7 @@ export function Profile({ chat, userId, roomId, onClose }: { chat: Chat; userId:
                             <Icon name="flag" /> {t("Report")}
                         </button>
                     </div>
-                    <div role="alert">{error !== undefined && <p class="error">{error}</p>}</div>
+                    <Failure words={error} />
                 </>
             )}
         </Dialog>
@@ -111,13 +109,14 @@ function InRoom({ chat, userId, roomId, onDo }: { chat: Chat; userId: string; ro
                     )}
                 </div>
             )}
-            <div role="alert">{error !== undefined && <p class="error">{error}</p>}</div>
+            <Failure words={error} />
         </section>
     );
 }
 
 function RoleChoice({ person, settings, onError, onDone }: { person: Person; settings: RoomSettings; onError: (words: string | undefined) => void; onDone: () => void }): JSX.Element {
     if (person.roles.length === 0 || person.invited) return <p class="hint">{person.invited ? t("Invited") : roleName(person.role)}</p>;
+    // Not useAttempt: it draws when it begins, and the role would spring back until the server has answered.
     const change = (role: Role): void => {
         onError(undefined);
         settings.setRole(person.id, role).then(onDone, (failure: unknown) => onError((failure as Error).message));

@@ -5,14 +5,15 @@ import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
 import type { Person, Role, RoomDetails, RoomSettings } from "../domain/roomsettings.ts";
+import { Avatar } from "./Avatar.tsx";
 import { later } from "./later.tsx";
-import { ActionForm, Avatar, Dialog, Field, Icon } from "./parts.tsx";
+import { RoomNotifications } from "./NotificationSettings.tsx";
+import { ActionForm, Dialog, Failure, Field, Icon } from "./parts.tsx";
+import { showProfile } from "./people.ts";
 import { PictureField } from "./PictureField.tsx";
 import { Report } from "./Report.tsx";
 import { roleName } from "./roles.ts";
 import { RoomAccess } from "./RoomAccess.tsx";
-import { showProfile } from "./people.ts";
-import { RoomNotifications } from "./NotificationSettings.tsx";
 import { go } from "./route.ts";
 
 const RoomFilesView = later(() => import("./media/RoomFilesView.tsx").then((part) => part.RoomFilesView), true);
@@ -29,6 +30,7 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
     const look = (): void => setDetails(settings.details());
     useEffect(() => void settings.load().then(look, () => undefined), []);
     useEffect(look, [chat.rooms.value]);
+    // Not useAttempt: it draws when it begins, and what was just chosen would spring back until the server has answered.
     const attempt = (action: () => Promise<void>): void => {
         setError(undefined);
         action().then(look, (failure: unknown) => setError((failure as Error).message));
@@ -80,7 +82,7 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
             </section>
             {!room.space && <InSpaces settings={settings} attempt={attempt} />}
             <RoomAccess talk={!room.space} details={details} settings={settings} attempt={attempt} />
-            <div role="alert">{error && <p class="error">{error}</p>}</div>
+            <Failure words={error} />
             {sure && <p class="hint">{t("The room goes out of your list, with all that was said in it.")}</p>}
             {sure ? (
                 <button type="button" class="button danger" onClick={() => attempt(leave)}>

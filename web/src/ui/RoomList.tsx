@@ -6,14 +6,16 @@ import type { Chat } from "../domain/chat.ts";
 import { number, t } from "../domain/i18n.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
 import { type Found, holds, MIN_QUERY } from "../domain/search.ts";
+import { useAttempt } from "./attempt.ts";
+import { Avatar } from "./Avatar.tsx";
 import { Connection } from "./Connection.tsx";
 import { EncryptionNote } from "./EncryptionNotes.tsx";
 import { NotificationNote } from "./NotificationSettings.tsx";
-import { Avatar, Icon, IconButton, Spinner } from "./parts.tsx";
+import { Icon, IconButton, Spinner } from "./parts.tsx";
 import { PresenceDot } from "./Presence.tsx";
-import { UpdateNote } from "./UpdateNote.tsx";
 import { formatRoute, go } from "./route.ts";
 import { exactTime, listTime } from "./time.ts";
+import { UpdateNote } from "./UpdateNote.tsx";
 
 export function RoomList(props: { app: App; chat: Chat; current: string | undefined; onNew: () => void; onAccount: () => void; onSpace: (roomId: string) => void }): JSX.Element {
     const { app, chat, current } = props;
@@ -191,20 +193,10 @@ function FoundMessages({ chat, query }: { chat: Chat; query: string }): JSX.Elem
 }
 
 function Invitation({ chat, room }: { chat: Chat; room: RoomSummary }): JSX.Element {
-    const [busy, setBusy] = useState(false);
-    const [error, setError] = useState<string>();
-    const answer = async (accept: boolean): Promise<void> => {
-        setBusy(true);
-        setError(undefined);
-        try {
-            if (!accept) return await chat.decline(room.id);
-            await chat.accept(room.id);
-            go({ page: "room", roomId: room.id });
-        } catch (failure) {
-            setError((failure as Error).message);
-        } finally {
-            setBusy(false);
-        }
+    const [busy, error, run] = useAttempt();
+    const accept = async (): Promise<void> => {
+        await chat.accept(room.id);
+        go({ page: "room", roomId: room.id });
     };
     return (
         <li class="invitation">
@@ -213,10 +205,10 @@ function Invitation({ chat, room }: { chat: Chat; room: RoomSummary }): JSX.Elem
                 <span class="room-name">{room.name}</span>
                 <span class="room-preview">{room.direct ? t("Wants to talk to you") : room.preview}</span>
                 <div class="invitation-actions">
-                    <button type="button" class="button primary small" disabled={busy} onClick={() => void answer(true)}>
+                    <button type="button" class="button primary small" disabled={busy} onClick={() => run(accept)}>
                         {t("Accept")}
                     </button>
-                    <button type="button" class="button small" disabled={busy} onClick={() => void answer(false)}>
+                    <button type="button" class="button small" disabled={busy} onClick={() => run(() => chat.decline(room.id))}>
                         {t("Decline")}
                     </button>
                 </div>

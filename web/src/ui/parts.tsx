@@ -1,10 +1,9 @@
 /** The small parts that several screens are made of. */
 import type { ComponentChildren, JSX } from "preact";
 import { t } from "../domain/i18n.ts";
+import { useAttempt } from "./attempt.ts";
 import { useModal } from "./focus.ts";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
-
-export { Avatar, colourOf } from "./Avatar.tsx";
 
 const ICONS = {
     back: "M15 5l-7 7 7 7",
@@ -40,7 +39,6 @@ const ICONS = {
     offline: "M3 4l18 16M8.5 15.5a5 5 0 0 1 5-1.2M5 12a10 10 0 0 1 4.5-2.6M13.5 9a10 10 0 0 1 5.5 3M12 19h.01",
     bell: "M6 17V11a6 6 0 0 1 12 0v6l2 2H4zM10 21h4",
     info: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM12 11v5M12 8h.01",
-    check: "M5 12.5l4.5 4.5L19 7.5",
     shield: "M12 3l7 3v5c0 5-3 8-7 10-4-2-7-5-7-10V6zM9 12l2 2 4-4",
     warning: "M12 4l9 16H3zM12 10v4M12 17h.01",
     device: "M4 5h16v11H4zM8 20h8",
@@ -126,30 +124,25 @@ export function Field(props: {
 
 /** A form whose action may fail: shows that it works, and then what went wrong. */
 export function ActionForm(props: { label: string; action: () => Promise<void>; children?: ComponentChildren; /** Not the main thing on the screen. */ plain?: boolean; danger?: boolean }): JSX.Element {
-    const [busy, setBusy] = useState(false);
-    const [error, setError] = useState<string>();
-    const submit = async (event: Event): Promise<void> => {
+    const [busy, error, run] = useAttempt();
+    const submit = (event: Event): void => {
         event.preventDefault();
-        if (busy) return;
-        setBusy(true);
-        setError(undefined);
-        try {
-            await props.action();
-        } catch (failure) {
-            setError((failure as Error).message);
-        } finally {
-            setBusy(false);
-        }
+        if (!busy) run(props.action);
     };
     return (
-        <form class="form" onSubmit={(event) => void submit(event)}>
+        <form class="form" onSubmit={submit}>
             {props.children}
-            <div role="alert">{error && <p class="error">{error}</p>}</div>
+            <Failure words={error} />
             <button type="submit" class={`button ${props.danger ? "danger" : props.plain ? "" : "primary"}`} disabled={busy}>
                 {busy ? <Spinner label={t("Working")} /> : props.label}
             </button>
         </form>
     );
+}
+
+/** What went wrong. Its place is there before, or nobody would be read it. */
+export function Failure({ words }: { words: string | undefined }): JSX.Element {
+    return <div role="alert">{words !== undefined && <p class="error">{words}</p>}</div>;
 }
 
 export function Spinner({ label }: { label: string }): JSX.Element {
@@ -202,4 +195,16 @@ export function Empty(props: { title: string; children?: ComponentChildren }): J
             {props.children}
         </div>
     );
+}
+
+/** An address at which a file of this device is shown, for as long as it is. */
+export function useAddress(blob: Blob | undefined): string | undefined {
+    const [url, setUrl] = useState<string>();
+    useEffect(() => {
+        if (!blob) return undefined;
+        const made = URL.createObjectURL(blob);
+        setUrl(made);
+        return () => URL.revokeObjectURL(made);
+    }, [blob]);
+    return url;
 }

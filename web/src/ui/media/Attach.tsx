@@ -4,7 +4,7 @@ import { useRef, useState } from "preact/hooks";
 import { t } from "../../domain/i18n.ts";
 import type { Timeline } from "../../domain/timeline.ts";
 import { useModal } from "../focus.ts";
-import { Icon, IconButton, type IconName } from "../parts.tsx";
+import { Icon, type IconName, IconButton } from "../parts.tsx";
 import { stageFiles } from "./staged.ts";
 
 const PICTURES = "image/*,video/*";

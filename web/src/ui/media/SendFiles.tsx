@@ -6,7 +6,7 @@ import { t } from "../../domain/i18n.ts";
 import type { Timeline } from "../../domain/timeline.ts";
 import { kindOf } from "../../platform/files.ts";
 import { canShrink, prepareFile } from "../../platform/prepare.ts";
-import { ActionForm, Choice, Dialog, Icon, IconButton } from "../parts.tsx";
+import { ActionForm, Choice, Dialog, Icon, IconButton, useAddress } from "../parts.tsx";
 import { staged, stageFiles } from "./staged.ts";
 
 type Form = "smaller" | "original";
@@ -102,16 +102,6 @@ function CaptionBox({ value, onInput }: { value: string; onInput: (value: string
             }}
         />
     );
-}
-
-function useAddress(blob: Blob): string | undefined {
-    const [url, setUrl] = useState<string>();
-    useEffect(() => {
-        const made = URL.createObjectURL(blob);
-        setUrl(made);
-        return () => URL.revokeObjectURL(made);
-    }, [blob]);
-    return url;
 }
 
 function LargePreview({ file }: { file: File }): JSX.Element {
