@@ -12,11 +12,13 @@ import (
 // there is known in memory only.
 type Presence struct {
 	Status string `json:"status,omitempty"`
-	// TS is when it was said, in ms since 1970.
+	// TS is when it was said, in ms since 1970; what is said later has a greater one,
+	// whatever clocks say.
 	TS int64 `json:"ts"`
 }
 
-// SetPresence keeps what a user says about being there, if it is new.
+// SetPresence keeps what a user says about being there, if it is new. Its result is
+// the *Presence that is kept then.
 type SetPresence struct {
 	command
 	Status string
@@ -40,10 +42,16 @@ func (c *SetPresence) Prepare(ctx context.Context, p *partition.Prep) error {
 // Apply implements partition.Command.
 func (c *SetPresence) Apply(tx *partition.Tx) (any, error) {
 	k := c.in(tx).key(tables.Presence, "")
-	if old := get[Presence](tx, k); old == nil || old.Status != c.Status {
-		put(tx, k, &Presence{Status: c.Status, TS: tx.Now})
+	old := get[Presence](tx, k)
+	if old != nil && old.Status == c.Status {
+		return old, nil
 	}
-	return nil, nil
+	said := &Presence{Status: c.Status, TS: tx.Now}
+	if old != nil {
+		said.TS = max(said.TS, old.TS+1)
+	}
+	put(tx, k, said)
+	return said, nil
 }
 
 // Presence returns what a user last said about being there, nil if nothing.

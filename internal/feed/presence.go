@@ -67,9 +67,10 @@ const presenceSubject = "presence"
 // PresenceNotice tells the other nodes how present a user is on one node. Like
 // typing it is a hint: nothing of it is stored.
 type PresenceNotice struct {
-	User   ids.UserID
-	State  Presence
-	Status string
+	User  ids.UserID
+	State Presence
+	// Said is what the user said, wherever that was.
+	Said account.Presence
 	// Active is the time of the last action.
 	Active time.Time
 	Node   ids.NodeID
@@ -95,8 +96,9 @@ type PresenceState struct {
 type present struct {
 	// devices are those of this node, and a place for each other node.
 	devices map[string]*presentDevice
-	status  string
-	// asked: the stored status was read.
+	// said is what the user said last, as far as is known; asked: what is stored was
+	// read.
+	said   account.Presence
 	asked  bool
 	active time.Time
 	// told is what others were told, at a time; repeated is when the other nodes
@@ -184,9 +186,18 @@ func (s *present) device(name string, grace time.Duration) *presentDevice {
 	return d
 }
 
+// saidBy takes what the user said if it is newer than what is known: what one node
+// says may be on its way for longer than what another says after it.
+func (s *present) saidBy(said *account.Presence) {
+	s.asked = true
+	if said.TS > s.said.TS {
+		s.said = *said
+	}
+}
+
 // state is how present the user is at a time.
 func (s *present) state(now time.Time) PresenceState {
-	out := PresenceState{Presence: Offline, Status: s.status, Active: s.active}
+	out := PresenceState{Presence: Offline, Status: s.said.Status, Active: s.active}
 	for _, d := range s.devices {
 		if d.open == 0 && now.Sub(d.seen) > d.grace {
 			continue
@@ -239,8 +250,9 @@ func (p *presence) begin(u ids.UserID, device ids.DeviceID, state Presence) (end
 	})
 }
 
-// SetPresence is what a user says of themselves. status nil leaves it as it is.
-func (h *Hub) SetPresence(u ids.UserID, device ids.DeviceID, state Presence, status *string) {
+// SetPresence is what a user says of themselves; said is what is stored of that now,
+// nil to leave it as it is.
+func (h *Hub) SetPresence(u ids.UserID, device ids.DeviceID, state Presence, said *account.Presence) {
 	p := &h.presence
 	now := h.opts.Clock.Now()
 	p.mu.Lock()
@@ -251,8 +263,8 @@ func (h *Hub) SetPresence(u ids.UserID, device ids.DeviceID, state Presence, sta
 	if state == Online {
 		s.active = now
 	}
-	if status != nil {
-		s.status, s.asked = *status, true
+	if said != nil {
+		s.saidBy(said)
 	}
 	p.checkLocked(u, s, now)
 }
@@ -281,7 +293,7 @@ func (p *presence) remote(n *PresenceNotice) {
 	s := p.userLocked(n.User)
 	d := s.device("\x00"+string(n.Node), remoteGrace)
 	d.state, d.seen = n.State, now
-	s.status, s.asked = n.Status, true
+	s.saidBy(&n.Said)
 	if n.Active.After(s.active) {
 		s.active = n.Active
 	}
@@ -317,9 +329,7 @@ func (h *Hub) PresenceOf(ctx context.Context, u ids.UserID) (PresenceState, erro
 		}
 		return st, nil
 	}
-	if !s.asked {
-		s.status, s.asked = stored.Status, true
-	}
+	s.saidBy(stored)
 	return s.state(h.opts.Clock.Now()), nil
 }
 
@@ -415,7 +425,7 @@ func (p *presence) noticeLocked(u ids.UserID, now time.Time) *PresenceNotice {
 		return nil
 	}
 	s.repeated = now
-	return &PresenceNotice{User: u, State: own.state(now).Presence, Status: s.status, Active: s.active, Node: p.hub.opts.Node}
+	return &PresenceNotice{User: u, State: own.state(now).Presence, Said: s.said, Active: s.active, Node: p.hub.opts.Node}
 }
 
 // audience are the views in a room that is small enough.

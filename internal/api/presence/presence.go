@@ -22,7 +22,7 @@ const maxStatus = 1024
 
 // Feed knows who is there.
 type Feed interface {
-	SetPresence(u ids.UserID, device ids.DeviceID, state feed.Presence, status *string)
+	SetPresence(u ids.UserID, device ids.DeviceID, state feed.Presence, said *account.Presence)
 	PresenceOf(ctx context.Context, u ids.UserID) (feed.PresenceState, error)
 }
 
@@ -126,11 +126,13 @@ func (m *Module) put(r *api.Request) (any, error) {
 	if !m.Enabled {
 		return api.Empty, nil
 	}
+	var said *account.Presence
 	if req.Status != nil {
-		if _, err := m.Router.Do(r.Context, account.NewSetPresence(user, *req.Status)); err != nil {
+		said, err = partition.Do[*account.Presence](r.Context, m.Router, account.NewSetPresence(user, *req.Status))
+		if err != nil {
 			return nil, err
 		}
 	}
-	m.Feed.SetPresence(user, r.Caller.Device, *req.Presence, req.Status)
+	m.Feed.SetPresence(user, r.Caller.Device, *req.Presence, said)
 	return api.Empty, nil
 }
