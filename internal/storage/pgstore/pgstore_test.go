@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/pressly/goose/v3/lock"
 	"go.uber.org/goleak"
 
 	"github.com/hubbub-chat/hubbub/internal/clock"
@@ -157,6 +158,39 @@ func exec(t testing.TB, url, statement string) {
 	}
 	if err := c.Close(context.Background()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Nodes that start together do not wait for each other where the schema is what they
+// know, and on an empty database for one that migrates it.
+func TestStartTogether(t *testing.T) {
+	url := pgtest.Start(t, "fsync=off").Database(t)
+	var started sync.WaitGroup
+	for range 4 {
+		started.Go(func() {
+			s, err := pgstore.Open(t.Context(), pgstore.Options{URLs: []string{url}})
+			if err == nil {
+				err = s.Close()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	started.Wait()
+	c, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Exec(t.Context(), "SELECT pg_advisory_lock($1)", lock.DefaultLockID); err != nil {
+		t.Fatal(err)
+	}
+	// As long as c has the lock, who waits for it waits for ever.
+	if err := open(t, pgstore.Options{URLs: []string{url}}).Close(); err != nil {
+		t.Error(err)
+	}
+	if err := c.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -25,8 +25,15 @@ var migrations embed.FS
 // migrationTable is where the version of the schema stands.
 const migrationTable = "hubbub_schema"
 
+// A node that waits for another one to migrate looks each lockPeriod seconds whether it
+// is done, lockTries times at most.
+const (
+	lockPeriod = 1
+	lockTries  = 300
+)
+
 // migrate brings the schema of a database up to date. Of several nodes that start
-// together, one does it and the others wait.
+// together, one does it and the others wait; if there is nothing to do, nobody waits.
 func migrate(ctx context.Context, cfg *pgx.ConnConfig) error {
 	db := stdlib.OpenDB(*cfg)
 	defer func() { _ = db.Close() }()
@@ -38,7 +45,7 @@ func migrate(ctx context.Context, cfg *pgx.ConnConfig) error {
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}
-	locker, err := lock.NewPostgresSessionLocker()
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(lockPeriod, lockTries))
 	if err != nil {
 		return fmt.Errorf("migrations: %w", err)
 	}
@@ -52,6 +59,9 @@ func migrate(ctx context.Context, cfg *pgx.ConnConfig) error {
 	}
 	if have > want {
 		return fmt.Errorf("its schema has version %d, this program knows %d: start the newer program: %w", have, want, storage.ErrNewerFormat)
+	}
+	if have == want {
+		return nil
 	}
 	if _, err := p.Up(ctx); err != nil {
 		return fmt.Errorf("migrate: %w", err)
