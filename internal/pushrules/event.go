@@ -4,8 +4,8 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 )
 
@@ -17,19 +17,17 @@ type Fields struct {
 	Type           string
 	StateKey       *string // nil for an event that is not state
 	OriginServerTS int64   // milliseconds since 1970
-	Content        jsontext.Value
+	Content        []byte  // canonical JSON
 	// Thread is the root of the thread that the event is in, "" for none.
 	Thread ids.EventID
 }
 
 // Event is the view of one event that programs evaluate. Make one for each event
-// and use it for all members of the room: parsing and lower-casing happen at the
-// first condition that needs them, and once. It must not be used by two
+// and use it for all members of the room: what a condition looks at is parsed and
+// lower-cased for the first one that needs it, and once. It must not be used by two
 // goroutines at the same time.
 type Event struct {
-	fields  Fields
-	content any // the parsed content, once parsed is set; nil if it is not JSON
-	parsed  bool
+	fields Fields
 
 	known [numSlots]property
 	done  [numSlots]bool
@@ -229,17 +227,14 @@ func (e *Event) lookup(names []string) (value any, present bool) {
 		if names[0] != "content" {
 			return nil, false
 		}
-		value = e.parsedContent()
+		raw := e.fields.Content
 		for _, name := range names[1:] {
-			object, ok := value.(map[string]any)
-			if !ok {
-				return nil, false
-			}
-			if value, ok = object[name]; !ok {
+			var ok bool
+			if raw, ok = event.Field(raw, name); !ok {
 				return nil, false
 			}
 		}
-		return value, true
+		return parse(raw)
 	}
 	switch names[0] {
 	case "type":
@@ -261,17 +256,13 @@ func (e *Event) lookup(names []string) (value any, present bool) {
 	return nil, false
 }
 
-// parsedContent parses the content at the first call. Content that is not JSON has
-// no properties: one bad stored event must not stop anything.
-func (e *Event) parsedContent() any {
-	if !e.parsed {
-		e.parsed = true
-		var v any
-		if err := json.Unmarshal(e.fields.Content, &v, jsontext.AllowDuplicateNames(true)); err == nil {
-			e.content = v
-		}
+// parse returns the value of canonical JSON. What is not JSON is as good as absent: one
+// bad stored event must not stop anything.
+func parse(raw []byte) (value any, ok bool) {
+	if s, ok := event.String(raw); ok {
+		return s, true
 	}
-	return e.content
+	return value, json.Unmarshal(raw, &value) == nil
 }
 
 // slot returns the property of a slot, never nil.

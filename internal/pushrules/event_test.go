@@ -3,8 +3,6 @@ package pushrules
 import (
 	"slices"
 	"testing"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 func TestCompilePath(t *testing.T) {
@@ -44,7 +42,7 @@ func TestEventLookup(t *testing.T) {
 	key := "k"
 	ev := NewEvent(Fields{
 		ID: "$e", Room: "!r", Sender: "@s:x", Type: "m.t", StateKey: &key, OriginServerTS: 42,
-		Content: jsontext.Value(`{"s":"x","n":1,"b":false,"z":null,"l":[1],"o":{"":{"d.o\\t":"deep"}}}`),
+		Content: []byte(`{"b":false,"l":[1],"n":1,"o":{"":{"d.o\\t":"deep"}},"s":"x","z":null}`),
 	})
 	for _, tt := range []struct {
 		path    string
@@ -83,8 +81,8 @@ func TestEventLookup(t *testing.T) {
 }
 
 func TestEventDamagedContent(t *testing.T) {
-	for _, content := range []string{``, `{`, `[1]`, `"body"`, `{"body":"\ud800"}`} {
-		ev := NewEvent(Fields{Content: jsontext.Value(content)})
+	for _, content := range []string{``, `{`, `[1]`, `"body"`, `{"body":"x`, `{"body":x}`} {
+		ev := NewEvent(Fields{Content: []byte(content)})
 		p := compilePath(pathBody)
 		if prop := ev.get(&p); prop.present {
 			t.Errorf("%q: has a body", content)
@@ -95,7 +93,7 @@ func TestEventDamagedContent(t *testing.T) {
 func FuzzPath(f *testing.F) {
 	f.Add(`content.m\.relates_to.rel_type`, `{"m.relates_to":{"rel_type":"m.replace"}}`)
 	f.Fuzz(func(_ *testing.T, key, content string) {
-		ev := NewEvent(Fields{Content: jsontext.Value(content)})
+		ev := NewEvent(Fields{Content: []byte(content)})
 		p := compilePath(key)
 		prop := ev.get(&p)
 		prop.text()

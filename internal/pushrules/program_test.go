@@ -6,8 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-json-experiment/json/jsontext"
-
+	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 )
 
@@ -16,16 +15,20 @@ const (
 	bob   = ids.UserID("@bob:example.org")
 )
 
-// event makes an event of bob's; stateKey "-" stands for none.
-func event(typ, stateKey, content string) *Event {
-	f := Fields{ID: "$e", Room: "!room", Sender: bob, Type: typ, Content: jsontext.Value(content)}
+// eventOf makes an event of bob's; stateKey "-" stands for none.
+func eventOf(typ, stateKey, content string) *Event {
+	canonical, err := event.CanonicalObject(nil, []byte(content))
+	if err != nil {
+		panic(err)
+	}
+	f := Fields{ID: "$e", Room: "!room", Sender: bob, Type: typ, Content: canonical}
 	if stateKey != "-" {
 		f.StateKey = &stateKey
 	}
 	return NewEvent(f)
 }
 
-func message(content string) *Event { return event("m.room.message", "-", content) }
+func message(content string) *Event { return eventOf("m.room.message", "-", content) }
 
 func open(t testing.TB, legacy bool) *Set {
 	t.Helper()
@@ -80,14 +83,14 @@ func TestDefaultRules(t *testing.T) {
 	}{
 		{name: "message in group", ev: message(`{"msgtype":"m.text","body":"hi"}`), room: group, want: outcome{RuleMessage, true, false, ""}},
 		{name: "message in pair", ev: message(`{"body":"hi"}`), room: pair, want: outcome{RuleOneToOne, true, false, "default"}},
-		{name: "encrypted in group", ev: event("m.room.encrypted", "-", `{}`), room: group, want: outcome{RuleEncrypted, true, false, ""}},
-		{name: "encrypted in pair", ev: event("m.room.encrypted", "-", `{}`), room: pair, want: outcome{RuleEncryptedOneToOne, true, false, "default"}},
-		{name: "call", ev: event("m.call.invite", "-", `{}`), room: pair, want: outcome{RuleCall, true, false, "ring"}},
+		{name: "encrypted in group", ev: eventOf("m.room.encrypted", "-", `{}`), room: group, want: outcome{RuleEncrypted, true, false, ""}},
+		{name: "encrypted in pair", ev: eventOf("m.room.encrypted", "-", `{}`), room: pair, want: outcome{RuleEncryptedOneToOne, true, false, "default"}},
+		{name: "call", ev: eventOf("m.call.invite", "-", `{}`), room: pair, want: outcome{RuleCall, true, false, "ring"}},
 		{name: "notice", ev: message(`{"msgtype":"m.notice","body":"hi"}`), room: pair, want: outcome{rule: RuleSuppressNotices}},
 		{name: "notice with mention", ev: message(`{"msgtype":"m.notice","m.mentions":{"user_ids":["@alice:example.org"]}}`), room: pair, want: outcome{rule: RuleSuppressNotices}},
-		{name: "invite", ev: event("m.room.member", string(alice), `{"membership":"invite"}`), room: pair, want: outcome{RuleInviteForMe, true, false, "default"}},
-		{name: "invite of another", ev: event("m.room.member", "@carol:example.org", `{"membership":"invite"}`), room: pair, want: outcome{rule: RuleMemberEvent}},
-		{name: "join", ev: event("m.room.member", string(bob), `{"membership":"join"}`), room: pair, want: outcome{rule: RuleMemberEvent}},
+		{name: "invite", ev: eventOf("m.room.member", string(alice), `{"membership":"invite"}`), room: pair, want: outcome{RuleInviteForMe, true, false, "default"}},
+		{name: "invite of another", ev: eventOf("m.room.member", "@carol:example.org", `{"membership":"invite"}`), room: pair, want: outcome{rule: RuleMemberEvent}},
+		{name: "join", ev: eventOf("m.room.member", string(bob), `{"membership":"join"}`), room: pair, want: outcome{rule: RuleMemberEvent}},
 		{name: "user mention", ev: message(mention(`{"user_ids":["@x:y","@alice:example.org"]}`)), room: group, want: outcome{RuleIsUserMention, true, true, "default"}},
 		{name: "mention of another", ev: message(mention(`{"user_ids":["@alice:example.orgs"]}`)), room: group, want: outcome{RuleMessage, true, false, ""}},
 		{name: "mention not a list", ev: message(mention(`{"user_ids":"@alice:example.org"}`)), room: group, want: outcome{RuleMessage, true, false, ""}},
@@ -95,20 +98,20 @@ func TestDefaultRules(t *testing.T) {
 		{name: "room mention", ev: message(mention(`{"room":true}`)), room: powerful, want: outcome{RuleIsRoomMention, true, true, ""}},
 		{name: "room mention, no power", ev: message(mention(`{"room":true}`)), room: group, want: outcome{RuleMessage, true, false, ""}},
 		{name: "room mention, not true", ev: message(mention(`{"room":"true"}`)), room: powerful, want: outcome{RuleMessage, true, false, ""}},
-		{name: "tombstone", ev: event("m.room.tombstone", "", `{}`), room: group, want: outcome{RuleTombstone, true, true, ""}},
-		{name: "tombstone, not state", ev: event("m.room.tombstone", "-", `{}`), room: group},
-		{name: "tombstone, state key", ev: event("m.room.tombstone", "x", `{}`), room: group},
-		{name: "reaction", ev: event("m.reaction", "-", `{"m.relates_to":{"rel_type":"m.annotation"}}`), room: pair, want: outcome{rule: RuleReaction}},
-		{name: "server ACL", ev: event("m.room.server_acl", "", `{}`), room: pair, want: outcome{rule: RuleServerACL}},
+		{name: "tombstone", ev: eventOf("m.room.tombstone", "", `{}`), room: group, want: outcome{RuleTombstone, true, true, ""}},
+		{name: "tombstone, not state", ev: eventOf("m.room.tombstone", "-", `{}`), room: group},
+		{name: "tombstone, state key", ev: eventOf("m.room.tombstone", "x", `{}`), room: group},
+		{name: "reaction", ev: eventOf("m.reaction", "-", `{"m.relates_to":{"rel_type":"m.annotation"}}`), room: pair, want: outcome{rule: RuleReaction}},
+		{name: "server ACL", ev: eventOf("m.room.server_acl", "", `{}`), room: pair, want: outcome{rule: RuleServerACL}},
 		{name: "edit", ev: message(`{"body":"x","m.relates_to":{"rel_type":"m.replace"}}`), room: pair, want: outcome{rule: RuleSuppressEdits}},
 		{name: "edit with mention", ev: message(`{"m.mentions":{"user_ids":["@alice:example.org"]},"m.relates_to":{"rel_type":"m.replace"}}`), room: pair, want: outcome{RuleIsUserMention, true, true, "default"}},
-		{name: "vote", ev: event("org.matrix.msc3381.poll.response", "-", `{}`), room: pair, want: outcome{rule: RulePollResponse}},
-		{name: "poll of two", ev: event("org.matrix.msc3381.poll.start", "-", `{}`), room: pair, want: outcome{RulePollStartOneToOne, true, false, "default"}},
-		{name: "poll", ev: event("org.matrix.msc3381.poll.start", "-", `{}`), room: group, want: outcome{RulePollStart, true, false, ""}},
-		{name: "end of a poll of two", ev: event("org.matrix.msc3381.poll.end", "-", `{}`), room: pair, want: outcome{RulePollEndOneToOne, true, false, "default"}},
-		{name: "end of a poll", ev: event("org.matrix.msc3381.poll.end", "-", `{}`), room: group, want: outcome{RulePollEnd, true, false, ""}},
-		{name: "other state", ev: event("m.room.topic", "", `{"topic":"x"}`), room: pair},
-		{name: "type in capitals", ev: event("M.ROOM.MESSAGE", "-", `{}`), room: group, want: outcome{RuleMessage, true, false, ""}},
+		{name: "vote", ev: eventOf("org.matrix.msc3381.poll.response", "-", `{}`), room: pair, want: outcome{rule: RulePollResponse}},
+		{name: "poll of two", ev: eventOf("org.matrix.msc3381.poll.start", "-", `{}`), room: pair, want: outcome{RulePollStartOneToOne, true, false, "default"}},
+		{name: "poll", ev: eventOf("org.matrix.msc3381.poll.start", "-", `{}`), room: group, want: outcome{RulePollStart, true, false, ""}},
+		{name: "end of a poll of two", ev: eventOf("org.matrix.msc3381.poll.end", "-", `{}`), room: pair, want: outcome{RulePollEndOneToOne, true, false, "default"}},
+		{name: "end of a poll", ev: eventOf("org.matrix.msc3381.poll.end", "-", `{}`), room: group, want: outcome{RulePollEnd, true, false, ""}},
+		{name: "other state", ev: eventOf("m.room.topic", "", `{"topic":"x"}`), room: pair},
+		{name: "type in capitals", ev: eventOf("M.ROOM.MESSAGE", "-", `{}`), room: group, want: outcome{RuleMessage, true, false, ""}},
 
 		{name: "display name, current", ev: message(`{"body":"Alice A.: hi"}`), room: group, want: outcome{RuleMessage, true, false, ""}},
 		{name: "display name", legacy: true, ev: message(`{"body":"hi alice a. there"}`), room: group, want: outcome{RuleContainsDisplayName, true, true, "default"}},
@@ -388,8 +391,9 @@ func BenchmarkMessage(b *testing.B) {
 		})
 		b.Run(bb.name+"/newEvent", func(b *testing.B) {
 			b.ReportAllocs()
+			fields := message(bb.content).fields
 			for b.Loop() {
-				p.Evaluate(message(bb.content), &room, Member{DisplayName: "Alice"})
+				p.Evaluate(NewEvent(fields), &room, Member{DisplayName: "Alice"})
 			}
 		})
 	}
