@@ -101,23 +101,44 @@ func (r *Reader) Token(ctx context.Context, user ids.UserID, hash string) (*Toke
 	return one[Token](ctx, r, r.Place(user).token(hash))
 }
 
-// TokenAndAccount returns the token with a hash, and the account that it would be of,
-// read together: each request of a client that was not seen lately asks for both.
-func (r *Reader) TokenAndAccount(ctx context.Context, user ids.UserID, hash string) (*Token, *Account, error) {
-	token, account := r.Place(user).token(hash), r.Place(user).account()
-	if token.Check() != nil || account.Check() != nil {
-		return nil, nil, nil
+// TokenName names a token: its hash, and the user whom it would be of.
+type TokenName struct {
+	User ids.UserID
+	Hash string
+}
+
+// TokenAndAccount is what there is of a token: nil for what there is not.
+type TokenAndAccount struct {
+	Token   *Token
+	Account *Account
+	// Err says that the rows are damaged.
+	Err error
+}
+
+// TokensAndAccounts returns the tokens of a list and the accounts that they would be of,
+// all read together: each request of a client that was not seen lately asks for both, and
+// each open socket again and again.
+func (r *Reader) TokensAndAccounts(ctx context.Context, list ...TokenName) ([]TokenAndAccount, error) {
+	keys := make([]storage.Key, 0, 2*len(list))
+	out := make([]TokenAndAccount, len(list))
+	at := make([]int, 0, len(list))
+	for i, n := range list {
+		token, account := r.Place(n.User).token(n.Hash), r.Place(n.User).account()
+		if token.Check() == nil && account.Check() == nil {
+			keys, at = append(keys, token, account), append(at, i)
+		}
 	}
-	rows, err := r.st.Get(ctx, token, account)
+	rows, err := r.st.Get(ctx, keys...)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read token: %w", err)
+		return nil, fmt.Errorf("read tokens: %w", err)
 	}
-	t, err := decoded[Token](token, rows[0])
-	if err != nil {
-		return nil, nil, err
+	for j, i := range at {
+		t := &out[i]
+		if t.Token, t.Err = decoded[Token](keys[2*j], rows[2*j]); t.Err == nil {
+			t.Account, t.Err = decoded[Account](keys[2*j+1], rows[2*j+1])
+		}
 	}
-	a, err := decoded[Account](account, rows[1])
-	return t, a, err
+	return out, nil
 }
 
 // Device returns a device.

@@ -55,6 +55,13 @@ type API interface {
 	Call(ctx context.Context, call api.Call) api.CallResult
 }
 
+// Auth is what the gateway needs to know whose a token is.
+type Auth interface {
+	api.Authenticator
+	// Look reads what Authenticate will be asked of next, all at once.
+	Look(ctx context.Context, list []api.Credentials)
+}
+
 // Feed is what the gateway needs of the feed.
 type Feed interface {
 	// Open starts a session that sends to the sink, which may happen before Open
@@ -75,7 +82,7 @@ type Config struct {
 	API API
 	// Auth resolves access tokens. An error that is a merr with status 401 or 403
 	// says that the token is no good; any other says nothing about it.
-	Auth     api.Authenticator
+	Auth     Auth
 	Feed     Feed
 	Log      *slog.Logger
 	Registry prometheus.Registerer // nil: no metrics are exported

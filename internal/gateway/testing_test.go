@@ -57,6 +57,9 @@ func (a *fakeAuth) Authenticate(_ context.Context, c api.Credentials) (api.Calle
 	return api.Caller{User: ids.UserID(user), Device: ids.DeviceID(device)}, nil
 }
 
+// Look implements Auth: there is nothing to read.
+func (a *fakeAuth) Look(context.Context, []api.Credentials) {}
+
 func (a *fakeAuth) revoke(token string, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 // recheckers is how many tokens are looked up at a time: enough to overlap with
 // a slow store, too few to burden it.
 const recheckers = 8
+
+// maxLook is how many tokens are looked up in one read at most.
+const maxLook = 100
 
 // wheel visits every session once per round (times.recheck), slot by slot.
 func (g *Gateway) wheel() {
@@ -68,11 +72,18 @@ func (g *Gateway) recheck(sessions []*session) {
 	ctx, cancel := context.WithTimeout(g.ctx, g.times.recheck)
 	defer cancel()
 	var wg sync.WaitGroup
-	share := (len(sessions) + recheckers - 1) / recheckers
-	for len(sessions) > 0 {
-		part := sessions[:min(share, len(sessions))]
-		sessions = sessions[len(part):]
+	places := make(chan struct{}, recheckers)
+	for part := range slices.Chunk(sessions, maxLook) {
+		places <- struct{}{}
 		wg.Go(func() {
+			defer func() { <-places }()
+			var list []api.Credentials
+			for _, s := range part {
+				if token := s.token(); token != "" {
+					list = append(list, s.credentials(token))
+				}
+			}
+			g.cfg.Auth.Look(ctx, list)
 			for _, s := range part {
 				s.recheck(ctx)
 			}
@@ -107,6 +118,16 @@ func (s *session) recheck(ctx context.Context) {
 			s.close(closeCode(err))
 		}
 	}
+}
+
+// token is that of a session that stays, "" without one.
+func (s *session) token() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.closing {
+		return ""
+	}
+	return s.mu.token
 }
 
 func (s *session) credentials(token string) api.Credentials {

@@ -91,13 +91,52 @@ func (a *Authenticator) Authenticate(ctx context.Context, c api.Credentials) (ap
 	if ok && now.Before(p.until) {
 		return p.admit(c, now)
 	}
-	user := ids.NewUserID(local, a.server)
-	p, err = a.prove(ctx, user, hash, c, now, p.seen)
+	name := account.TokenName{User: ids.NewUserID(local, a.server), Hash: hash}
+	found, err := a.accounts.TokensAndAccounts(ctx, name)
+	if err != nil {
+		return api.Caller{}, err
+	}
+	p, err = a.prove(ctx, name, found[0], c, now, p.seen)
 	if err != nil {
 		return api.Caller{}, err
 	}
 	a.remember(hash, p, forgets)
 	return p.admit(c, now)
+}
+
+// Look looks up, in one read, the tokens of a list that are not believed any more, so that
+// Authenticate need not read each by itself. What is wrong with one, Authenticate tells.
+func (a *Authenticator) Look(ctx context.Context, list []api.Credentials) {
+	now := a.clock.Now()
+	names := make([]account.TokenName, len(list))
+	for i, c := range list {
+		if kind, local, err := auth.Parse(c.Token); err == nil && kind == auth.Access {
+			names[i] = account.TokenName{User: ids.NewUserID(local, a.server), Hash: auth.Hash(c.Token)}
+		}
+	}
+	var ask []account.TokenName
+	var of []int
+	var seen []int64
+	a.mu.Lock()
+	forgets := a.mu.forgets
+	for i, n := range names {
+		if p := a.mu.proven[n.Hash]; n.User != "" && !now.Before(p.until) {
+			ask, of, seen = append(ask, n), append(of, i), append(seen, p.seen)
+		}
+	}
+	a.mu.Unlock()
+	if len(ask) == 0 {
+		return
+	}
+	found, err := a.accounts.TokensAndAccounts(ctx, ask...)
+	if err != nil {
+		return // Authenticate tries again
+	}
+	for j, f := range found {
+		if p, err := a.prove(ctx, ask[j], f, list[of[j]], now, seen[j]); err == nil {
+			a.remember(ask[j].Hash, p, forgets)
+		}
+	}
 }
 
 // remember keeps a proven token, unless Forget was called since it was read.
@@ -120,11 +159,11 @@ func expired(expires int64, now time.Time) error {
 	return nil
 }
 
-// prove looks a token up.
-func (a *Authenticator) prove(ctx context.Context, user ids.UserID, hash string, c api.Credentials, now time.Time, seen int64) (proven, error) {
-	t, acc, err := a.accounts.TokenAndAccount(ctx, user, hash)
-	if err != nil {
-		return proven{}, err
+// prove makes of what was found of a token what is to be believed of it.
+func (a *Authenticator) prove(ctx context.Context, name account.TokenName, found account.TokenAndAccount, c api.Credentials, now time.Time, seen int64) (proven, error) {
+	user, hash, t, acc := name.User, name.Hash, found.Token, found.Account
+	if found.Err != nil {
+		return proven{}, found.Err
 	}
 	if t == nil || t.Refresh {
 		return proven{}, account.ErrUnknownToken(false)
