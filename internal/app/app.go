@@ -181,7 +181,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, l := range s.listeners {
 		wg.Go(func() { served <- s.http.Serve(l) })
 	}
-	wg.Go(func() { trimMemory(s.requests) })
+	wg.Go(func() { tendMemory(s.requests) })
 	s.log.Info("listening", "url", s.URL(), "server_name", s.cfg.Server.Name)
 	var err error
 	select {

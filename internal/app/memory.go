@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -12,20 +13,29 @@ const (
 	trimEvery = 10 * time.Second
 	// quietRate is the rate of allocation, in bytes a second, below which the
 	// process counts as quiet: what idle sockets and a few people cause.
-	quietRate = 16 << 20
+	quietRate = 4 << 20
 	// trimAfter and trimShare are how much must have been allocated since memory was
 	// last given back before it is worth a collection: so many bytes, and such a part
 	// of what is live, since looking through that is what a collection costs.
 	trimAfter = 8 << 20
 	trimShare = 8
+	// garbage is what may gather before a collection, however little is live: what is
+	// live is looked through each time, by a small server several times a second else.
+	// mostGarbage bounds it in percent of what is live.
+	garbage     = 64 << 20
+	mostGarbage = 400
+	// leastGarbage is Go's own measure.
+	leastGarbage = 100
 )
 
-// trimMemory gives memory back to the machine when a busy time is over. Go lets
-// the heap grow to twice what is in use and returns the rest slowly: right while
-// there is work, and the larger half of what many idle sockets would cost.
-func trimMemory(ctx context.Context) {
+// tendMemory keeps the balance between memory and the work of collecting it, and gives
+// memory back to the machine when a busy time is over. Go lets the heap grow to twice
+// what is in use and returns the rest slowly: right while there is work, and the larger
+// half of what many idle sockets would cost.
+func tendMemory(ctx context.Context) {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	var before, trimmed uint64
+	_, chosen := os.LookupEnv("GOGC") // whoever runs the server knows better
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
 	for {
@@ -35,12 +45,21 @@ func trimMemory(ctx context.Context) {
 		case <-tick.C:
 		}
 		metrics.Read(sample)
-		now := sample[0].Value.Uint64()
+		now, live := sample[0].Value.Uint64(), sample[1].Value.Uint64()
+		if !chosen {
+			debug.SetGCPercent(garbagePercent(live))
+		}
 		quiet := now-before < uint64(trimEvery.Seconds())*quietRate
 		before = now
-		if quiet && now-trimmed > max(trimAfter, sample[1].Value.Uint64()/trimShare) {
+		if quiet && now-trimmed > max(trimAfter, live/trimShare) {
 			debug.FreeOSMemory()
 			trimmed = now
 		}
 	}
+}
+
+// garbagePercent is how much garbage may gather beside so many live bytes, in percent of
+// them.
+func garbagePercent(live uint64) int {
+	return int(min(max(garbage*100/max(live, 1), leastGarbage), mostGarbage))
 }
