@@ -132,9 +132,10 @@ type beginArgs struct {
 
 type clusterArgs struct {
 	roomArgs
-	Nodes []int   `default:"1,2,3" placeholder:"N,…" help:"Numbers of nodes to measure, one after another."`
-	Rate  float64 `default:"500" help:"Messages a second in the phase with receivers."`
-	Store string  `placeholder:"URL" help:"A PostgreSQL server of this machine, in which databases are made and removed, such as postgres://user@127.0.0.1/postgres. Without it one is started; that needs its programs."`
+	Nodes  []int   `default:"1,2,3" placeholder:"N,…" help:"Numbers of nodes to measure, one after another."`
+	Rate   float64 `default:"500" help:"Messages a second in the phase with receivers."`
+	Rounds int     `default:"3" help:"How often each number of nodes is measured. The least counts: what else the machine does only adds."`
+	Store  string  `placeholder:"URL" help:"A PostgreSQL server of this machine, in which databases are made and removed, such as postgres://user@127.0.0.1/postgres. Without it one is started; that needs its programs."`
 }
 
 // parseArgs returns the arguments and the scenarios they ask for, none if it was

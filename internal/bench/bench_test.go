@@ -192,11 +192,12 @@ func TestCluster(t *testing.T) {
 		"cluster", "--rooms=4", "--members=3", "--senders=4", "--rate=50", "--duration=1200ms", "--warmup=50ms",
 		"--serve-arg=--server.partitions=16",
 	}
-	for _, args := range [][]string{{"--nodes=1,2", "--store", pg.URL("postgres")}, {"--nodes=1"}} {
+	for _, args := range [][]string{{"--nodes=1,2", "--rounds=1", "--store", pg.URL("postgres")}, {"--nodes=1", "--rounds=2"}} {
 		r := run(t, append(slices.Clone(small), args...)...)
 		names := []string{"1: nodes' CPU per send", "1: database's CPU per message", "1: round trips to the database per send", "1: rows written per send"}
-		if len(args) > 1 {
-			names = append(names, "2: nodes' CPU per delivery", "2: CPU per message beside 1")
+		if len(args) > 2 {
+			names = append(names, "2: nodes' CPU per delivery, message", "2: CPU per send beside 1", "2: CPU per message beside 1",
+				"2: CPU per message at the rate beside 1")
 		}
 		for _, name := range names {
 			if figure(t, r, name) <= 0 {
