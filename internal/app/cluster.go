@@ -175,15 +175,18 @@ func (s *Server) tellEnded(user ids.UserID, devices []ids.DeviceID) {
 
 // Of several nodes, one whose notice of an ended session got lost lets its sockets be
 // for both times together, and answers requests for the first: within the 5 s that are
-// promised. Alone there is no notice that could be lost.
+// promised. Alone there is no notice that could be lost, and the time bounds only how
+// much is looked up: for each open socket, again and again.
 const (
-	believeTokens = 2800 * time.Millisecond
-	recheckTokens = 2 * time.Second
+	believeTokens      = 2800 * time.Millisecond
+	recheckTokens      = 2 * time.Second
+	believeTokensAlone = time.Minute
 )
 
 // recheck is how often sockets look at their token again, 0 for as often as alone.
 func (s *Server) recheck() time.Duration {
 	if !s.cfg.Clustered() {
+		s.tokens.Believe(believeTokensAlone)
 		return 0
 	}
 	s.tokens.Believe(believeTokens)

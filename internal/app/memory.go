@@ -2,7 +2,7 @@ package app
 
 import (
 	"context"
-	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -13,19 +13,16 @@ const (
 	trimEvery = 10 * time.Second
 	// quietRate is the rate of allocation, in bytes a second, below which the
 	// process counts as quiet: what idle sockets and a few people cause.
-	quietRate = 4 << 20
+	quietRate = 16 << 20
 	// trimAfter and trimShare are how much must have been allocated since memory was
 	// last given back before it is worth a collection: so many bytes, and such a part
 	// of what is live, since looking through that is what a collection costs.
 	trimAfter = 8 << 20
 	trimShare = 8
-	// garbage is what may gather before a collection, however little is live: what is
-	// live is looked through each time, by a small server several times a second else.
-	// mostGarbage bounds it in percent of what is live.
-	garbage     = 64 << 20
-	mostGarbage = 400
-	// leastGarbage is Go's own measure.
-	leastGarbage = 100
+	// ballast counts as live, and is never touched, so that it takes no memory. Garbage
+	// may gather until it is as large as what is live, which is looked through then: a
+	// small server would do so several times a second.
+	ballast = 32 << 20
 )
 
 // tendMemory keeps the balance between memory and the work of collecting it, and gives
@@ -35,7 +32,8 @@ const (
 func tendMemory(ctx context.Context) {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	var before, trimmed uint64
-	_, chosen := os.LookupEnv("GOGC") // whoever runs the server knows better
+	weight := make([]byte, ballast)
+	defer runtime.KeepAlive(weight)
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
 	for {
@@ -45,10 +43,7 @@ func tendMemory(ctx context.Context) {
 		case <-tick.C:
 		}
 		metrics.Read(sample)
-		now, live := sample[0].Value.Uint64(), sample[1].Value.Uint64()
-		if !chosen {
-			debug.SetGCPercent(garbagePercent(live))
-		}
+		now, live := sample[0].Value.Uint64(), max(sample[1].Value.Uint64(), ballast)-ballast
 		quiet := now-before < uint64(trimEvery.Seconds())*quietRate
 		before = now
 		if quiet && now-trimmed > max(trimAfter, live/trimShare) {
@@ -56,10 +51,4 @@ func tendMemory(ctx context.Context) {
 			trimmed = now
 		}
 	}
-}
-
-// garbagePercent is how much garbage may gather beside so many live bytes, in percent of
-// them.
-func garbagePercent(live uint64) int {
-	return int(min(max(garbage*100/max(live, 1), leastGarbage), mostGarbage))
 }
