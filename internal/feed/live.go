@@ -114,16 +114,26 @@ func (l *live) receiptFrame() []byte {
 
 // offerLocked hands a record to the sessions of a view that are up to date; the
 // others, and those that need more than the record itself, are woken to build a
-// response. known: the room's counts cover all events before this one. v.mu is
-// held.
-func (v *view) offerLocked(l *live, ur *userRoom, known bool) {
-	counted := false
+// response. before is what happened in the room before it. v.mu is held.
+func (v *view) offerLocked(l *live, ur *userRoom, before ids.Seq) {
 	ignored := v.ignoresLocked(l.sender())
-	if l.stored != nil && known {
-		counted = v.countLiveLocked(l, ur, ignored)
-	}
+	counted := v.carryLocked(l, ur, before, ignored)
 	for _, s := range v.mu.sessions {
-		s.record(l, &ur.counts, ignored, counted)
+		s.record(l, ur, before, ignored, counted)
+	}
+}
+
+// carryLocked carries the counts of a room on by a record, if they cover all before it.
+// It reports whether they are known of an event.
+func (v *view) carryLocked(l *live, ur *userRoom, before ids.Seq, ignored bool) bool {
+	switch known := ur.counts.fresh && ur.counts.upTo >= before; {
+	case !known:
+		return false
+	case l.stored != nil:
+		return v.countLiveLocked(l, ur, ignored)
+	default:
+		ur.counts.upTo = max(ur.counts.upTo, l.rec.Seq)
+		return false
 	}
 }
 
@@ -159,11 +169,20 @@ func (v *view) countLiveLocked(l *live, ur *userRoom, ignored bool) bool {
 	return true
 }
 
-// record takes a record of a room. A session that is live is handed its frame, if
-// that is all there is to say; another is woken.
-func (s *session) record(l *live, c *counts, ignored, counted bool) {
+// record takes a record of a room. A session that is live is handed its frame, if that
+// is all there is to say; one whose response is being built looks at it afterwards;
+// another is woken.
+func (s *session) record(l *live, ur *userRoom, before ids.Seq, ignored, counted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.mu.held != nil {
+		s.holdLocked(heldNews{p: l.p, rec: l.rec, before: before})
+		return
+	}
+	s.recordLocked(l, &ur.counts, ignored, counted)
+}
+
+func (s *session) recordLocked(l *live, c *counts, ignored, counted bool) {
 	switch {
 	case !s.mu.live || len(s.req.Filter.EventFields) > 0:
 		s.wakeLocked()
@@ -198,12 +217,22 @@ func (s *session) sendLocked(l *live, head, tail []byte) {
 // typing takes a frame that tells who types in a room.
 func (s *session) typing(r ids.RoomID, frame []byte) {
 	f := &s.req.Filter.Room
+	s.hint(frame, f.Room(r) && f.Ephemeral.Room(r) && f.Ephemeral.Type("m.typing"))
+}
+
+// hint takes a frame that has no position, if it passes the filter.
+func (s *session) hint(frame []byte, passes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	case s.mu.held != nil:
+		if !passes {
+			frame = nil
+		}
+		s.holdLocked(heldNews{frame: frame})
 	case !s.mu.live:
 		s.wakeLocked()
-	case f.Room(r) && f.Ephemeral.Room(r) && f.Ephemeral.Type("m.typing"):
+	case passes:
 		s.offerLocked(frame)
 	}
 }

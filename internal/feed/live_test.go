@@ -95,10 +95,15 @@ func TestLivePrivateReceipt(t *testing.T) {
 	id := w.say(r, alice, "m")
 	k.wait(t, `"m"`)
 	v := s.(*session).mu.view
-	before := v.version()
+	version := func() uint64 {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return v.mu.version
+	}
+	before := version()
 	w.must(&room.SetReceipt{Room: r, User: alice, Type: room.ReceiptReadPrivate, Event: id})
 	w.sync(w.hub, bob, "", "")
-	if v.version() != before {
+	if version() != before {
 		t.Fatal("the receipt woke bob")
 	}
 	w.say(r, alice, "after")

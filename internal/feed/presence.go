@@ -526,14 +526,7 @@ func (v *view) presenceChanged(u ids.UserID, frame []byte) {
 
 // presence takes a frame that tells how present a user is.
 func (s *session) presence(u ids.UserID, frame []byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case !s.mu.live:
-		s.wakeLocked()
-	case s.req.Filter.presence(u):
-		s.offerLocked(frame)
-	}
+	s.hint(frame, s.req.Filter.presence(u))
 }
 
 // presence reports whether the filter lets presence of a user pass.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
+	"github.com/hubbub-chat/hubbub/internal/partition"
 )
 
 // Close codes that the feed uses. docs/websocket.md §Close codes.
@@ -21,10 +22,10 @@ const (
 // session is one socket in the feed.
 //
 // It has two ways to send. Behind, a goroutine builds the response from where
-// the session stands, as /sync does, and looks again until nothing has changed
-// meanwhile. Then the session is live: the shards hand it the frames of plain
-// events as they come, without building anything. Whatever is not plain, and a
-// sink that is full, makes it fall behind again.
+// the session stands, as /sync does, while what comes meanwhile is held back, and looks
+// again until all of that is plain. Then the session is live: the shards hand it the
+// frames of plain events as they come, without building anything. Whatever is not plain,
+// and a sink that is full, makes it fall behind again.
 //
 // Invariant: there is one position up to which everything was handed to the sink.
 // It moves with each frame, on both ways. While the session is live it is mu.at, which
@@ -47,7 +48,10 @@ type session struct {
 		// cancel ends what the goroutine does; nil without one.
 		cancel context.CancelFunc
 		at     *sparse
-		view   *view
+		// held is what has come since the response under way was begun; nil if there is
+		// none, or if something came that only another response can tell.
+		held *held
+		view *view
 		// unacked are the positions of the to-device messages that were sent and
 		// not acknowledged, maxToDevice at most.
 		unacked []ids.Seq
@@ -129,7 +133,7 @@ func (s *session) wake() {
 }
 
 func (s *session) wakeLocked() {
-	s.mu.dirty, s.mu.live = true, false
+	s.mu.dirty, s.mu.live, s.mu.held = true, false, nil
 	s.startLocked()
 }
 
@@ -150,7 +154,7 @@ func (s *session) offerTailLocked(head, tail []byte) bool {
 	if s.sink.SendTail(head, tail) {
 		return true
 	}
-	s.mu.full, s.mu.dirty, s.mu.live = true, true, false
+	s.mu.full, s.mu.dirty, s.mu.live, s.mu.held = true, true, false, nil
 	return false
 }
 
@@ -240,7 +244,7 @@ func (s *session) run() {
 		if err := s.push(ctx); err != nil {
 			s.fail(ctx, err)
 			s.mu.Lock()
-			s.mu.closed, s.mu.running, s.mu.cancel = true, false, nil
+			s.mu.closed, s.mu.running, s.mu.cancel, s.mu.held = true, false, nil, nil
 			s.mu.Unlock()
 			return
 		}
@@ -274,7 +278,7 @@ func (s *session) push(ctx context.Context) error {
 		v := s.mu.view
 		s.req.Unacked = len(s.mu.unacked)
 		s.mu.Unlock()
-		version := v.version()
+		version := s.hold(v)
 		r, err := s.hub.build(ctx, v, &s.req, s)
 		switch {
 		case err == nil:
@@ -306,18 +310,85 @@ func (s *session) hand(v *view, version uint64, r *result) {
 	s.settle(v, version)
 }
 
-// settle makes the session live if its view has not changed since a version.
+// held is what has come for a session whose response is being built. Without it a
+// session whose rooms are busier than its responses are quick would build one after the
+// other.
+type held struct{ news []heldNews }
+
+// heldNews is one change of the view: a record of a room, before which another one
+// happened there; or a frame that has no position, nil if it is not for this client.
+type heldNews struct {
+	p      ids.Partition
+	rec    *partition.Record
+	before ids.Seq
+	frame  []byte
+}
+
+// maxHeld bounds what is held back for one session; with more, another response tells it
+// in fewer bytes.
+const maxHeld = 64
+
+// hold begins to hold back what comes, and returns the version of the view from which
+// on.
+func (s *session) hold(v *view) uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.held = nil
+	if !s.mu.dirty {
+		s.mu.held = &held{}
+	}
+	return v.mu.version
+}
+
+// holdLocked holds back a change.
+func (s *session) holdLocked(n heldNews) {
+	if h := s.mu.held; len(h.news) < maxHeld {
+		h.news = append(h.news, n)
+	} else {
+		s.wakeLocked()
+	}
+}
+
+// settle makes the session live if all that has changed in its view since a version was
+// held back, and goes on with that.
 func (s *session) settle(v *view, version uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	h := s.mu.held
+	s.mu.held = nil
 	// An acknowledgement may have made room since the response was begun.
-	held := s.req.Since.inbox(v.home) < s.req.Since.At[v.home] && len(s.mu.unacked) < maxToDevice
-	s.mu.live = v.mu.version == version && !v.mu.stale && !s.mu.dirty && !s.mu.closed && !held
+	waits := s.req.Since.inbox(v.home) < s.req.Since.At[v.home] && len(s.mu.unacked) < maxToDevice
+	s.mu.live = h != nil && v.mu.version == version+uint64(len(h.news)) && !v.mu.stale && !s.mu.dirty && !s.mu.closed && !waits
 	if !s.mu.live {
 		s.mu.dirty = true
 		return
 	}
-	s.req.Since, s.mu.at = nil, newSparse(s.req.Since)
+	told := s.req.Since
+	s.req.Since, s.mu.at = nil, newSparse(told)
+	for i := range h.news {
+		switch n := &h.news[i]; {
+		case n.rec == nil && n.frame != nil:
+			s.offerLocked(n.frame)
+		case n.rec != nil && n.rec.Seq > told.At[n.p]: // else the response has it
+			s.goOnLocked(v, n)
+		}
+		if !s.mu.live {
+			return
+		}
+	}
+}
+
+// goOnLocked takes a record that was held back. The view's lock is held too.
+func (s *session) goOnLocked(v *view, n *heldNews) {
+	l, ur := newLive(n.p, n.rec), v.mu.rooms[ids.RoomID(n.rec.Entity)]
+	if l == nil || ur == nil || ur.left > ur.roomSeq {
+		s.wakeLocked()
+		return
+	}
+	ignored := v.ignoresLocked(l.sender())
+	s.recordLocked(l, &ur.counts, ignored, v.carryLocked(l, ur, n.before, ignored))
 }

@@ -56,6 +56,7 @@ type view struct {
 		since ids.Seq
 		// pending are changes that have come and are not yet applied.
 		pending []*account.Change
+		// version moves with each change.
 		version uint64
 		// changed is closed and replaced when version moves; nil while nobody
 		// waits for it.
@@ -364,14 +365,14 @@ func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
 	if e, ok := rec.Obj.(*room.Stored); ok && e.Type == event.TypeRedaction && ur.counts.total().notify > 0 {
 		ur.counts.forgetAll() // what it takes away may be among what was counted
 	}
-	known := ur.counts.fresh && ur.counts.upTo >= max(ur.last, ur.since)
+	before := max(ur.last, ur.since)
 	ur.last = rec.Seq
 	switch rc, _ := rec.Obj.(*room.Receipt); {
 	case rec.Kind == partition.RecordReceipt && (rc == nil || rc.User == v.user):
 		ur.counts.forgetRead()
 		l = nil // the counts change: tell them
 	case rec.Kind == partition.RecordReceipt:
-		if known {
+		if l == nil && ur.counts.fresh && ur.counts.upTo >= before {
 			ur.counts.upTo = rec.Seq
 		}
 	case changesPush(rec, l):
@@ -379,7 +380,7 @@ func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
 	}
 	v.wakePollersLocked()
 	if l != nil {
-		v.offerLocked(l, ur, known)
+		v.offerLocked(l, ur, before)
 		return
 	}
 	for _, s := range v.mu.sessions {
@@ -411,13 +412,6 @@ func (v *view) bumpLocked() {
 	for _, s := range v.mu.sessions {
 		s.wake()
 	}
-}
-
-// version moves with each change.
-func (v *view) version() uint64 {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.mu.version
 }
 
 // watch returns a channel that is closed when the version moves.
