@@ -121,3 +121,17 @@ func TestNotHeldBack(t *testing.T) {
 		})
 	}
 }
+
+// What is taken away again while a response is built is not counted.
+func TestRedactedWhileHeld(t *testing.T) {
+	w, r, s, k, release := slow(t)
+	w.must(redaction(r, alice, w.say(r, alice, "slip")))
+	w.followed(r)
+	close(release)
+	frames := k.wait(t, `"m.room.redaction"`)
+	want := w.sync(w.follow(w.bus), bob, "", "").Rooms.Join[r].Unread.Notify
+	if got := frames[len(frames)-1].Rooms.Join[r].Unread; got == nil || got.Notify != want {
+		t.Errorf("unread: %+v, want %d", got, want)
+	}
+	settled(t, s)
+}

@@ -175,7 +175,12 @@ func (v *view) countLiveLocked(l *live, ur *userRoom, ignored bool) bool {
 func (s *session) record(l *live, ur *userRoom, before ids.Seq, ignored, counted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.held != nil {
+	switch {
+	case s.mu.held == nil:
+	case l.stored != nil && l.stored.Type == event.TypeRedaction:
+		s.wakeLocked() // what it takes away may be among what is held back
+		return
+	default:
 		s.holdLocked(heldNews{p: l.p, rec: l.rec, before: before})
 		return
 	}

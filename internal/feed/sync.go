@@ -366,8 +366,10 @@ func (s *syncer) behind(ctx context.Context, next *Position, used []bool, c *cut
 	}
 	for i := range c.rooms {
 		r := &c.rooms[i]
-		if r.roomSeq > next.At[r.p] {
-			return true, s.h.shards[r.p].await(ctx, r.roomSeq)
+		// What came before the seat was taken, the view was not told of: it is for the
+		// response, which is to go on from behind it.
+		if from := max(r.roomSeq, r.since); from > next.At[r.p] {
+			return true, s.h.shards[r.p].await(ctx, from)
 		}
 	}
 	for p := range next.At {

@@ -362,8 +362,12 @@ func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
 	if ur.left > ur.roomSeq {
 		l = nil // of what comes now, responses alone know how much is for the user
 	}
-	if e, ok := rec.Obj.(*room.Stored); ok && e.Type == event.TypeRedaction && ur.counts.total().notify > 0 {
-		ur.counts.forgetAll() // what it takes away may be among what was counted
+	if e, ok := rec.Obj.(*room.Stored); ok && e.Type == event.TypeRedaction {
+		if ur.counts.total().notify > 0 {
+			ur.counts.forgetAll() // what it takes away may be among what was counted
+		} else {
+			ur.counts.gen++ // or among what is being counted
+		}
 	}
 	before := max(ur.last, ur.since)
 	ur.last = rec.Seq
