@@ -23,6 +23,8 @@ export const STABLE_AFTER_MS = 10_000;
 export const PROBE_TIMEOUT_MS = 5_000;
 /** 4429 asks for a minute. */
 export const TOO_MANY_DELAY_MS = 60_000;
+/** The readyState in which a socket takes messages; once its end has begun it only complains. */
+const OPEN = 1;
 /** Our own close code for a connection that was given up from here. */
 const GIVEN_UP = 4999;
 
@@ -130,9 +132,9 @@ export class Socket {
 
     /** Sends a message that has no answer. False if there is no open connection. */
     tell(message: { op: "ack"; since: string } | { op: "auth"; access_token: string }): boolean {
-        if (this.current.kind !== "open" || !this.ws) return false;
-        this.ws.send(JSON.stringify(message));
-        return true;
+        const ws = this.openSocket();
+        ws?.send(JSON.stringify(message));
+        return ws !== undefined;
     }
 
     /**
@@ -142,16 +144,16 @@ export class Socket {
     call(method: string, path: string, body: unknown, signal?: AbortSignal | null): Promise<{ status: number; body: unknown }> {
         const state = this.current;
         if (signal?.aborted) return Promise.reject(abortError());
-        if (state.kind !== "open" || !this.ws) return Promise.reject(new NotSentError("not connected"));
+        const ws = this.openSocket();
+        if (state.kind !== "open" || !ws) return Promise.reject(new NotSentError("not connected"));
         if (this.calls.size >= MAX_OPEN_CALLS) return Promise.reject(new NotSentError("too many open calls"));
         const id = this.nextId++;
         const text = JSON.stringify({ op: "req", id, method, path, ...(body === undefined ? {} : { body }) });
         if (!fits(text, state.hello.max_message_bytes)) return Promise.reject(new NotSentError("too large"));
-        const ws = this.ws;
         return new Promise((resolve, reject) => {
             const onAbort = (): void => {
                 if (!this.calls.delete(id)) return;
-                if (this.ws === ws && this.current.kind === "open") ws.send(JSON.stringify({ op: "cancel", id }));
+                if (this.openSocket() === ws) ws.send(JSON.stringify({ op: "cancel", id }));
                 reject(abortError());
             };
             const settled = (): void => signal?.removeEventListener("abort", onAbort);
@@ -162,6 +164,11 @@ export class Socket {
             signal?.addEventListener("abort", onAbort);
             ws.send(text);
         });
+    }
+
+    /** The socket, if it takes messages. Its end is heard of a moment after it began. */
+    private openSocket(): WebSocketLike | undefined {
+        return this.current.kind === "open" && this.ws?.readyState === OPEN ? this.ws : undefined;
     }
 
     private become(state: SocketState): void {
@@ -195,7 +202,7 @@ export class Socket {
 
     private async greet(ws: WebSocketLike): Promise<void> {
         const hello = await this.options.hello();
-        if (this.ws === ws) ws.send(JSON.stringify({ op: "hello", ...hello }));
+        if (this.ws === ws && ws.readyState === OPEN) ws.send(JSON.stringify({ op: "hello", ...hello }));
     }
 
     private receive(ws: WebSocketLike, data: unknown): void {
@@ -240,7 +247,8 @@ export class Socket {
     }
 
     private probe(timeout: number): void {
-        const { ws, current: state } = this;
+        const { current: state } = this;
+        const ws = this.openSocket();
         if (!ws || state.kind !== "open") return;
         const heardBefore = this.messagesHeard;
         ws.send('{"op":"ping"}');

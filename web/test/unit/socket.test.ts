@@ -141,6 +141,26 @@ describe("coming back", () => {
     });
 });
 
+describe("ending", () => {
+    it("sends nothing once the end has begun, though it has not heard of it", async () => {
+        socket.start();
+        await network.last.welcome();
+        const waiting = new AbortController();
+        const call = socket.call("GET", "/slow", undefined, waiting.signal);
+        const ending = network.last;
+        ending.readyState = 2; // the browser has the server's close frame, and tells it next
+        const before = ending.received.length;
+        await expect(socket.call("GET", "/late", undefined)).rejects.toBeInstanceOf(NotSentError);
+        expect(socket.tell({ op: "ack", since: "s" })).toBe(false);
+        socket.wake();
+        waiting.abort();
+        await expect(call).rejects.toThrow();
+        expect(ending.received).toHaveLength(before);
+        ending.break(4503);
+        expect(socket.state.kind).toBe("waiting");
+    });
+});
+
 describe("keeping alive", () => {
     it("pings a silent server, and gives it up if it stays silent", async () => {
         socket.start();
