@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
 	"github.com/hubbub-chat/hubbub/internal/media"
@@ -90,5 +91,14 @@ func TestReservations(t *testing.T) {
 	if resp, b := fill(t, alice, first, "x"); resp.StatusCode != http.StatusOK {
 		t.Fatalf("upload: %d %s", resp.StatusCode, b)
 	}
-	reserve(t, alice)
+	// The place is free when the effect of the upload has reached the user's count.
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		status, b := alice.Do(t, "POST", create, nil)
+		if status == http.StatusOK {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("after an upload: %d %v", status, b)
+		}
+	}
 }
