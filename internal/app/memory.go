@@ -21,7 +21,7 @@ const (
 	trimShare = 8
 	// ballast counts as live, and is never touched, so that it takes no memory. Garbage
 	// may gather until it is as large as what is live, which is looked through then: a
-	// small server would do so several times a second.
+	// small server would do so again and again.
 	ballast = 32 << 20
 )
 

@@ -29,6 +29,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/roomstate"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/internal/storage/memstore"
+	"github.com/hubbub-chat/hubbub/internal/storage/storagetest"
 )
 
 func FuzzOutgoing(f *testing.F) {
@@ -47,29 +48,13 @@ func FuzzOutgoing(f *testing.F) {
 	})
 }
 
-// counting counts reads of the store.
-type counting struct {
-	storage.Store
-	reads atomic.Int64
-}
-
-func (c *counting) Get(ctx context.Context, keys ...storage.Key) ([][]byte, error) {
-	c.reads.Add(1)
-	return c.Store.Get(ctx, keys...)
-}
-
-func (c *counting) Scan(ctx context.Context, r storage.Range) ([]storage.Entry, error) {
-	c.reads.Add(1)
-	return c.Store.Scan(ctx, r)
-}
-
 const testPartitions = 2
 
 // rig is a core with rooms.
 type rig struct {
 	t     testing.TB
 	node  *clustertest.Node
-	store *counting
+	store *storagetest.Counting
 	rooms *room.Reader
 	clock *clock.Manual
 }
@@ -77,7 +62,7 @@ type rig struct {
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, clock: clock.NewManual(time.Unix(1_700_000_000, 0))}
-	r.store = &counting{Store: memstore.New(r.clock)}
+	r.store = &storagetest.Counting{Store: memstore.New(r.clock)}
 	r.rooms = room.NewReader(r.store, testPartitions)
 	r.node = clustertest.Start(t, clustertest.Options{
 		Count: testPartitions, Store: r.store.Store, Clock: r.clock,
@@ -171,11 +156,11 @@ func TestInterestIsRemembered(t *testing.T) {
 		}
 	}
 	later = append(later, r.member(bridged, "@_irc_b:h", "join"), r.member(bridged, "@_irc_b:h", "leave"))
-	before := r.store.reads.Load()
+	before := r.store.Reads.Load()
 	for _, e := range later {
 		judge(e, e.RoomID == bridged)
 	}
-	if n := r.store.reads.Load() - before; n != 0 {
+	if n := r.store.Reads.Load() - before; n != 0 {
 		t.Errorf("%d events took %d reads", len(later), n)
 	}
 }

@@ -197,9 +197,9 @@ func (c *clusterRun) add(name string, v float64, unit string) *Figure {
 }
 
 // both measures a load and the database at the same time.
-func (c *clusterRun) both(ctx context.Context, l *load, name string, p phase, run func(<-chan struct{})) (w window, db dbSample, err error) {
+func (c *clusterRun) both(ctx context.Context, l *load, name string, run func(<-chan struct{})) (w window, db dbSample, err error) {
 	var before, after dbSample
-	w, err = l.measureWhile(ctx, fmt.Sprintf("cluster-%d-%s", len(c.nodes), name), p, run, func() (err error) {
+	w, err = l.measureWhile(ctx, fmt.Sprintf("cluster-%d-%s", len(c.nodes), name), phaseFirst, run, func() (err error) {
 		if before, err = c.pg.sample(ctx, c.store); err != nil {
 			return err
 		}
@@ -225,7 +225,7 @@ func (c *clusterRun) phase(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	w, db, err := c.both(ctx, l, fmt.Sprint("phase", i+1), phaseFirst, func(stop <-chan struct{}) {
+	w, db, err := c.both(ctx, l, fmt.Sprint("phase", i+1), func(stop <-chan struct{}) {
 		if p.rate {
 			l.openLoop(ctx, stop, c.Rate)
 		} else {

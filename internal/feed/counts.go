@@ -70,6 +70,9 @@ func (c *counts) forgetPush() { c.push, c.gen = nil, c.gen+1 }
 // forgetAll makes everything be counted again.
 func (c *counts) forgetAll() { *c = counts{push: c.push, gen: c.gen + 1} }
 
+// cover reports whether they rest on all that happened in the room up to a position.
+func (c *counts) cover(upTo ids.Seq) bool { return c.fresh && c.upTo >= upTo }
+
 // total is what is unread, in the main timeline or a thread.
 func (c *counts) total() tally {
 	t := c.main

@@ -126,8 +126,8 @@ func (v *view) offerLocked(l *live, ur *userRoom, before ids.Seq) {
 // carryLocked carries the counts of a room on by a record, if they cover all before it.
 // It reports whether they are known of an event.
 func (v *view) carryLocked(l *live, ur *userRoom, before ids.Seq, ignored bool) bool {
-	switch known := ur.counts.fresh && ur.counts.upTo >= before; {
-	case !known:
+	switch {
+	case !ur.counts.cover(before):
 		return false
 	case l.stored != nil:
 		return v.countLiveLocked(l, ur, ignored)

@@ -376,7 +376,7 @@ func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
 		ur.counts.forgetRead()
 		l = nil // the counts change: tell them
 	case rec.Kind == partition.RecordReceipt:
-		if l == nil && ur.counts.fresh && ur.counts.upTo >= before {
+		if l == nil && ur.counts.cover(before) {
 			ur.counts.upTo = rec.Seq
 		}
 	case changesPush(rec, l):

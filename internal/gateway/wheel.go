@@ -79,7 +79,7 @@ func (g *Gateway) recheck(sessions []*session) {
 			defer func() { <-places }()
 			var list []api.Credentials
 			for _, s := range part {
-				if token := s.token(); token != "" {
+				if token, _ := s.signedIn(); token != "" {
 					list = append(list, s.credentials(token))
 				}
 			}
@@ -93,10 +93,8 @@ func (g *Gateway) recheck(sessions []*session) {
 }
 
 func (s *session) recheck(ctx context.Context) {
-	s.mu.Lock()
-	token, old, closing := s.mu.token, s.mu.caller, s.mu.closing
-	s.mu.Unlock()
-	if token == "" || closing {
+	token, old := s.signedIn()
+	if token == "" {
 		return
 	}
 	caller, err := s.g.cfg.Auth.Authenticate(ctx, s.credentials(token))
@@ -120,14 +118,14 @@ func (s *session) recheck(ctx context.Context) {
 	}
 }
 
-// token is that of a session that stays, "" without one.
-func (s *session) token() string {
+// signedIn is the token of a session that stays, "" without one, and whose it was.
+func (s *session) signedIn() (token string, caller api.Caller) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.closing {
-		return ""
+		return "", api.Caller{}
 	}
-	return s.mu.token
+	return s.mu.token, s.mu.caller
 }
 
 func (s *session) credentials(token string) api.Credentials {

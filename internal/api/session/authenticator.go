@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -79,8 +80,8 @@ func (a *Authenticator) Believe(d time.Duration) { a.ttl = d }
 
 // Authenticate implements api.Authenticator.
 func (a *Authenticator) Authenticate(ctx context.Context, c api.Credentials) (api.Caller, error) {
-	kind, local, err := auth.Parse(c.Token)
-	if err != nil || kind != auth.Access {
+	local, ok := ofAccess(c.Token)
+	if !ok {
 		return api.Caller{}, account.ErrUnknownToken(false)
 	}
 	hash, now := auth.Hash(c.Token), a.clock.Now()
@@ -108,35 +109,44 @@ func (a *Authenticator) Authenticate(ctx context.Context, c api.Credentials) (ap
 // Authenticate need not read each by itself. What is wrong with one, Authenticate tells.
 func (a *Authenticator) Look(ctx context.Context, list []api.Credentials) {
 	now := a.clock.Now()
-	names := make([]account.TokenName, len(list))
-	for i, c := range list {
-		if kind, local, err := auth.Parse(c.Token); err == nil && kind == auth.Access {
-			names[i] = account.TokenName{User: ids.NewUserID(local, a.server), Hash: auth.Hash(c.Token)}
+	type question struct {
+		account.TokenName
+		by   api.Credentials
+		seen int64
+	}
+	ask := make([]question, 0, len(list))
+	for _, c := range list {
+		if local, ok := ofAccess(c.Token); ok {
+			name := account.TokenName{User: ids.NewUserID(local, a.server), Hash: auth.Hash(c.Token)}
+			ask = append(ask, question{TokenName: name, by: c})
 		}
 	}
-	var ask []account.TokenName
-	var of []int
-	var seen []int64
 	a.mu.Lock()
 	forgets := a.mu.forgets
-	for i, n := range names {
-		if p := a.mu.proven[n.Hash]; n.User != "" && !now.Before(p.until) {
-			ask, of, seen = append(ask, n), append(of, i), append(seen, p.seen)
-		}
+	ask = slices.DeleteFunc(ask, func(q question) bool { return now.Before(a.mu.proven[q.Hash].until) })
+	names := make([]account.TokenName, len(ask))
+	for i := range ask {
+		names[i], ask[i].seen = ask[i].TokenName, a.mu.proven[ask[i].Hash].seen
 	}
 	a.mu.Unlock()
 	if len(ask) == 0 {
 		return
 	}
-	found, err := a.accounts.TokensAndAccounts(ctx, ask...)
+	found, err := a.accounts.TokensAndAccounts(ctx, names...)
 	if err != nil {
 		return // Authenticate tries again
 	}
-	for j, f := range found {
-		if p, err := a.prove(ctx, ask[j], f, list[of[j]], now, seen[j]); err == nil {
-			a.remember(ask[j].Hash, p, forgets)
+	for i, q := range ask {
+		if p, err := a.prove(ctx, q.TokenName, found[i], q.by, now, q.seen); err == nil {
+			a.remember(q.Hash, p, forgets)
 		}
 	}
+}
+
+// ofAccess returns the local part of the user whom an access token would be of.
+func ofAccess(token string) (local string, ok bool) {
+	kind, local, err := auth.Parse(token)
+	return local, err == nil && kind == auth.Access
 }
 
 // remember keeps a proven token, unless Forget was called since it was read.

@@ -1,34 +1,21 @@
 package session_test
 
 import (
-	"context"
 	"log/slog"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/api/session"
-	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/storage/storagetest"
 )
-
-// countedGets counts the reads of single rows.
-type countedGets struct {
-	storage.Store
-	n atomic.Int64
-}
-
-func (c *countedGets) Get(ctx context.Context, keys ...storage.Key) ([][]byte, error) {
-	c.n.Add(1)
-	return c.Store.Get(ctx, keys...)
-}
 
 // Looking up many tokens at once is one read, after which each is known; what is no good
 // stays so, and what was revoked meanwhile is not believed.
 func TestLook(t *testing.T) {
 	w := newWorld(t)
-	st := &countedGets{Store: w.store}
+	st := &storagetest.Counting{Store: w.store}
 	a := session.NewAuthenticator(account.NewReader(st, partitions), w.node, serverName, w.clock, slog.New(slog.DiscardHandler))
 	t.Cleanup(a.Close)
 	var list []api.Credentials
@@ -48,13 +35,13 @@ func TestLook(t *testing.T) {
 	}
 	for round := range 2 {
 		w.clock.Advance(time.Minute)
-		st.n.Store(0)
+		st.Reads.Store(0)
 		a.Look(t.Context(), append(bad[:len(bad):len(bad)], list...))
 		a.Look(t.Context(), list) // all are known
 		for _, c := range list {
 			authenticate(c, true)
 		}
-		if n := st.n.Load(); n != 1 {
+		if n := st.Reads.Load(); n != 1 {
 			t.Errorf("round %d: %d reads", round, n)
 		}
 		for _, c := range bad {
