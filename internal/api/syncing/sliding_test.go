@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
 )
@@ -170,6 +171,16 @@ func sorted(list ...string) []string {
 	return append([]string{}, list...)
 }
 
+// sendLater sends a message in a later millisecond than all before: rooms whose
+// last activity was in the same one have no order that a test could ask for.
+func sendLater(t *testing.T, c *apptest.Client, room, body string) {
+	t.Helper()
+	for begin := time.Now().UnixMilli(); time.Now().UnixMilli() == begin; {
+		time.Sleep(100 * time.Microsecond)
+	}
+	c.Send(t, room, body)
+}
+
 // A window holds the rooms with the last activity; each is told once, and then what
 // changes in it.
 func TestListIsAWindowOnTheLastActivity(t *testing.T) {
@@ -179,7 +190,7 @@ func TestListIsAWindowOnTheLastActivity(t *testing.T) {
 	for i := range 4 {
 		r := alice.CreateRoom(t, object{"preset": "public_chat", "name": fmt.Sprint("room", i)})
 		bob.Join(t, r)
-		alice.Send(t, r, fmt.Sprint("first", i))
+		sendLater(t, alice, r, fmt.Sprint("first", i))
 		made = append(made, r)
 	}
 	c := slide(t, bob, window(0, 1, 1, [][]string{{"m.room.create", ""}, {"m.room.member", "$ME"}}, nil))
@@ -196,7 +207,7 @@ func TestListIsAWindowOnTheLastActivity(t *testing.T) {
 	same(t, "nothing new", len(c.ask().Rooms), 0)
 
 	// Activity brings a room into the window.
-	alice.Send(t, made[0], "again")
+	sendLater(t, alice, made[0], "again")
 	a = c.ask()
 	same(t, "came up", rooms(a), []string{made[0]})
 	r = a.Rooms[made[0]]
@@ -207,9 +218,9 @@ func TestListIsAWindowOnTheLastActivity(t *testing.T) {
 		[]any{false, "more", 1, false, "", nil, nil, 3})
 
 	// A room that is not looked at is told when it is again, and from there on.
-	alice.Send(t, made[2], "unseen")
-	alice.Send(t, made[3], "seen")
-	alice.Send(t, made[0], "seen too")
+	sendLater(t, alice, made[2], "unseen")
+	sendLater(t, alice, made[3], "seen")
+	sendLater(t, alice, made[0], "seen too")
 	a = c.ask()
 	same(t, "in the window", rooms(a), sorted(made[0], made[3]))
 	c.body = window(0, 3, 1, [][]string{{"m.room.create", ""}, {"m.room.member", "$ME"}}, nil)
