@@ -19,11 +19,16 @@ import (
 type answer struct {
 	status int
 	header http.Header
-	body   []byte
+	// body is all of it, or the first piece of a long one and more the others.
+	body []byte
+	more Pieces
 	// written: a stream route has written it already; bytes is how much.
 	written bool
 	bytes   int64
 }
+
+// size is the length of the whole body in bytes.
+func (a *answer) size() int { return len(a.body) + a.more.size() }
 
 // success encodes what a handler returned.
 func (d *Dispatcher) success(r *Request, value any) answer {
@@ -48,6 +53,8 @@ func (d *Dispatcher) success(r *Request, value any) answer {
 		if len(v) == 0 {
 			ans.body = Empty
 		}
+	case Pieces:
+		ans.body, ans.more = v[0], v[1:]
 	default:
 		// Stored text that is not UTF-8 is mended in the answer: one bad item must not
 		// turn the whole answer into an error.

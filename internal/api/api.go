@@ -211,8 +211,8 @@ type Response struct {
 	// Status 0 stands for 200.
 	Status int
 	Header http.Header
-	// Body is a JSON value: a jsontext.Value is sent as it is, other values are
-	// marshalled.
+	// Body is a JSON value: a jsontext.Value and Pieces are sent as they are, other
+	// values are marshalled.
 	Body any
 }
 

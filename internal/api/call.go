@@ -45,8 +45,8 @@ func (d *Dispatcher) Call(ctx context.Context, c Call) CallResult {
 		Caller: c.Caller, Addr: c.Addr, UserAgent: c.UserAgent, ID: d.ids.next(),
 	}
 	ans := d.serve(r, inProcess{sent: c.Body})
-	d.finish(r, ans.status, int64(len(ans.body)), d.clock.Now().Sub(start), slog.LevelDebug)
-	return CallResult{Status: ans.status, Body: ans.body}
+	d.finish(r, ans.status, int64(ans.size()), d.clock.Now().Sub(start), slog.LevelDebug)
+	return CallResult{Status: ans.status, Body: ans.more.joined(ans.body)}
 }
 
 // inProcess is the transport of calls.

@@ -96,7 +96,7 @@ func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 			// the client that the rest is missing.
 			panic(http.ErrAbortHandler)
 		}
-		size = int64(len(ans.body))
+		size = int64(ans.size())
 		t.write(ans)
 	}
 	d.finish(r, ans.status, size, d.clock.Now().Sub(start), slog.LevelInfo)
@@ -267,10 +267,16 @@ func (t *overHTTP) write(ans answer) {
 	for name, values := range ans.header {
 		h[http.CanonicalHeaderKey(name)] = values
 	}
-	h.Set("Content-Length", strconv.Itoa(len(ans.body)))
+	h.Set("Content-Length", strconv.Itoa(ans.size()))
 	t.w.WriteHeader(ans.status)
 	// An error means that the client is gone: it will ask again.
-	_, _ = t.w.Write(ans.body)
+	_, err := t.w.Write(ans.body)
+	for _, piece := range ans.more {
+		if err != nil {
+			return
+		}
+		_, err = t.w.Write(piece)
+	}
 }
 
 // WriteError answers a stream's request with an error, logged like that of any

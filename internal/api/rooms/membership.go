@@ -3,7 +3,6 @@ package rooms
 import (
 	"context"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -414,52 +413,30 @@ func (m *Module) members(r *api.Request) (any, error) {
 // Events are written as they are read: the list of a large room is tens of megabytes,
 // and its events would take several times that in memory.
 func (m *Module) membersAt(ctx context.Context, v *reading, at ids.Seq, wanted func(event.Membership) bool) (any, error) {
-	c := &memberChunk{v: v, wanted: wanted, b: []byte(`{"chunk":[`)}
+	chunk, met := api.NewLongList(`{"chunk":[`), false
+	add := func(s *room.Stored) {
+		met = true
+		if wanted(s.Member().Membership) {
+			chunk.Add(func(b []byte) []byte { return v.appendEvent(b, s) })
+		}
+	}
 	o := room.StateOptions{Type: event.TypeMember}
-	if err := m.Rooms.WalkStateUpTo(ctx, v.id, at, o, c.add); err != nil {
+	if err := m.Rooms.WalkStateUpTo(ctx, v.id, at, o, add); err != nil {
 		return nil, err
 	}
-	if c.met == 0 {
+	if !met {
 		// A room begins with its creation and the join of who created it.
 		first, err := m.Rooms.Timeline(ctx, v.id, room.Page{After: feed.PageStart, UpTo: v.until, Limit: 2})
 		if err != nil {
 			return nil, err
 		}
 		if len(first) > 0 {
-			if err := m.Rooms.WalkStateUpTo(ctx, v.id, first[len(first)-1].Seq, o, c.add); err != nil {
+			if err := m.Rooms.WalkStateUpTo(ctx, v.id, first[len(first)-1].Seq, o, add); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return jsontext.Value(append(c.b, "]}"...)), nil
-}
-
-// memberChunk is a list of member events that is being written.
-type memberChunk struct {
-	v      *reading
-	wanted func(event.Membership) bool
-	b      []byte
-	// met counts the events, the wanted ones and others.
-	met, written int
-}
-
-// guessAfter is how many events say how long the others will be.
-const guessAfter = 500
-
-func (c *memberChunk) add(s *room.Stored) {
-	c.met++
-	if !c.wanted(s.Member().Membership) {
-		return
-	}
-	if c.written > 0 {
-		c.b = append(c.b, ',')
-	}
-	c.b = c.v.appendEvent(c.b, s)
-	if c.written++; c.written == guessAfter {
-		// Growing by halves, a long list would be copied again and again.
-		rest := max(0, c.v.access.Head.Joined-c.written)
-		c.b = slices.Grow(c.b, len(c.b)/guessAfter*rest)
-	}
+	return chunk.End("]}"), nil
 }
 
 func membershipParam(r *api.Request, name string) (event.Membership, error) {
@@ -476,24 +453,21 @@ func (m *Module) joinedMembers(r *api.Request) (any, error) {
 	if err := m.mustBeIn(r.Context, id, r.Caller.User); err != nil {
 		return nil, err
 	}
-	b := []byte(`{"joined":{`)
+	joined := api.NewLongList(`{"joined":{`)
 	err = m.Rooms.WalkState(r.Context, id, event.TypeMember, func(s *room.Stored) bool {
 		if c := s.Member(); c.Membership == event.Join {
-			b = appendJoined(b, *s.StateKey, c)
+			joined.Add(func(b []byte) []byte { return appendJoined(b, *s.StateKey, c) })
 		}
 		return true
 	})
 	if err != nil {
 		return nil, err
 	}
-	return jsontext.Value(append(b, "}}"...)), nil
+	return joined.End("}}"), nil
 }
 
 // appendJoined appends a member of the object of those who are in a room.
 func appendJoined(b []byte, user string, m *event.Member) []byte {
-	if b[len(b)-1] != '{' {
-		b = append(b, ',')
-	}
 	b = append(event.AppendString(b, user), `:{"avatar_url":`...)
 	b = appendOrNull(b, m.AvatarURL)
 	b = append(b, `,"display_name":`...)

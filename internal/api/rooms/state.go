@@ -22,11 +22,14 @@ func (m *Module) state(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := m.Rooms.StateUpTo(r.Context, v.id, v.until, room.StateOptions{})
+	list := api.NewLongList("[")
+	err = m.Rooms.WalkStateUpTo(r.Context, v.id, v.until, room.StateOptions{}, func(s *room.Stored) {
+		list.Add(func(b []byte) []byte { return v.appendEvent(b, s) })
+	})
 	if err != nil {
 		return nil, err
 	}
-	return jsontext.Value(v.appendEvents(nil, list)), nil
+	return list.End("]"), nil
 }
 
 // stateEvent: spec client-server §GET /rooms/{roomId}/state/{eventType}/{stateKey}.
