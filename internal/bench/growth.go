@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -277,18 +278,18 @@ func (g *growthRun) history(ctx context.Context, n int) (figures []float64, err 
 	if err != nil {
 		return nil, err
 	}
-	reads, err := g.reads(ctx, srv)
+	reads, err := g.reads(ctx, srv, n)
 	return append(sends, reads...), err
 }
 
-// reads measures requests for the last messages of rooms.
-func (g *growthRun) reads(ctx context.Context, srv *server) ([]float64, error) {
+// reads measures requests for the last messages of rooms in which n stand.
+func (g *growthRun) reads(ctx context.Context, srv *server, n int) ([]float64, error) {
 	l, err := g.load(ctx, srv, historyRooms)
 	if err != nil {
 		return nil, err
 	}
 	defer l.close()
-	return g.timed(ctx, srv, func(i int) (int, error) {
+	return g.timed(ctx, srv, fmt.Sprintf("growth-history-%d-read", n), func(i int) (int, error) {
 		s := l.senders[i%len(l.senders)]
 		status, answer, err := s.http.do(ctx, "GET", "/_matrix/client/v3/rooms/"+url.PathEscape(string(s.places[0].log.id))+"/messages?dir=b&limit=20", nil)
 		if err == nil && status != 200 {
@@ -299,10 +300,15 @@ func (g *growthRun) reads(ctx context.Context, srv *server) ([]float64, error) {
 }
 
 // timed runs something for the duration of each round, and returns the CPU time of the
-// server for each of what it says that it did.
-func (g *growthRun) timed(ctx context.Context, srv *server, do func(i int) (int, error)) ([]float64, error) {
+// server for each of what it says that it did. Profiles have the name.
+func (g *growthRun) timed(ctx context.Context, srv *server, name string, do func(i int) (int, error)) ([]float64, error) {
 	i := 0
 	return g.best(func() ([]float64, error) {
+		var profiling sync.WaitGroup
+		defer profiling.Wait()
+		if g.env.Profile != "" {
+			profiling.Go(func() { g.env.profile(ctx, srv, name, g.env.Duration) })
+		}
 		before, done := takeSample(ctx, srv), 0
 		for end := before.at.Add(g.env.Duration); time.Now().Before(end); i++ {
 			n, err := do(i)
@@ -361,7 +367,7 @@ func (g *growthRun) userRooms(ctx context.Context, n int) (figures []float64, er
 	}
 	for _, reach := range []int32{busyRooms, 0} {
 		l.reach.Store(reach)
-		one, err := g.timed(ctx, srv, step)
+		one, err := g.timed(ctx, srv, fmt.Sprintf("growth-user-rooms-%d-of-%d", reach, n), step)
 		if err != nil {
 			return nil, err
 		}

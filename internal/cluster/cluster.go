@@ -386,44 +386,46 @@ func (n *Node) local(p ids.Partition) *partition.Owner {
 // answered anywhere before the call. A partition that runs here tells its own, those
 // elsewhere are read from the store together.
 func (n *Node) Heads(ctx context.Context, ps ...ids.Partition) ([]ids.Seq, error) {
-	heads := make([]ids.Seq, len(ps))
-	var rest []ids.Partition
-	var at []int
-	for i, p := range ps {
-		var sure bool
-		if heads[i], sure = n.ownHead(p); !sure {
-			rest, at = append(rest, p), append(at, i)
-		}
-	}
+	heads, rest := n.ownHeads(ps)
 	if len(rest) == 0 {
 		return heads, nil
 	}
-	read, err := partition.Heads(ctx, n.opts.Store, rest...)
+	ask := make([]ids.Partition, len(rest))
+	for i, at := range rest {
+		ask[i] = ps[at]
+	}
+	read, err := partition.Heads(ctx, n.opts.Store, ask...)
 	if err != nil {
 		return nil, err
 	}
 	for i, h := range read {
-		heads[at[i]] = h
+		heads[rest[i]] = h
 	}
 	return heads, nil
 }
 
-// ownHead is the head of a partition that this node runs, and whether it is sure to
-// be the last: a node that was stopped for longer than its lease believes that it runs
-// partitions which have gone on elsewhere.
-func (n *Node) ownHead(p ids.Partition) (ids.Seq, bool) {
+// ownHeads are the heads of those partitions that this node runs; rest are the indexes
+// of the others, and of those whose head is not sure to be the last: a node that was
+// stopped for longer than its lease believes that it runs partitions which have gone on
+// elsewhere.
+func (n *Node) ownHeads(ps []ids.Partition) (heads []ids.Seq, rest []int) {
+	heads = make([]ids.Seq, len(ps))
+	renewed := make([]moment, len(ps))
 	n.mu.RLock()
-	o := n.mu.owned[p]
-	var renewed moment
-	if o != nil {
-		renewed = o.renewed
+	for i, p := range ps {
+		if o := n.mu.owned[p]; o != nil {
+			heads[i], renewed[i] = o.owner.Head(), o.renewed
+		}
 	}
 	n.mu.RUnlock()
-	if o == nil {
-		return 0, false
+	// Only now: who stopped between the two would trust what was long over.
+	now := n.moment()
+	for i := range ps {
+		if !within(renewed[i], now, n.opts.LeaseTTL/trusted) {
+			rest = append(rest, i)
+		}
 	}
-	head := o.owner.Head()
-	return head, within(renewed, n.moment(), n.opts.LeaseTTL/trusted)
+	return heads, rest
 }
 
 // moment is a time by two clocks: the one that measures, and stands still while a machine

@@ -2,7 +2,6 @@ package feed
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 
@@ -140,32 +139,4 @@ func (s *syncer) readInbox(ctx context.Context, after, upTo ids.Seq, budget int)
 
 func (h *Hub) homeOf(user ids.UserID) ids.Partition {
 	return ids.PartitionOf(string(user), h.opts.Count)
-}
-
-// acknowledged is acknowledge where a failure does not matter: the messages stay
-// until the next time.
-func (h *Hub) acknowledged(ctx context.Context, user ids.UserID, device ids.DeviceID, p *Position) {
-	if err := h.acknowledge(ctx, user, device, p); err != nil {
-		h.opts.Log.Warn("remove acknowledged messages", "user", user, "error", err)
-	}
-}
-
-// acknowledge removes the to-device messages that a position covers: the client
-// says that it has them. A position of the future acknowledges nothing.
-func (h *Hub) acknowledge(ctx context.Context, user ids.UserID, device ids.DeviceID, p *Position) error {
-	home := h.homeOf(user)
-	upTo := p.inbox(home)
-	list, err := h.accounts.Inbox(ctx, user, device, 0, upTo, 1)
-	if err != nil || len(list) == 0 {
-		return err
-	}
-	heads, err := h.opts.Heads.Heads(ctx, home)
-	if err != nil {
-		return fmt.Errorf("acknowledge messages: %w", err)
-	}
-	if head := heads[0]; upTo > head || p.At[home] > head {
-		return nil
-	}
-	_, err = h.opts.Router.Do(ctx, account.NewAckInbox(user, device, upTo))
-	return err
 }

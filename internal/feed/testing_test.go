@@ -248,6 +248,7 @@ type response struct {
 		Invite map[ids.RoomID]any       `json:"invite"`
 	} `json:"rooms"`
 	AccountData events `json:"account_data"`
+	ToDevice    events `json:"to_device"`
 }
 
 // section_ is a room's part of a response as clients read it.

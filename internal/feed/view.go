@@ -69,6 +69,7 @@ type view struct {
 		// present are the users whose presence changed, each once. Few views have many:
 		// a list takes a third of what a map does.
 		present []presentChange
+		inboxes inboxes
 	}
 }
 
@@ -177,6 +178,7 @@ func (v *view) load(ctx context.Context) error {
 	}
 	v.mu.Lock()
 	v.mu.homeSeq, v.mu.since = at, at
+	v.mu.inboxes.last = max(v.mu.inboxes.last, at)
 	v.mu.Unlock()
 	// The list was not read at one moment: changes up to the last that it shows
 	// may be missing, and come by the log.
@@ -282,6 +284,9 @@ func (v *view) userChanged(r *partition.Record) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.mu.pending = append(v.mu.pending, c)
+	if c.Kind == account.ChangeToDevice {
+		v.mu.inboxes.last = c.Seq
+	}
 	v.bumpLocked()
 }
 
