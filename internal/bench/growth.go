@@ -322,15 +322,20 @@ func (g *growthRun) timed(ctx context.Context, srv *server, name string, do func
 	})
 }
 
-// userRooms has some users, who are all in n rooms, sync after each message.
+// userRooms has some users, who are all in n rooms, sync after each message. The server
+// has the same rooms at each point, which others are in: how much a server holds is not
+// what grows here.
 func (g *growthRun) userRooms(ctx context.Context, n int) (figures []float64, err error) {
 	srv, err := g.env.startImported(ctx, "user-rooms", func(w *bufio.Writer) {
-		var members []string
+		writePeople(w, syncUsers)
+		var members, others []string
 		for i := range syncUsers {
-			members = append(members, importedUser("s", i))
-			userLine(w, members[i], true)
+			members, others = append(members, importedUser("s", i)), append(others, importedUser("p", i))
 		}
-		for i := range n {
+		for i := range slices.Max(g.UserRooms) {
+			if i == n {
+				members = others
+			}
 			roomLine(w, strconv.Itoa(i), members...)
 		}
 	})

@@ -414,14 +414,15 @@ func (s *shard) processLocked(b *partition.Published) {
 	s.advanceLocked(b.Last)
 }
 
-// await waits until the shard has processed a position that is committed.
-func (s *shard) await(ctx context.Context, at ids.Seq) error {
+// await waits until the shard has processed a position that is committed, and returns
+// what it has processed.
+func (s *shard) await(ctx context.Context, at ids.Seq) (ids.Seq, error) {
 	for {
 		s.mu.Lock()
-		done, advanced := s.mu.processed >= at, s.mu.advanced
+		processed, advanced := s.mu.processed, s.mu.advanced
 		s.mu.Unlock()
-		if done {
-			return nil
+		if processed >= at {
+			return processed, nil
 		}
 		t := time.NewTimer(s.hub.pace.gap)
 		select {
@@ -430,7 +431,7 @@ func (s *shard) await(ctx context.Context, at ids.Seq) error {
 			s.catchUp(ctx, at)
 		case <-ctx.Done():
 			t.Stop()
-			return ctx.Err()
+			return 0, ctx.Err()
 		}
 		t.Stop()
 	}

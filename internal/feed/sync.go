@@ -310,10 +310,10 @@ func (s *syncer) cut(ctx context.Context) error {
 			if !used[p] {
 				continue
 			}
-			if err := sh.await(ctx, s.req.bound.of(p)); err != nil {
+			var err error
+			if next.At[p], err = sh.await(ctx, s.req.bound.of(p)); err != nil {
 				return err
 			}
-			next.At[p] = sh.at()
 		}
 		serial := s.h.typing.serial()
 		c := s.look()
@@ -369,7 +369,8 @@ func (s *syncer) behind(ctx context.Context, next *Position, used []bool, c *cut
 		// What came before the seat was taken, the view was not told of: it is for the
 		// response, which is to go on from behind it.
 		if from := max(r.roomSeq, r.since); from > next.At[r.p] {
-			return true, s.h.shards[r.p].await(ctx, from)
+			_, err := s.h.shards[r.p].await(ctx, from)
+			return true, err
 		}
 	}
 	for p := range next.At {
@@ -390,7 +391,8 @@ func (s *syncer) behind(ctx context.Context, next *Position, used []bool, c *cut
 		if s.since.At[p] > head {
 			return false, errFuture
 		}
-		return true, s.h.shards[p].await(ctx, s.since.At[p])
+		_, err = s.h.shards[p].await(ctx, s.since.At[p])
+		return true, err
 	}
 	return false, nil
 }

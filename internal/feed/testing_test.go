@@ -557,7 +557,7 @@ func (w *world) followed(r ids.RoomID) {
 	sh := w.hub.shardOf(string(r))
 	heads, err := w.node.Heads(ctx, sh.p)
 	if err == nil {
-		err = sh.await(ctx, heads[0])
+		_, err = sh.await(ctx, heads[0])
 	}
 	if err != nil {
 		w.t.Fatalf("follow %s: %v", r, err)

@@ -49,7 +49,7 @@ type view struct {
 		parts partitionSet
 		// marks say of the rooms in list, if there are many, when they moved, but for
 		// those in touched.
-		marks   []roomMark
+		marks   roomMarks
 		touched []*userRoom
 		// since is what homeSeq was when the view was loaded: what the user changed
 		// up to there, it does not know by room.
@@ -182,7 +182,7 @@ func (v *view) load(ctx context.Context) error {
 	v.mu.Unlock()
 	// The list was not read at one moment: changes up to the last that it shows
 	// may be missing, and come by the log.
-	if err := home.await(ctx, at); err != nil {
+	if _, err := home.await(ctx, at); err != nil {
 		return err
 	}
 	v.settle()
@@ -503,62 +503,6 @@ func (v *view) snapshot(since *Position, also map[ids.RoomID]bool) (c cutRooms) 
 		}
 	}
 	return c
-}
-
-// manyRooms is from how many rooms on a view keeps marks of them. Those of a user who is
-// in two thousand lie in a few pages of memory, and are looked through in less time than
-// it takes to read one message; the rooms themselves lie anywhere.
-const manyRooms = 64
-
-// roomMark says when a room moved: seq in its partition, told in the user's.
-type roomMark struct {
-	seq, told ids.Seq
-	p         ids.Partition
-}
-
-func (r *userRoom) mark() roomMark {
-	return roomMark{max(r.last, r.roomSeq, r.since, r.shared), r.told, r.p}
-}
-
-// after reports whether there may be something to tell a client that stands at since.
-func (m roomMark) after(since *Position, home ids.Partition) bool {
-	return m.seq > since.At[m.p] || m.told > since.At[home]
-}
-
-// touchLocked notes that a room moves. It costs next to nothing: this is on the way of
-// each message to each member.
-func (v *view) touchLocked(r *userRoom) {
-	if v.mu.marks != nil && !r.touched {
-		r.touched = true
-		v.mu.touched = append(v.mu.touched, r)
-	}
-}
-
-// eachMovedLocked calls fn with the rooms of which there may be something to tell.
-func (v *view) eachMovedLocked(since *Position, fn func(*userRoom)) {
-	if len(v.mu.list) < v.hub.pace.many {
-		for _, r := range v.mu.list {
-			if r.mark().after(since, v.home) {
-				fn(r)
-			}
-		}
-		return
-	}
-	for _, r := range v.mu.touched {
-		if r.touched = false; int(r.at) < len(v.mu.marks) {
-			v.mu.marks[r.at] = r.mark()
-		}
-	}
-	clear(v.mu.touched)
-	v.mu.touched = v.mu.touched[:0]
-	for _, r := range v.mu.list[len(v.mu.marks):] {
-		v.mu.marks = append(v.mu.marks, r.mark())
-	}
-	for i := range v.mu.marks {
-		if v.mu.marks[i].after(since, v.home) {
-			fn(v.mu.list[i])
-		}
-	}
 }
 
 // cutRooms is what a view knows at one moment.
