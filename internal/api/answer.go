@@ -53,7 +53,7 @@ func (d *Dispatcher) success(r *Request, value any) answer {
 		if len(v) == 0 {
 			ans.body = Empty
 		}
-	case Pieces:
+	case Pieces: // a LongList makes one at least
 		ans.body, ans.more = v[0], v[1:]
 	default:
 		// Stored text that is not UTF-8 is mended in the answer: one bad item must not

@@ -410,7 +410,7 @@ func (n *Node) Heads(ctx context.Context, ps ...ids.Partition) ([]ids.Seq, error
 // elsewhere.
 func (n *Node) ownHeads(ps []ids.Partition) (heads []ids.Seq, rest []int) {
 	heads = make([]ids.Seq, len(ps))
-	renewed := make([]moment, len(ps))
+	renewed := make([]moment, len(ps)) // long ago for the others
 	n.mu.RLock()
 	for i, p := range ps {
 		if o := n.mu.owned[p]; o != nil {

@@ -29,6 +29,8 @@ type roomMarks struct {
 	ps         []ids.Partition
 	// lastTold is the highest of told.
 	lastTold ids.Seq
+	// touched are the rooms that moved since their marks were set.
+	touched []*userRoom
 }
 
 func (m *roomMarks) add(k roomMark) {
@@ -55,9 +57,9 @@ func (m *roomMarks) each(since *Position, home ids.Partition, fn func(i int)) {
 // touchLocked notes that a room moves. It costs next to nothing: this is on the way of
 // each message to each member.
 func (v *view) touchLocked(r *userRoom) {
-	if len(v.mu.marks.ps) > 0 && !r.touched {
+	if m := v.mu.marks; m != nil && !r.touched {
 		r.touched = true
-		v.mu.touched = append(v.mu.touched, r)
+		m.touched = append(m.touched, r)
 	}
 }
 
@@ -71,15 +73,19 @@ func (v *view) eachMovedLocked(since *Position, fn func(*userRoom)) {
 		}
 		return
 	}
-	for _, r := range v.mu.touched {
-		if r.touched = false; int(r.at) < len(v.mu.marks.ps) {
-			v.mu.marks.set(r.at, r.mark())
+	if v.mu.marks == nil {
+		v.mu.marks = &roomMarks{}
+	}
+	m := v.mu.marks
+	for _, r := range m.touched {
+		if r.touched = false; int(r.at) < len(m.ps) {
+			m.set(r.at, r.mark())
 		}
 	}
-	clear(v.mu.touched)
-	v.mu.touched = v.mu.touched[:0]
-	for _, r := range v.mu.list[len(v.mu.marks.ps):] {
-		v.mu.marks.add(r.mark())
+	clear(m.touched)
+	m.touched = m.touched[:0]
+	for _, r := range v.mu.list[len(m.ps):] {
+		m.add(r.mark())
 	}
-	v.mu.marks.each(since, v.home, func(i int) { fn(v.mu.list[i]) })
+	m.each(since, v.home, func(i int) { fn(v.mu.list[i]) })
 }

@@ -47,10 +47,8 @@ type view struct {
 		// that they and the user are in.
 		list  []*userRoom
 		parts partitionSet
-		// marks say of the rooms in list, if there are many, when they moved, but for
-		// those in touched.
-		marks   roomMarks
-		touched []*userRoom
+		// marks say of the rooms in list when they moved; nil where there are few.
+		marks *roomMarks
 		// since is what homeSeq was when the view was loaded: what the user changed
 		// up to there, it does not know by room.
 		since ids.Seq
