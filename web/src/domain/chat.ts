@@ -157,15 +157,18 @@ export class Chat {
     }
 
     async stop(forget: boolean): Promise<void> {
-        clearTimeout(this.refreshing);
-        for (const end of this.ends) end();
-        this.verifications.dismiss();
-        await this.outbox.drafts.write();
-        this.outbox.stop();
-        this.notifications.stop();
-        this.media.close();
-        this.client.removeAllListeners();
-        await this.running.stop(forget);
+        try {
+            clearTimeout(this.refreshing);
+            for (const end of this.ends) end();
+            this.verifications.dismiss();
+            await this.outbox.drafts.write();
+            this.outbox.stop();
+            this.notifications.stop();
+            this.media.close();
+            this.client.removeAllListeners();
+        } finally {
+            await this.running.stop(forget); // whatever failed: nothing may stay here
+        }
     }
 
     private beginEncryption(password: string | undefined): void {

@@ -142,12 +142,15 @@ export class Notifications {
         for (const end of this.ends.splice(0)) end();
     }
 
-    /** For signing out; the server ends the pusher with the session. */
+    /**
+     * For signing out; the server ends the pusher with the session. What the browser does is not waited for: its service
+     * worker may never be ready, and keys and messages must not lie here until it is.
+     */
     async forget(): Promise<void> {
         this.stop();
         const { browser, kv } = this.means;
-        await browser?.unsubscribe().catch(() => undefined);
-        await browser?.close(new Set(this.means.rooms.value.map((room) => room.id))).catch(() => undefined);
+        browser?.unsubscribe().catch(() => undefined);
+        browser?.close(new Set(this.means.rooms.value.map((room) => room.id))).catch(() => undefined);
         await forgetNotes(kv);
     }
 

@@ -21,6 +21,15 @@ export async function holds(page, check, argument) {
     }
 }
 
+/** Waits until a list is empty, and says otherwise what is in it. */
+export async function empty(list) {
+    for (const deadline = Date.now() + STEP_MS; ; await new Promise((done) => setTimeout(done, 50))) {
+        const left = await list();
+        if (left.length === 0) return;
+        if (Date.now() > deadline) throw new Error(`there are still:\n${left.join("\n")}`);
+    }
+}
+
 async function freePort() {
     const server = createServer();
     await new Promise((done) => server.listen(0, "127.0.0.1", done));

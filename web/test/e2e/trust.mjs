@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { DESKTOP, PHONE } from "./browser.mjs";
-import { holds, Person, play } from "./people.mjs";
+import { empty, Person, play } from "./people.mjs";
 import { shoot } from "./timeline.mjs";
 
 const emoji = (person) => person.page.locator(".sas li").allTextContents();
@@ -190,15 +190,19 @@ async function manageDevices(ada, second) {
 
 /** After a sign-out nothing of the account is on the device: no keys, no messages, no token. */
 async function nothingLeft({ page }, name) {
-    await holds(page, async (user) => {
-        if ((await indexedDB.databases()).some((database) => database.name.includes("@"))) return false;
-        const db = await new Promise((done) => (indexedDB.open("hubbub").onsuccess = (event) => done(event.target.result)));
-        const store = db.transaction("values").objectStore("values");
-        const all = (request) => new Promise((done) => (request.onsuccess = () => done(request.result)));
-        const kept = JSON.stringify([await all(store.getAllKeys()), await all(store.getAll()), { ...localStorage }, { ...sessionStorage }]);
-        db.close();
-        return !kept.includes(user) && !kept.includes("accessToken");
-    }, `@${name}:`);
+    await empty(() =>
+        page.evaluate(async (user) => {
+            const databases = (await indexedDB.databases()).map((database) => database.name).filter((database) => database.includes("@"));
+            const db = await new Promise((done) => (indexedDB.open("hubbub").onsuccess = (event) => done(event.target.result)));
+            const store = db.transaction("values").objectStore("values");
+            const all = (request) => new Promise((done) => (request.onsuccess = () => done(request.result)));
+            const [keys, values] = await Promise.all([all(store.getAllKeys()), all(store.getAll())]);
+            db.close();
+            const kept = [...keys.map((key, i) => [key, values[i]]), ...Object.entries(localStorage), ...Object.entries(sessionStorage)];
+            const telling = kept.map((entry) => JSON.stringify(entry)).filter((entry) => entry.includes(user) || entry.includes("accessToken"));
+            return [...databases, ...telling];
+        }, `@${name}:`),
+    );
 }
 
 await play((error) => /40[13]/.test(error), async ({ server, browser, people }) => {

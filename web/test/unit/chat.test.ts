@@ -5,6 +5,7 @@ import { WebSocket } from "ws";
 import { App, type View } from "../../src/domain/app.ts";
 import type { Chat } from "../../src/domain/chat.ts";
 import type { Item, Message } from "../../src/domain/entries.ts";
+import type { PushBrowser } from "../../src/domain/notifications.ts";
 import type { Timeline } from "../../src/domain/timeline.ts";
 import type { WebSocketLike } from "../../src/protocol/socket.ts";
 import { MemoryKeyValue } from "../../src/store/keyvalue.ts";
@@ -23,13 +24,14 @@ afterEach(async () => {
     await server.close();
 });
 
-function newApp(kv = new MemoryKeyValue()): App {
+function newApp(kv = new MemoryKeyValue(), push?: PushBrowser): App {
     const app = new App({
         origin: server.origin,
         fetch: (input, init) => fetch(input, init),
         connect: (url, protocol) => new WebSocket(url, protocol) as unknown as WebSocketLike,
         kv,
         indexedDB,
+        ...(push ? { push } : {}),
     });
     apps.push(app);
     return app;
@@ -54,8 +56,8 @@ const chatOf = (app: App): Chat => {
 const messages = (timeline: Timeline): Message[] => timeline.items.value.flatMap((item: Item) => (item.kind === "group" ? item.messages : []));
 const texts = (timeline: Timeline): string[] => messages(timeline).map((m) => m.text);
 
-async function join(name: string, kv?: MemoryKeyValue): Promise<App> {
-    const app = newApp(kv);
+async function join(name: string, kv?: MemoryKeyValue, push?: PushBrowser): Promise<App> {
+    const app = newApp(kv, push);
     await app.signUp({ username: name, password: "secret", token: "" });
     await until(() => chatOf(app).ready.value && app.connection.value.kind === "socket", `${name}'s first sync`);
     return app;
@@ -315,6 +317,27 @@ describe("the session", () => {
         await ada.signOut();
         expect(await kv.list("")).toEqual([]);
         expect(await names()).toEqual([]);
+        expect((server as unknown as { tokens: Map<string, unknown> }).tokens.size).toBe(0);
+    });
+
+    it("does not wait for a service worker that never comes before it signs out", async () => {
+        const kv = new MemoryKeyValue();
+        const never = (): Promise<never> => new Promise(() => undefined);
+        const ada = await join("ada", kv, {
+            supported: true,
+            numbersAlone: true,
+            deviceName: "test",
+            permission: () => "default",
+            ask: never,
+            subscription: never,
+            subscribe: never,
+            unsubscribe: never,
+            listen: () => () => undefined,
+            close: never,
+            open: () => undefined,
+        });
+        await ada.signOut();
+        expect(await kv.list("")).toEqual([]);
         expect((server as unknown as { tokens: Map<string, unknown> }).tokens.size).toBe(0);
     });
 
