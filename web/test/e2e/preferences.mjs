@@ -105,7 +105,8 @@ async function offlineAndBack(ada, bob) {
     await phone.locator(".upload", { hasText: "ticket.txt" }).waitFor();
     await shoot([bob], "offline");
     await bob.context.setOffline(false);
-    await phone.locator('[data-transport="socket"]').waitFor();
+    // A poll that was first to find the network goes on, for up to 30 s, before the socket takes over.
+    await phone.locator('[data-transport="socket"], [data-transport="http"]').waitFor();
     for (const text of ["written in the tunnel", "and an answer", "ticket.txt"]) await ada.sees(text);
     await ada.page.getByRole("button", { name: "👍 1 by bob" }).waitFor();
     await phone.locator(".is-waiting, .is-sending, .upload").first().waitFor({ state: "detached" });
