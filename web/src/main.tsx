@@ -25,7 +25,7 @@ import "./ui/styles/keys.css";
 import "./ui/styles/access.css";
 
 watchRoute();
-const app = new App({ ...browserOptions(), prepare: loadShell, push: pushBrowser((roomId) => go({ page: "room", roomId })) });
+const app = new App({ ...browserOptions(), prepare: loadShell, push: pushBrowser((roomId) => go({ page: "room", roomId })), reload: () => location.reload() });
 watchLife(app);
 effect(() => {
     const { value: view } = app.view;

@@ -8,10 +8,12 @@ import { Transport, type TransportStatus } from "../protocol/transport.ts";
 import type { KeyValue } from "../store/keyvalue.ts";
 import { OutboxStore } from "../store/outbox.ts";
 import { Drafts } from "../store/drafts.ts";
+import { clearLeaving, loadLeaving, saveLeaving, type Leaving } from "../store/leaving.ts";
 import { clearSeen } from "../store/seendevices.ts";
 import { clearSession, loadSession, saveSession, type Session } from "../store/session.ts";
 import { Auth, type ServerInfo, type SignUp } from "./auth.ts";
 import type { Chat } from "./chat.ts";
+import { deleteDatabases, storedKeys, storedSync } from "./databases.ts";
 import { t } from "./i18n.ts";
 import type { PushBrowser } from "./notifications.ts";
 import { Known } from "./known.ts";
@@ -32,7 +34,12 @@ export interface AppOptions {
     prepare?: () => Promise<void>;
     /** How the browser tells of messages while nobody looks at the page. */
     push?: PushBrowser;
+    /** Loads the page anew. */
+    reload?: () => void;
 }
+
+/** How long a sign-out waits for what is open to close. The keys of a device may stay open as long as the page is there. */
+const CLOSE_MS = 3_000;
 
 export type View = { kind: "starting" } | { kind: "signed-out"; why: string | undefined } | { kind: "signed-in"; chat: Chat } | { kind: "failed"; why: string };
 
@@ -64,8 +71,10 @@ export class App {
     /** Goes on with the session of this device, or shows the way in. */
     async start(): Promise<void> {
         this.session = await loadSession(this.options.kv).catch(() => undefined);
+        const leaving = await loadLeaving(this.options.kv).catch(() => undefined);
+        if (leaving) void this.goneAtLast(leaving, this.session?.userId).catch(() => undefined);
         if (this.session) await this.enter(this.session);
-        else this.view.value = { kind: "signed-out", why: undefined };
+        else this.view.value = { kind: "signed-out", why: leaving?.why };
     }
 
     /** Loads what the server says of itself; without it the app works, and says less. */
@@ -84,9 +93,10 @@ export class App {
 
     async signOut(): Promise<void> {
         const token = this.session?.accessToken;
-        await this.leave(undefined);
+        const gone = await this.leave(undefined);
         // The device forgets first: a server that cannot be reached must not keep somebody signed in here.
         if (token !== undefined) await this.auth.signOut(token).catch(() => undefined);
+        if (!gone) this.options.reload?.();
     }
 
     /** To be called when the page is shown again, or the device is online again. */
@@ -126,7 +136,7 @@ export class App {
                 ...(encryption ? { encryption } : {}),
                 ...(push ? { push } : {}),
                 ...(password === undefined ? {} : { password }),
-                onSignedOut: () => void this.leave(t("You were signed out. Sign in again.")),
+                onSignedOut: () => void this.leave(t("You were signed out. Sign in again.")).then((gone) => gone || this.options.reload?.()),
             });
             if (this.session !== session) return await chat.stop(true); // signed out meanwhile
             this.chat = chat;
@@ -136,20 +146,40 @@ export class App {
         }
     }
 
-    private async leave(why: string | undefined): Promise<void> {
+    /** Forgets who was signed in, and all of theirs. False if some of it cannot be removed as long as the page is there. */
+    private async leave(why: string | undefined): Promise<boolean> {
         const { chat, session } = this;
         const { kv } = this.options;
         this.session = undefined;
         this.chat = undefined;
         this.view.value = { kind: "signed-out", why };
         await clearSession(kv).catch(() => undefined);
+        if (!session) return true;
+        const { userId, deviceId } = session;
+        await saveLeaving(kv, { userId, deviceId, ...(why === undefined ? {} : { why }) }).catch(() => undefined);
         await chat?.notifications.forget().catch(() => undefined);
-        await chat?.stop(true).catch(() => undefined);
-        if (!session) return;
-        await new OutboxStore(kv, session.userId).clear().catch(() => undefined);
-        await Known.forget(kv, session.userId).catch(() => undefined);
-        await Drafts.clear(kv, session.userId).catch(() => undefined);
-        await clearSeen(kv, session.userId).catch(() => undefined);
+        const stopped = chat ? chat.stop(true).then(() => true, () => false) : true;
+        const gone = await Promise.race([stopped, new Promise<false>((late) => setTimeout(late, CLOSE_MS, false))]);
+        await this.wipe(userId);
+        if (gone) await clearLeaving(kv).catch(() => undefined);
+        return gone;
+    }
+
+    /** Removes what is kept of a user beside the databases of the SDK. */
+    private async wipe(userId: string): Promise<void> {
+        const { kv } = this.options;
+        await new OutboxStore(kv, userId).clear().catch(() => undefined);
+        await Known.forget(kv, userId).catch(() => undefined);
+        await Drafts.clear(kv, userId).catch(() => undefined);
+        await clearSeen(kv, userId).catch(() => undefined);
+    }
+
+    /** Ends a sign-out that a page did not come to the end of. What the same user has here by now stays. */
+    private async goneAtLast({ userId, deviceId }: Leaving, present: string | undefined): Promise<void> {
+        const { kv, indexedDB } = this.options;
+        if (userId !== present) await this.wipe(userId);
+        if (indexedDB) await deleteDatabases(indexedDB, [...storedKeys({ userId, deviceId }), ...(userId === present ? [] : storedSync(userId))]);
+        await clearLeaving(kv);
     }
 
     /** The server no longer knows where this device was: forget what was synced, and sync anew. */

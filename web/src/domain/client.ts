@@ -10,6 +10,7 @@ import { MemoryStore } from "matrix-js-sdk/lib/store/memory";
 import type { Transport } from "../protocol/transport.ts";
 import type { KeyValue } from "../store/keyvalue.ts";
 import type { Session } from "../store/session.ts";
+import { keysPrefix, syncDatabase } from "./databases.ts";
 import { serverOf } from "./ids.ts";
 import { SecretKeys } from "./encryption.ts";
 import { Known } from "./known.ts";
@@ -53,7 +54,7 @@ export async function startClient(options: ClientOptions): Promise<RunningClient
         deviceId: session.deviceId,
         accessToken: session.accessToken,
         fetchFn: known.around(keysLater(transport.fetch, serverOf(session.userId), () => begun)),
-        store: options.indexedDB ? new IndexedDBStore({ indexedDB: options.indexedDB, dbName: `hubbub-sync:${session.userId}` }) : new MemoryStore(),
+        store: options.indexedDB ? new IndexedDBStore({ indexedDB: options.indexedDB, dbName: syncDatabase(session.userId) }) : new MemoryStore(),
         timelineSupport: true,
         disableVoip: true,
         logger: quiet,
@@ -66,7 +67,7 @@ export async function startClient(options: ClientOptions): Promise<RunningClient
     const since = (await client.store.getSavedSyncToken()) ?? undefined;
     transport.start({ accessToken: session.accessToken, filter: FILTER, ...(since === undefined ? {} : { since }) });
 
-    const cryptoDatabasePrefix = `hubbub-crypto:${session.userId}:${session.deviceId}`;
+    const cryptoDatabasePrefix = keysPrefix(session);
     if (options.encryption) {
         await client.initRustCrypto({ useIndexedDB: options.indexedDB !== undefined, cryptoDatabasePrefix }).catch((error: unknown) => {
             // The module did not arrive: to go on without it would lose keys that are sent to this device meanwhile.

@@ -5,7 +5,7 @@ import type { RefObject } from "preact";
 /** What is about to have the focus again, for what is opened by something that closes. */
 let returning: Element | null = null;
 
-/** Gives the focus back to what had it before, if what goes away takes it with it. */
+/** Gives the focus back to what had it before, if what goes away takes it with it; if that is gone too, to the room. */
 export function useFocusReturn(): void {
     const before = useRef<Element | null>(null);
     useEffect(() => {
@@ -21,7 +21,8 @@ export function useFocusReturn(): void {
             queueMicrotask(() => {
                 returning = null;
                 if (document.activeElement !== null && document.activeElement !== document.body) return;
-                if (to instanceof HTMLElement && to.isConnected) to.focus({ preventScroll: true });
+                const back = to instanceof HTMLElement && to.isConnected ? to : document.querySelector<HTMLElement>("main[tabindex]");
+                back?.focus({ preventScroll: true });
             });
         },
         [],

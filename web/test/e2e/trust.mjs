@@ -201,7 +201,7 @@ async function nothingLeft({ page }, name) {
             const kept = [...keys.map((key, i) => [key, values[i]]), ...Object.entries(localStorage), ...Object.entries(sessionStorage)];
             const telling = kept.map((entry) => JSON.stringify(entry)).filter((entry) => entry.includes(user) || entry.includes("accessToken"));
             return [...databases, ...telling];
-        }, `@${name}:`),
+        }, `@${name}:`).catch((error) => [error.message]), // it loads itself anew if something stayed open
     );
 }
 

@@ -13,8 +13,10 @@ import { FakeServer } from "../fake/server.mjs";
 
 let server: FakeServer;
 const apps: App[] = [];
+let reloads = 0;
 
 beforeEach(async () => {
+    reloads = 0;
     server = new FakeServer();
     await server.listen();
 });
@@ -32,6 +34,7 @@ function newApp(kv = new MemoryKeyValue(), push?: PushBrowser): App {
         kv,
         indexedDB,
         ...(push ? { push } : {}),
+        reload: () => reloads++,
     });
     apps.push(app);
     return app;
@@ -318,6 +321,28 @@ describe("the session", () => {
         expect(await kv.list("")).toEqual([]);
         expect(await names()).toEqual([]);
         expect((server as unknown as { tokens: Map<string, unknown> }).tokens.size).toBe(0);
+    });
+
+    it("ends a sign-out that something kept from its end when the page is there anew", async () => {
+        const kv = new MemoryKeyValue();
+        const ada = await join("ada", kv);
+        const names = async (): Promise<string[]> => (await indexedDB.databases()).map((db) => db.name ?? "").filter((name) => name.includes("@ada"));
+        const held = await new Promise<IDBDatabase>((done) => {
+            const request = indexedDB.open("matrix-js-sdk:hubbub-sync:@ada:example.org");
+            request.onsuccess = () => done(request.result);
+        });
+        await ada.signOut();
+        expect(reloads).toBe(1);
+        expect(await kv.list("")).toEqual([["leaving", expect.objectContaining({ userId: "@ada:example.org" })]]);
+        expect(await names()).not.toEqual([]);
+        expect((server as unknown as { tokens: Map<string, unknown> }).tokens.size).toBe(0);
+        held.close();
+        await kv.set("draft:@ada:example.org:!old:example.org", "half a word");
+        const anew = newApp(kv);
+        await anew.start();
+        expect(anew.view.value.kind).toBe("signed-out");
+        await until(async () => (await kv.list("")).length === 0, "the end of the sign-out");
+        expect(await names()).toEqual([]);
     });
 
     it("does not wait for a service worker that never comes before it signs out", async () => {
