@@ -157,18 +157,15 @@ export class Chat {
     }
 
     async stop(forget: boolean): Promise<void> {
-        try {
-            clearTimeout(this.refreshing);
-            for (const end of this.ends) end();
-            this.verifications.dismiss();
-            await this.outbox.drafts.write();
-            this.outbox.stop();
-            this.notifications.stop();
-            this.media.close();
-            this.client.removeAllListeners();
-        } finally {
-            await this.running.stop(forget); // whatever failed: nothing may stay here
-        }
+        clearTimeout(this.refreshing);
+        for (const end of this.ends) end();
+        this.verifications.dismiss();
+        await this.outbox.drafts.write();
+        this.outbox.stop();
+        this.notifications.stop();
+        this.media.close();
+        this.client.removeAllListeners();
+        await this.running.stop(forget);
     }
 
     private beginEncryption(password: string | undefined): void {

@@ -89,14 +89,8 @@ export async function startClient(options: ClientOptions): Promise<RunningClient
         secrets,
         async stop(forget) {
             secrets.forget();
+            client.stopClient();
             transport.stop();
-            try {
-                client.stopClient();
-            } catch (error) {
-                // Encryption that is at work may refuse to be closed. It is stopped all the same, and then the rest is.
-                console.warn("Encryption did not close.", error);
-                client.stopClient();
-            }
             if (forget) await client.clearStores({ cryptoDatabasePrefix });
             else await client.store.destroy();
         },
