@@ -1,6 +1,6 @@
 /** What can be done with a message: a sheet on a phone, a small menu beside the message elsewhere. */
 import type { JSX } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 import type { Message } from "../domain/entries.ts";
 import { t } from "../domain/i18n.ts";
 import type { Timeline } from "../domain/timeline.ts";
@@ -17,7 +17,7 @@ export function MessageMenu({ message, at, timeline, onClose }: { message: Messa
     const dialog = useModal();
     const [more, setMore] = useState(false);
     const [sure, setSure] = useState(false);
-    useEffect(() => {
+    useLayoutEffect(() => {
         if (matchMedia("(max-width: 47.99rem)").matches) return;
         const { style, offsetWidth, offsetHeight } = dialog.current!; // it is open: its measures are known
         const atRight = message.own !== (document.documentElement.dir === "rtl"); // the side that the bubble is at

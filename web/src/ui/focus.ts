@@ -1,5 +1,5 @@
 /** Where the focus is while something is open above the page, and where it goes after that. */
-import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import type { RefObject } from "preact";
 
 /** What is about to have the focus again, for what is opened by something that closes. */
@@ -7,15 +7,11 @@ let returning: Element | null = null;
 
 /** Gives the focus back to what had it before, if what goes away takes it with it; if that is gone too, to the room. */
 export function useFocusReturn(): void {
-    const before = useRef<Element | null>(null);
-    useEffect(() => {
+    // In layout effects: what goes away in the same change has ended before this begins, and no key is pressed between.
+    useLayoutEffect(() => {
         const at = document.activeElement;
-        before.current = at === null || at === document.body ? returning : at;
-    }, []);
-    // Layout effects end before anything else begins, others after it.
-    useLayoutEffect(
-        () => () => {
-            const to = before.current;
+        const to = at === null || at === document.body ? returning : at;
+        return () => {
             returning = to;
             // When all of this is drawn: whatever took the focus meanwhile keeps it.
             queueMicrotask(() => {
@@ -24,15 +20,14 @@ export function useFocusReturn(): void {
                 const back = to instanceof HTMLElement && to.isConnected ? to : document.querySelector<HTMLElement>("main[tabindex]");
                 back?.focus({ preventScroll: true });
             });
-        },
-        [],
-    );
+        };
+    }, []);
 }
 
 /** A modal dialog of the browser's own, which keeps the focus inside and closes by Escape. */
 export function useModal(): RefObject<HTMLDialogElement | null> {
     const dialog = useRef<HTMLDialogElement>(null);
     useFocusReturn(); // looks before the dialog takes the focus
-    useEffect(() => dialog.current?.showModal(), []);
+    useLayoutEffect(() => dialog.current?.showModal(), []); // what is typed from now on is for the dialog
     return dialog;
 }
