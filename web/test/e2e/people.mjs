@@ -6,6 +6,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { isDeepStrictEqual } from "node:util";
 import { launch, watchErrors } from "./browser.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
@@ -159,9 +160,14 @@ export class Person {
         await this.page.locator(".bubble", { hasText: text }).last().waitFor();
     }
 
-    /** What stands in the timeline, without the times. */
-    async messages() {
-        return this.page.locator(".bubble").evaluateAll((bubbles) => bubbles.map((b) => [...b.childNodes].filter((n) => n.nodeType === Node.TEXT_NODE).map((n) => n.data).join("")));
+    /** Waits until the open room shows these messages and no other, once all are decrypted. */
+    async shows(messages, why) {
+        const inTheRoom = () => this.page.locator(".bubble").evaluateAll((bubbles) => bubbles.map((b) => [...b.childNodes].filter((n) => n.nodeType === Node.TEXT_NODE).map((n) => n.data).join("")));
+        for (const deadline = Date.now() + STEP_MS; ; await new Promise((done) => setTimeout(done, 50))) {
+            const shown = await inTheRoom();
+            if (isDeepStrictEqual(shown, messages)) return;
+            if (Date.now() > deadline) assert.deepEqual(shown, messages, why);
+        }
     }
 
     calls(part) {
