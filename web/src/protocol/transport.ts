@@ -61,7 +61,8 @@ export interface TransportStart {
 }
 
 type Mode = "stopped" | "socket" | "http";
-type OverHttp = () => Promise<Response>;
+/** Sends the request as it is; `cut` ends it early. */
+type OverHttp = (cut?: AbortSignal) => Promise<Response>;
 
 export class Transport {
     private readonly socket: Socket;
@@ -84,6 +85,8 @@ export class Transport {
     private trialTimer: ReturnType<typeof setTimeout> | undefined;
     private trialDelay = SOCKET_RETRY_MS;
     private probing = false;
+    /** Ends the poll over HTTP that waits for its answer. */
+    private cutPoll: (() => void) | undefined;
 
     constructor(private readonly options: TransportOptions) {
         this.socket = this.makeSocket({
@@ -135,7 +138,10 @@ export class Transport {
     /** The replacement for the global `fetch`. */
     readonly fetch = async (input: RequestInfo | URL, init?: RequestInit): Promise<Response> => {
         if (init?.signal?.aborted) throw abortError();
-        const overHttp: OverHttp = () => this.options.fetch.call(undefined, input, init);
+        const overHttp: OverHttp = (cut) => {
+            const signal = cut && (init?.signal ? AbortSignal.any([init.signal, cut]) : cut);
+            return this.options.fetch.call(undefined, input, signal ? { ...init, signal } : init);
+        };
         const request = readRequest(this.options.origin, input, init);
         if (!request || this.mode === "stopped" || request.token !== this.session.accessToken) return overHttp();
         return isSync(request) ? this.sync(request, overHttp) : this.call(request, overHttp);
@@ -192,8 +198,8 @@ export class Transport {
     // Sync
 
     private async sync(request: ApiRequest, overHttp: OverHttp): Promise<Response> {
-        if (this.mode === "http") return this.pollOverHttp(overHttp);
         const since = request.url.searchParams.get("since") ?? undefined;
+        if (this.mode === "http") return this.pollOverHttp(overHttp, since);
         if (since !== format(this.buffer.delivered)) {
             // An initial sync beside the running one is its own affair and disturbs nothing.
             if (since === undefined) return overHttp();
@@ -203,7 +209,7 @@ export class Transport {
         if (this.socket.state.kind === "stopped") this.socket.start();
         const timeout = Number(request.url.searchParams.get("timeout") ?? 0) || 0;
         const response = await this.nextResponse(timeout, request.signal);
-        return response === undefined ? this.pollOverHttp(overHttp) : respond(200, response);
+        return response === undefined ? this.pollOverHttp(overHttp, since) : respond(200, response);
     }
 
     private restartAt(position: Position): void {
@@ -276,13 +282,19 @@ export class Transport {
         return response;
     }
 
-    private async pollOverHttp(overHttp: OverHttp): Promise<Response> {
+    private async pollOverHttp(overHttp: OverHttp, since: string | undefined): Promise<Response> {
+        const cut = new AbortController();
+        if (since !== undefined) this.cutPoll = () => cut.abort();
         let response: Response;
         try {
-            response = await overHttp();
+            response = await overHttp(cut.signal);
         } catch (error) {
+            // Nothing was taken, so the next poll asks for the same, over the socket.
+            if (cut.signal.aborted) return respond(200, { next_batch: since });
             if (this.mode === "http" && (error as Error).name !== "AbortError") this.show({ kind: "offline", retryAt: undefined });
             throw error;
+        } finally {
+            this.cutPoll = undefined; // a body that is being read is not cut off
         }
         if (this.mode === "http") this.show({ kind: "http" });
         if (response.status === 400) {
@@ -401,7 +413,7 @@ export class Transport {
         this.trialDelay = Math.min(this.trialDelay * 2, SOCKET_RETRY_MAX_MS);
     }
 
-    /** Opens a second socket, without sync, while the client polls on. If it opens, the next poll finds the socket. */
+    /** Opens a second socket, without sync, while the client polls on. If it opens, the poll ends, and the next one finds the socket. */
     private trySocket(): void {
         if (this.trial) return;
         clearTimeout(this.trialTimer);
@@ -411,8 +423,10 @@ export class Transport {
             onState: (state) => {
                 if (this.trial !== trial || state.kind === "connecting" || state.kind === "stopped") return;
                 this.endTrial();
-                if (state.kind === "open") this.mode = "socket";
-                else if (state.kind === "waiting" || state.code === CloseCode.unauthorized) this.trySocketLater();
+                if (state.kind === "open") {
+                    this.mode = "socket";
+                    this.cutPoll?.();
+                } else if (state.kind === "waiting" || state.code === CloseCode.unauthorized) this.trySocketLater();
             },
         });
         this.trial = trial;

@@ -446,6 +446,45 @@ describe("without a socket", () => {
         expect(statuses.at(-1)).toBe("socket");
     });
 
+    /** A server that answers no poll before the socket is there. */
+    const silent = (_: string, init?: RequestInit): Promise<Response> => new Promise((_, reject) => init!.signal!.addEventListener("abort", () => reject(new DOMException("cut", "AbortError"))));
+
+    it("ends a poll over HTTP when the socket opens, with nothing taken", async () => {
+        await blocked();
+        http = silent;
+        const poll = sync("s1");
+        await vi.advanceTimersByTimeAsync(SOCKET_RETRY_MS);
+        await network.last.welcome();
+        expect(await (await poll).json()).toEqual({ next_batch: "s1" });
+        const next = sync("s1");
+        await settle();
+        await network.last.welcome();
+        expect(network.last.hello).toMatchObject({ sync: true, since: "s1" });
+        network.last.sync({ next_batch: "s2" });
+        expect((await (await next).json()).next_batch).toBe("s2");
+        expect(statuses.at(-1)).toBe("socket");
+    });
+
+    it("does not cut a poll off whose answer has begun, nor one that the client ends itself", async () => {
+        await blocked();
+        let signal: AbortSignal | undefined;
+        http = async (_, init) => {
+            signal = init!.signal!;
+            return Response.json({ next_batch: "h1" });
+        };
+        const begun = await sync("s1");
+        http = silent;
+        const own = new AbortController();
+        const ended = sync("h1", 30_000, { signal: own.signal });
+        await settle();
+        own.abort();
+        await expect(ended).rejects.toMatchObject({ name: "AbortError" });
+        await vi.advanceTimersByTimeAsync(SOCKET_RETRY_MS);
+        await network.last.welcome();
+        expect(signal!.aborted).toBe(false);
+        expect((await begun.json()).next_batch).toBe("h1");
+    });
+
     it("tries the socket less and less often", async () => {
         await blocked();
         const opened = (): number => network.sockets.length;
