@@ -1,12 +1,12 @@
 /** Being told of messages: the question at a good moment, the switch of this device, quiet hours, and what each room tells of. */
 import type { JSX } from "preact";
-import { useId, useState } from "preact/hooks";
+import { useId } from "preact/hooks";
 import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
 import type { PushState } from "../domain/notifications.ts";
 import type { Preferences } from "../domain/preferences.ts";
 import type { RoomNotify } from "../domain/roomnotify.ts";
-import { useAttempt } from "./attempt.ts";
+import { useAttempt, useChosen } from "./attempt.ts";
 import { Choice, Failure, Icon } from "./parts.tsx";
 
 /** Once, after something was said; never before anybody knows what the app is. */
@@ -70,18 +70,15 @@ export function NotificationSettings({ chat, quiet, onQuiet }: { chat: Chat; qui
 }
 
 export function RoomNotifications({ chat, roomId }: { chat: Chat; roomId: string }): JSX.Element {
-    const [chosen, setChosen] = useState<RoomNotify>();
+    const [value, choose] = useChosen(chat.notifyOf(roomId));
     const [, error, run] = useAttempt();
-    const choose = (to: RoomNotify): void => {
-        setChosen(to); // at once; what the server says of it holds from then on
-        run(() => chat.setNotify(roomId, to).finally(() => setChosen(undefined)));
-    };
+    const change = (to: RoomNotify): void => choose(to, run(() => chat.setNotify(roomId, to)));
     return (
         <>
             <Choice
                 label={t("Notifications")}
-                value={chosen ?? chat.notifyOf(roomId)}
-                onChange={choose}
+                value={value}
+                onChange={change}
                 options={[
                     ["all", t("All")],
                     ["mentions", t("Mentions")],

@@ -28,7 +28,7 @@ export function PictureField(props: { id: string; name: string; picture: string 
                     onChange={(event) => {
                         const file = event.currentTarget.files?.[0];
                         event.currentTarget.value = "";
-                        if (file) run(() => change(file));
+                        if (file) void run(() => change(file));
                     }}
                 />
                 <button type="button" class="button small" disabled={busy} onClick={() => picker.current?.click()}>

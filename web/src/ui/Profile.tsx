@@ -3,12 +3,13 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
-import type { Person, Role, RoomSettings } from "../domain/roomsettings.ts";
+import type { Person } from "../domain/roomsettings.ts";
 import { useAttempt } from "./attempt.ts";
 import { Avatar } from "./Avatar.tsx";
 import { ActionForm, Dialog, Failure, Field, Icon } from "./parts.tsx";
 import { presenceWords } from "./Presence.tsx";
 import { Report } from "./Report.tsx";
+import { RoleSelect } from "./RoleSelect.tsx";
 import { roleName } from "./roles.ts";
 import { go } from "./route.ts";
 
@@ -24,7 +25,7 @@ export function Profile({ chat, userId, roomId, onClose }: { chat: Chat; userId:
         onClose();
         go({ page: "room", roomId: direct });
     };
-    const ignore = (): void => run(() => chat.ignored.set(userId, !ignored));
+    const ignore = (): void => void run(() => chat.ignored.set(userId, !ignored));
     if (doing === "report") return <Report chat={chat} what={{ kind: "person", userId }} onClose={() => setDoing(undefined)} />;
     if (doing !== undefined && roomId !== undefined) return <TakeOut chat={chat} userId={userId} name={name} roomId={roomId} ban={doing === "ban"} onDone={onClose} onClose={() => setDoing(undefined)} />;
     return (
@@ -88,13 +89,20 @@ function InRoom({ chat, userId, roomId, onDo }: { chat: Chat; userId: string; ro
     const [settings] = useState(() => chat.settings(roomId));
     const find = (): Person | undefined => settings.details().people.find((person) => person.id === userId);
     const [person, setPerson] = useState(find);
-    const [error, setError] = useState<string>();
-    useEffect(() => setPerson(find()), [chat.rooms.value]);
+    const [busy, error, attempt] = useAttempt();
+    useEffect(() => setPerson(find()), [chat.rooms.value, busy]);
     if (!person) return null;
     return (
         <section class="in-room" aria-label={t("In this room")}>
             <h3>{t("In this room")}</h3>
-            <RoleChoice person={person} settings={settings} onError={setError} onDone={() => setPerson(find())} />
+            {person.roles.length === 0 || person.invited ? (
+                <p class="hint">{person.invited ? t("Invited") : roleName(person.role)}</p>
+            ) : (
+                <label class="select-line">
+                    <span>{t("Role")}</span>
+                    <RoleSelect person={person} settings={settings} attempt={attempt} />
+                </label>
+            )}
             {(person.mayRemove || person.mayBan) && (
                 <div class="buttons">
                     {person.mayRemove && (
@@ -111,27 +119,6 @@ function InRoom({ chat, userId, roomId, onDo }: { chat: Chat; userId: string; ro
             )}
             <Failure words={error} />
         </section>
-    );
-}
-
-function RoleChoice({ person, settings, onError, onDone }: { person: Person; settings: RoomSettings; onError: (words: string | undefined) => void; onDone: () => void }): JSX.Element {
-    if (person.roles.length === 0 || person.invited) return <p class="hint">{person.invited ? t("Invited") : roleName(person.role)}</p>;
-    // Not useAttempt: it draws when it begins, and the role would spring back until the server has answered.
-    const change = (role: Role): void => {
-        onError(undefined);
-        settings.setRole(person.id, role).then(onDone, (failure: unknown) => onError((failure as Error).message));
-    };
-    return (
-        <label class="select-line">
-            <span>{t("Role")}</span>
-            <select value={person.role} onChange={(event) => change(event.currentTarget.value as Role)}>
-                {person.roles.map((role) => (
-                    <option key={role} value={role} selected={role === person.role}>
-                        {roleName(role)}
-                    </option>
-                ))}
-            </select>
-        </label>
     );
 }
 

@@ -3,10 +3,9 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { t } from "../domain/i18n.ts";
 import type { Entrance, History, RoomDetails, RoomSettings } from "../domain/roomsettings.ts";
+import { type Attempt, useChosen } from "./attempt.ts";
 import { Avatar } from "./Avatar.tsx";
-import { Icon } from "./parts.tsx";
-
-type Attempt = (action: () => Promise<void>) => void;
+import { Icon, Tick } from "./parts.tsx";
 
 const entrances = (): Record<Entrance, string> => ({ invite: t("Who is invited"), knock: t("Who asks and is let in"), public: t("Everybody on this server"), other: t("By rules of another app") });
 const histories = (): Record<History, string> => ({
@@ -27,7 +26,7 @@ export function RoomAccess({ talk, details, settings, attempt }: { talk: boolean
                 may={details.mayEntrance}
                 names={entrances()}
                 hidden={(["knock", "other"] as const).filter((entrance) => entrance !== details.entrance)}
-                onChange={(entrance) => entrance !== "other" && attempt(() => settings.setEntrance(entrance))}
+                onChange={(entrance) => attempt(async () => entrance !== "other" && settings.setEntrance(entrance))}
             />
             {talk && <Select label={t("What newcomers see")} value={details.history} may={details.mayHistory} names={histories()} hidden={details.encrypted && details.history !== "world" ? ["world"] : []} onChange={(history) => attempt(() => settings.setHistory(history))} />}
             {details.entrance === "public" && details.mayEntrance && <Listed settings={settings} attempt={attempt} />}
@@ -37,7 +36,7 @@ export function RoomAccess({ talk, details, settings, attempt }: { talk: boolean
                 </p>
             )}
             {talk && details.mayEncrypt && (
-                <button type="button" class="button small" onClick={() => (sure ? attempt(() => settings.encrypt()) : setSure(true))}>
+                <button type="button" class="button small" onClick={() => (sure ? void attempt(() => settings.encrypt()) : setSure(true))}>
                     {sure ? t("Encrypt for good: it cannot be turned off again") : t("Turn on encryption")}
                 </button>
             )}
@@ -50,28 +49,24 @@ function Listed({ settings, attempt }: { settings: RoomSettings; attempt: Attemp
     const [listed, setListed] = useState<boolean>();
     useEffect(() => void settings.listed().then(setListed, () => undefined), []);
     return (
-        <label class="select-line">
-            <span>{t("Shown among the public rooms")}</span>
-            <input
-                type="checkbox"
-                disabled={listed === undefined}
-                checked={listed === true}
-                onChange={(event) => {
-                    const wanted = event.currentTarget.checked;
-                    attempt(() => settings.list(wanted).then(() => setListed(wanted)));
-                }}
-            />
-        </label>
+        <Tick
+            label={t("Shown among the public rooms")}
+            on={listed === true}
+            disabled={listed === undefined}
+            onChange={(wanted) => attempt(() => settings.list(wanted).then(() => setListed(wanted)))}
+        />
     );
 }
 
-function Select<T extends string>(props: { label: string; value: T; may: boolean; names: Record<T, string>; hidden: readonly T[]; onChange: (value: T) => void }): JSX.Element {
-    const { value, names } = props;
+function Select<T extends string>(props: { label: string; value: T; may: boolean; names: Record<T, string>; hidden: readonly T[]; onChange: (value: T) => Promise<boolean> }): JSX.Element {
+    const { names } = props;
+    const [value, choose] = useChosen(props.value);
+    const change = (to: T): void => choose(to, props.onChange(to));
     return (
         <label class="select-line">
             <span>{props.label}</span>
             {props.may ? (
-                <select value={value} onChange={(event) => props.onChange(event.currentTarget.value as T)}>
+                <select value={value} onChange={(event) => change(event.currentTarget.value as T)}>
                     {(Object.keys(names) as T[])
                         .filter((name) => !props.hidden.includes(name))
                         .map((name) => (
@@ -100,7 +95,7 @@ function BannedList({ details, settings, attempt }: { details: RoomDetails; sett
                             <span class="hint">{person.reason ?? person.id}</span>
                         </span>
                         {person.mayLift && (
-                            <button type="button" class="button small" onClick={() => attempt(() => settings.liftBan(person.id))}>
+                            <button type="button" class="button small" onClick={() => void attempt(() => settings.liftBan(person.id))}>
                                 {t("Lift the ban")}
                             </button>
                         )}

@@ -4,14 +4,16 @@ import { useEffect, useState } from "preact/hooks";
 import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
-import type { Person, Role, RoomDetails, RoomSettings } from "../domain/roomsettings.ts";
+import type { Person, RoomDetails, RoomSettings } from "../domain/roomsettings.ts";
+import type { Attempt } from "./attempt.ts";
 import { Avatar } from "./Avatar.tsx";
 import { later } from "./later.tsx";
 import { RoomNotifications } from "./NotificationSettings.tsx";
-import { ActionForm, Dialog, Failure, Field, Icon } from "./parts.tsx";
+import { ActionForm, Dialog, Failure, Field, Icon, Tick } from "./parts.tsx";
 import { showProfile } from "./people.ts";
 import { PictureField } from "./PictureField.tsx";
 import { Report } from "./Report.tsx";
+import { RoleSelect } from "./RoleSelect.tsx";
 import { roleName } from "./roles.ts";
 import { RoomAccess } from "./RoomAccess.tsx";
 import { go } from "./route.ts";
@@ -30,10 +32,16 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
     const look = (): void => setDetails(settings.details());
     useEffect(() => void settings.load().then(look, () => undefined), []);
     useEffect(look, [chat.rooms.value]);
-    // Not useAttempt: it draws when it begins, and what was just chosen would spring back until the server has answered.
-    const attempt = (action: () => Promise<void>): void => {
+    const attempt: Attempt = async (action) => {
         setError(undefined);
-        action().then(look, (failure: unknown) => setError((failure as Error).message));
+        try {
+            await action();
+        } catch (failure) {
+            setError((failure as Error).message);
+            return false;
+        }
+        look();
+        return true;
     };
     const leave = async (): Promise<void> => {
         await settings.leave();
@@ -53,7 +61,7 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
                 <p>{details.topic === "" ? details.name : details.topic}</p>
             )}
             <div class="buttons">
-                <button type="button" class="button small" aria-pressed={room.favourite} onClick={() => attempt(() => chat.setFavourite(room.id, !room.favourite))}>
+                <button type="button" class="button small" aria-pressed={room.favourite} onClick={() => void attempt(() => chat.setFavourite(room.id, !room.favourite))}>
                     <Icon name="star" /> {room.favourite ? t("No favourite any more") : t("Make it a favourite")}
                 </button>
                 {!room.space && (
@@ -85,7 +93,7 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
             <Failure words={error} />
             {sure && <p class="hint">{t("The room goes out of your list, with all that was said in it.")}</p>}
             {sure ? (
-                <button type="button" class="button danger" onClick={() => attempt(leave)}>
+                <button type="button" class="button danger" onClick={() => void attempt(leave)}>
                     {details.entrance === "public" ? t("Leave for good") : t("Leave: you need a new invitation to come back")}
                 </button>
             ) : (
@@ -98,23 +106,20 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
 }
 
 /** The spaces that the room can be put into, if there are any. */
-function InSpaces({ settings, attempt }: { settings: RoomSettings; attempt: (action: () => Promise<void>) => void }): JSX.Element | null {
+function InSpaces({ settings, attempt }: { settings: RoomSettings; attempt: Attempt }): JSX.Element | null {
     const spaces = settings.spaces();
     if (spaces.length === 0) return null;
     return (
         <fieldset class="in-room">
             <legend>{t("Spaces")}</legend>
             {spaces.map((space) => (
-                <label key={space.id} class="select-line">
-                    <span>{t("In the space {name}", { name: space.name })}</span>
-                    <input type="checkbox" checked={space.holds} onChange={(event) => attempt(() => settings.putInto(space.id, event.currentTarget.checked))} />
-                </label>
+                <Tick key={space.id} label={t("In the space {name}", { name: space.name })} on={space.holds} onChange={(on) => attempt(() => settings.putInto(space.id, on))} />
             ))}
         </fieldset>
     );
 }
 
-function PersonRow({ chat, person, settings, attempt }: { chat: Chat; person: Person; settings: RoomSettings; attempt: (action: () => Promise<void>) => void }): JSX.Element {
+function PersonRow({ chat, person, settings, attempt }: { chat: Chat; person: Person; settings: RoomSettings; attempt: Attempt }): JSX.Element {
     return (
         <li class="person">
             <button type="button" class="person-button" onClick={() => showProfile(person.id, settings.roomId)}>
@@ -133,13 +138,7 @@ function PersonRow({ chat, person, settings, attempt }: { chat: Chat; person: Pe
                 </span>
             </button>
             {person.roles.length > 0 && !person.invited ? (
-                <select value={person.role} aria-label={t("Role of {name}", { name: person.name })} onChange={(event) => attempt(() => settings.setRole(person.id, event.currentTarget.value as Role))}>
-                    {person.roles.map((role) => (
-                        <option key={role} value={role} selected={role === person.role}>
-                            {roleName(role)}
-                        </option>
-                    ))}
-                </select>
+                <RoleSelect person={person} settings={settings} attempt={attempt} />
             ) : (
                 <span class="hint">{roleName(person.role)}</span>
             )}

@@ -1,7 +1,7 @@
 /** The small parts that several screens are made of. */
 import type { ComponentChildren, JSX } from "preact";
 import { t } from "../domain/i18n.ts";
-import { useAttempt } from "./attempt.ts";
+import { useAttempt, useChosen } from "./attempt.ts";
 import { useModal } from "./focus.ts";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 
@@ -127,7 +127,7 @@ export function ActionForm(props: { label: string; action: () => Promise<void>; 
     const [busy, error, run] = useAttempt();
     const submit = (event: Event): void => {
         event.preventDefault();
-        if (!busy) run(props.action);
+        if (!busy) void run(props.action);
     };
     return (
         <form class="form" onSubmit={submit}>
@@ -207,4 +207,16 @@ export function useAddress(blob: Blob | undefined): string | undefined {
         return () => URL.revokeObjectURL(made);
     }, [blob]);
     return url;
+}
+
+/** Something that is so or not, and takes a moment to change. */
+export function Tick(props: { label: string; on: boolean; disabled?: boolean; onChange: (on: boolean) => Promise<boolean> }): JSX.Element {
+    const [on, choose] = useChosen(props.on);
+    const change = (to: boolean): void => choose(to, props.onChange(to));
+    return (
+        <label class="select-line">
+            <span>{props.label}</span>
+            <input type="checkbox" checked={on} disabled={props.disabled ?? false} onChange={(event) => change(event.currentTarget.checked)} />
+        </label>
+    );
 }
