@@ -18,7 +18,7 @@ func (a *longpollArgs) scenarios() ([]scenario, error) {
 	return one("longpoll", a.run), nil
 }
 
-// run sends at a rate while every member polls.
+// run looks for saturation, then sends at a rate, while every member polls.
 func (a *longpollArgs) run(ctx context.Context, e *env, srv *server, r *Result) error {
 	s := a.shape()
 	s.overWS = a.Transport == "ws"
@@ -36,23 +36,28 @@ func (a *longpollArgs) run(ctx context.Context, e *env, srv *server, r *Result) 
 		return err
 	}
 	l.receivers = a.Members // drain waits for them
-	var before, after int64
-	w, err := l.measure(ctx, r.Scenario, phaseSecond, func(stop <-chan struct{}) {
-		before = p.answers.Load()
-		l.openLoop(ctx, stop, a.Rate)
-		after = p.answers.Load()
-	})
+	before := p.answers.Load()
+	w, err := l.saturate(ctx, r, deliverWindow)
 	if err != nil {
 		return err
 	}
-	l.figures(r, "", phaseSecond, &w)
-	r.add("server CPU per send", w.cpuEach(w.acked), "µs")
-	r.add("polls answered, warm-up included", float64(after-before), "")
+	p.figures(r, "saturated: ", before, &w)
+	before = p.answers.Load()
+	if w, err = l.atRate(ctx, r, a.Rate); err != nil {
+		return err
+	}
+	p.figures(r, "at rate: ", before, &w)
 	if err := l.drain(ctx); err != nil {
 		return err
 	}
 	p.stop()
 	return l.finish(ctx, r)
+}
+
+// figures tells what polls add to what l.figures does.
+func (p *pollers) figures(r *Result, prefix string, before int64, w *window) {
+	r.add(prefix+"server CPU per send", w.cpuEach(w.acked), "µs")
+	r.add(prefix+"polls answered, warm-up included", float64(p.answers.Load()-before), "")
 }
 
 // pollers are members that poll.

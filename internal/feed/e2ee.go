@@ -94,11 +94,20 @@ func (s *syncer) addKeys(ctx context.Context, changes []*account.Change, moved m
 		}
 	}
 	var err error
-	if out.keys, err = s.h.accounts.KeyState(ctx, s.v.user, s.req.Device); err != nil || s.req.Since == nil {
+	if out.keys, err = s.keyState(ctx); err != nil || s.req.Since == nil {
 		return err
 	}
 	out.changed, out.left, err = s.deviceLists(ctx, changes, moved)
 	return err
+}
+
+// keyState is the state of the device's keys. Who is pushed responses is told of it
+// seldom, and a view need not keep it for them.
+func (s *syncer) keyState(ctx context.Context) (*account.KeyState, error) {
+	if s.req.Pushed {
+		return s.h.accounts.KeyState(ctx, s.v.user, s.req.Device)
+	}
+	return s.v.keyState(ctx, s.req.Device)
 }
 
 // addToDevice adds the messages that the client has not had, and notes in next how
@@ -121,6 +130,9 @@ func (s *syncer) addToDevice(ctx context.Context) error {
 // readInbox adds the messages between two positions, at most as many as the budget
 // says, and returns how far it came.
 func (s *syncer) readInbox(ctx context.Context, after, upTo ids.Seq, budget int) (ids.Seq, error) {
+	if !s.v.wroteSince(after) {
+		return upTo, nil
+	}
 	list, err := s.h.accounts.Inbox(ctx, s.v.user, s.req.Device, after, upTo, budget)
 	if err != nil {
 		return 0, err

@@ -233,8 +233,10 @@ func (h *Hub) Close() {
 		sessions := slices.Clone(v.mu.sessions)
 		v.mu.Unlock()
 		for _, s := range sessions {
-			s.sink.Close(closeGoingAway, "going away")
-			s.Close()
+			if s.poll == nil { // a request that waits has been woken, and finds the view stale
+				s.sink.Close(closeGoingAway, "going away")
+				s.Close()
+			}
 		}
 	}
 }

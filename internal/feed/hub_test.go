@@ -293,7 +293,7 @@ func TestHubClose(t *testing.T) {
 		w.hub.mu.Unlock()
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		return v.mu.changed != nil
+		return len(v.mu.sessions) == 1 && v.mu.sessions[0].isLive()
 	})
 	w.hub.Close()
 	if err := <-polled; merr.From(err).Status != 503 {

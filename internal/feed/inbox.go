@@ -40,6 +40,14 @@ func (v *view) inboxEmpty(device ids.DeviceID, upTo ids.Seq) bool {
 	return false
 }
 
+// wroteSince reports whether there may be a message to any of the devices behind a
+// position.
+func (v *view) wroteSince(at ids.Seq) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return at < v.mu.inboxes.last
+}
+
 // emptied notes that a device has no message up to a position, likewise.
 func (v *view) emptied(device ids.DeviceID, upTo ids.Seq) {
 	v.mu.Lock()

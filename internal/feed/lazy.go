@@ -92,22 +92,27 @@ func (p poller) begin(since *Position) {
 	d.at, d.sent, d.next = at, nil, ""
 }
 
-// end takes note of what the response brings.
-func (p poller) end(r *result) {
+// end takes note of what the response brings, and where the device is then.
+func (p poller) end(sent []lazyMember, next Position) {
 	p.view.mu.Lock()
 	defer p.view.mu.Unlock()
 	if d := p.view.mu.lazy[p.device]; d != nil {
-		d.sent, d.next = r.lazy, r.next.Token()
+		d.sent, d.next = sent, next.Token()
 	}
 }
 
 func (p poller) member(k lazyKey) ids.Seq {
 	p.view.mu.Lock()
 	defer p.view.mu.Unlock()
-	if d := p.view.mu.lazy[p.device]; d != nil {
-		return d.has[k]
+	return p.view.lazyOfLocked(p.device)[k]
+}
+
+// lazyOfLocked is what a polling device has.
+func (v *view) lazyOfLocked(d ids.DeviceID) lazyMembers {
+	if l := v.mu.lazy[d]; l != nil {
+		return l.has
 	}
-	return 0
+	return nil
 }
 
 // member implements lazyMemory.

@@ -25,6 +25,7 @@ type live struct {
 	info   *pushrules.RoomInfo
 	infoOf *roomPush
 	head   []byte // the frame up to the unread counts
+	json   []byte // of an event, as others in the room see it; a part of head
 	tails  []countedTail
 }
 
@@ -72,18 +73,37 @@ func (l *live) open() []byte {
 	return append(b, ':')
 }
 
+const (
+	timelineBegin = `{"timeline":{"events":[`
+	timelineEnd   = `],"limited":false}`
+)
+
 func (l *live) appendTimeline(b []byte, v room.Viewer) []byte {
-	b = append(b, `{"timeline":{"events":[`...)
+	b = append(b, timelineBegin...)
 	b = l.stored.AppendClient(b, v)
-	return append(b, `],"limited":false}`...)
+	return append(b, timelineEnd...)
+}
+
+// begin writes the frame up to the unread counts, as whoever else is in the room gets
+// it. Whoever has a seat there is in it.
+func (l *live) begin() {
+	if l.head == nil {
+		b := l.open()
+		from := len(b) + len(timelineBegin)
+		l.head = l.appendTimeline(b, room.Viewer{Membership: event.Join})
+		l.json = l.head[from : len(l.head)-len(timelineEnd)]
+	}
+}
+
+// event returns the JSON of an event.
+func (l *live) event() []byte {
+	l.begin()
+	return l.json
 }
 
 // frame returns the frame with an event for a user with these counts, in two parts.
 func (l *live) frame(n badge) (head, tail []byte) {
-	if l.head == nil {
-		// Whoever has a seat in the room is in it.
-		l.head = l.appendTimeline(l.open(), room.Viewer{Membership: event.Join})
-	}
+	l.begin()
 	for i := range l.tails {
 		if t := &l.tails[i]; t.badge == n {
 			return l.head, t.tail
@@ -189,16 +209,18 @@ func (s *session) record(l *live, ur *userRoom, before ids.Seq, ignored, counted
 
 func (s *session) recordLocked(l *live, c *counts, ignored, counted bool) {
 	switch {
-	case !s.mu.live || len(s.req.Filter.EventFields) > 0:
+	case !s.mu.live || len(s.req.Filter.EventFields) > 0 || s.req.Filter.Room.Timeline.Related():
 		s.wakeLocked()
 	case ignored || l.stored != nil && !s.wantsEvent(l.stored) || l.receipt != nil && !s.wantsReceipt(l):
 		s.mu.at.set(l.p, l.rec.Seq)
 	case l.receipt != nil && !c.fresh:
 		s.wakeLocked() // no response looked yet whether the user is still in the room
+	case l.stored != nil && (!counted || !s.knowsLocked(l.stored)):
+		s.wakeLocked()
+	case s.poll != nil:
+		s.takeLocked(l, c)
 	case l.receipt != nil:
 		s.sendLocked(l, l.receiptFrame(), nil)
-	case !counted || !s.knowsLocked(l.stored):
-		s.wakeLocked()
 	case l.stored.Sender == s.req.User:
 		s.sendLocked(l, l.ownFrame(s.badge(c), room.Viewer{User: s.req.User, Device: s.req.Device, Membership: event.Join}), nil)
 	default:
@@ -230,6 +252,8 @@ func (s *session) hint(frame []byte, passes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	case s.poll != nil && passes:
+		s.wakeLocked() // its client's position says which notices it had
 	case s.mu.held != nil:
 		if !passes {
 			frame = nil
@@ -243,9 +267,20 @@ func (s *session) hint(frame []byte, passes bool) {
 }
 
 // knowsLocked reports whether the client has the member event of a sender, or does
-// not wait for it.
+// not wait for it. The view's lock is held too.
 func (s *session) knowsLocked(e *room.Stored) bool {
-	return !s.req.Filter.Room.State.LazyLoad || s.mu.lazy[lazyKey{e.RoomID, e.Sender}] != 0
+	f := &s.req.Filter.Room.State
+	if !f.LazyLoad {
+		return true
+	}
+	has := s.mu.lazy
+	if s.poll != nil {
+		if f.Redundant {
+			return false
+		}
+		has = s.mu.view.lazyOfLocked(s.req.Device)
+	}
+	return has[lazyKey{e.RoomID, e.Sender}] != 0
 }
 
 // wantsEvent reports whether the session's filter lets an event pass.

@@ -171,6 +171,9 @@ func (sec *section) endAt(left ids.Seq) {
 // list by as long as an effect takes. It returns the position of the event that
 // ended the stay, 0 if there is none: nothing behind it may be shown.
 func (sec *section) leftBehindIndex(ctx context.Context) (ids.Seq, error) {
+	if r := sec.r; r.looked && r.since <= sec.from && r.left <= r.roomSeq {
+		return 0, nil // the user was there, and the view saw no such event since
+	}
 	rd := sec.s.h.rooms
 	own, err := rd.StateEvent(ctx, sec.r.id, event.TypeMember, string(sec.s.v.user))
 	if err != nil || own == nil {

@@ -238,12 +238,9 @@ func (b *slide) build(ctx context.Context) error {
 	if err := b.cut(ctx); err != nil {
 		return err
 	}
-	var changes []*account.Change
-	if !b.first {
-		var err error
-		if changes, err = b.h.accounts.Changes(ctx, b.v.user, b.since.At[b.v.home], b.next.At[b.v.home]); err != nil {
-			return err
-		}
+	changes, err := b.changes(ctx)
+	if err != nil {
+		return err
 	}
 	b.moved = b.fold(changes)
 	b.beginExtensions()

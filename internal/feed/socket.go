@@ -19,7 +19,7 @@ const (
 	closeGoingAway       = 4503
 )
 
-// session is one socket in the feed.
+// session is one socket in the feed, or a request that waits (poll).
 //
 // It has two ways to send. Behind, a goroutine builds the response from where
 // the session stands, as /sync does, while what comes meanwhile is held back, and looks
@@ -37,6 +37,8 @@ type session struct {
 	done sync.WaitGroup
 	// away ends the presence that the socket stands for.
 	away func()
+	// poll is nil for a socket. A request that waits has no sink.
+	poll *poll
 
 	mu struct {
 		sync.Mutex
@@ -99,9 +101,7 @@ func (s *session) attach(v *view) {
 	s.mu.Lock()
 	s.mu.view = v
 	s.mu.Unlock()
-	v.mu.Lock()
-	v.mu.sessions = append(v.mu.sessions, s)
-	v.mu.Unlock()
+	v.add(s)
 }
 
 func (s *session) detach() {
@@ -112,17 +112,28 @@ func (s *session) detach() {
 	if v == nil {
 		return
 	}
+	v.remove(s)
+	s.hub.release(v)
+}
+
+// add makes the view tell a session of what happens, until remove.
+func (v *view) add(s *session) {
 	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mu.sessions = append(v.mu.sessions, s)
+}
+
+func (v *view) remove(s *session) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	for i, o := range v.mu.sessions {
 		if o == s {
 			last := len(v.mu.sessions) - 1
 			v.mu.sessions[i], v.mu.sessions[last] = v.mu.sessions[last], nil
 			v.mu.sessions = v.mu.sessions[:last]
-			break
+			return
 		}
 	}
-	v.mu.Unlock()
-	s.hub.release(v)
 }
 
 // wake makes the session look for news. It does not block.
@@ -139,6 +150,10 @@ func (s *session) wakeLocked() {
 
 func (s *session) startLocked() {
 	if s.mu.running || s.mu.full || s.mu.closed || !s.mu.dirty {
+		return
+	}
+	if s.poll != nil {
+		s.poll.ring()
 		return
 	}
 	s.mu.running = true

@@ -79,31 +79,40 @@ func (h *Hub) Sync(ctx context.Context, req *Request) (jsontext.Value, error) {
 
 func (h *Hub) syncOn(ctx context.Context, v *view, req *Request, deadline <-chan struct{}) (jsontext.Value, error) {
 	lazy := poller{v, req.Device}
+	end := func([]lazyMember, Position) {}
 	if req.Filter.Room.State.LazyLoad {
 		lazy.begin(req.Since)
+		end = lazy.end
 	}
-	for timeUp := req.Timeout <= 0; ; {
-		changed := v.watch()
+	if req.Timeout <= 0 || req.Since == nil || req.FullState {
 		r, err := h.build(ctx, v, req, lazy)
 		if err != nil {
 			return nil, err
 		}
-		if !r.empty || timeUp || req.Since == nil || req.FullState {
-			if req.Filter.Room.State.LazyLoad {
-				lazy.end(r)
-			}
+		end(r.lazy, r.next)
+		return r.json(), nil
+	}
+	s := v.join(req)
+	defer v.leave(s)
+	for timeUp := false; ; {
+		version := s.again()
+		r, err := h.build(ctx, v, req, lazy)
+		if err != nil {
+			return nil, err
+		}
+		if !r.empty || timeUp {
+			end(r.lazy, r.next)
 			return r.json(), nil
 		}
-		// Nothing that this client wants: go on from here, so that what was
-		// looked at is not looked at again.
-		next := r.next // a copy: a position must not keep its whole response in memory
-		req.Since = &next
-		select {
-		case <-changed:
-		case <-deadline:
-			timeUp = true
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		// Nothing that this client wants: go on from here, so that what was looked at
+		// is not looked at again.
+		var body jsontext.Value
+		if body, req.Since, timeUp, err = s.wait(ctx, version, r, deadline); err != nil {
+			return nil, err
+		}
+		if body != nil {
+			end(nil, *req.Since)
+			return body, nil
 		}
 	}
 }
@@ -212,12 +221,9 @@ func (h *Hub) build(ctx context.Context, v *view, req *Request, lazy lazyMemory)
 	if err := s.cut(ctx); err != nil {
 		return nil, err
 	}
-	changes, err := h.accounts.Changes(ctx, v.user, s.since.At[v.home], s.next.At[v.home])
+	changes, err := s.changes(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if req.Since == nil {
-		changes = nil
 	}
 	moved := s.fold(changes)
 	if err := s.readData(ctx, changes); err != nil {
@@ -238,6 +244,15 @@ func (h *Hub) build(ctx context.Context, v *view, req *Request, lazy lazyMemory)
 	s.out.next = s.next
 	s.out.empty = s.out.e2ee.empty() && len(s.out.join)+len(s.out.invite)+len(s.out.knock)+len(s.out.leave)+len(s.out.accountData)+len(s.out.presence) == 0
 	return &s.out, nil
+}
+
+// changes are the user's since the client looked, none for one that knows nothing yet.
+func (s *syncer) changes(ctx context.Context) ([]*account.Change, error) {
+	at := s.since.At[s.v.home]
+	if s.req.Since == nil || !s.v.changedSince(at) {
+		return nil, nil
+	}
+	return s.h.accounts.Changes(ctx, s.v.user, at, s.next.At[s.v.home])
 }
 
 // bound is what a request has to see: the positions that were committed when it came,

@@ -68,6 +68,7 @@ type view struct {
 		// a list takes a third of what a map does.
 		present []presentChange
 		inboxes inboxes
+		keys    keyStates
 	}
 }
 
@@ -285,6 +286,7 @@ func (v *view) userChanged(r *partition.Record) {
 	if c.Kind == account.ChangeToDevice {
 		v.mu.inboxes.last = c.Seq
 	}
+	v.noteKeysLocked(c)
 	v.bumpLocked()
 }
 
@@ -460,6 +462,10 @@ type roomState struct {
 	id              ids.RoomID
 	membership      event.Membership
 	roomSeq, joined ids.Seq
+	left            ids.Seq
+	// looked: a response has looked since the seat was taken whether the user was still
+	// in the room then.
+	looked          bool
 	p               ids.Partition
 	since, last     ids.Seq
 	shared, recount ids.Seq
@@ -485,7 +491,7 @@ func (v *view) snapshot(since *Position, also map[ids.RoomID]bool) (c cutRooms) 
 		since = nil
 	}
 	add := func(r *userRoom) {
-		c.rooms = append(c.rooms, roomState{r.id, r.membership, r.roomSeq, r.joined, r.p, r.since, r.last, r.shared, r.recount})
+		c.rooms = append(c.rooms, roomState{r.id, r.membership, r.roomSeq, r.joined, r.left, r.counts.fresh, r.p, r.since, r.last, r.shared, r.recount})
 	}
 	if since == nil {
 		c.all, c.rooms = true, make([]roomState, 0, len(v.mu.list))
@@ -527,6 +533,14 @@ func (s partitionSet) list(count int) []bool {
 		in[p] = s[p/64]&(1<<(p%64)) != 0
 	}
 	return in
+}
+
+// changedSince reports whether the user may have changed anything behind a position: the
+// view heard of all that they did since it was loaded.
+func (v *view) changedSince(at ids.Seq) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return at < v.mu.since || at < v.mu.homeSeq || len(v.mu.pending) > 0
 }
 
 // partitions are those that the user's home and rooms are in.

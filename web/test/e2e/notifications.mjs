@@ -44,6 +44,7 @@ class Told extends Person {
     async deliver(message) {
         assert.equal(message.error, undefined);
         this.cdp ??= await this.attach();
+        this.delivered = message;
         await this.cdp.send("ServiceWorker.deliverPushMessage", { origin: this.origin, registrationId: await this.registration, data: JSON.stringify(message) });
         return message;
     }
@@ -72,7 +73,7 @@ class Told extends Person {
         for (let tries = 0; ; tries++) {
             const shown = await this.shown();
             if (JSON.stringify(shown) === JSON.stringify(wanted)) return;
-            assert.ok(tries < 100, `notifications ${JSON.stringify(shown)}, want ${JSON.stringify(wanted)}`);
+            assert.ok(tries < 100, `notifications ${JSON.stringify(shown)}, want ${JSON.stringify(wanted)}, after ${JSON.stringify(this.delivered)} was pushed`);
             await new Promise((done) => setTimeout(done, 100));
         }
     }

@@ -1,0 +1,63 @@
+package feed
+
+import (
+	"context"
+
+	"github.com/hubbub-chat/hubbub/internal/account"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+)
+
+// keyStates is what a view knows of the keys of its user's devices. Each response to a
+// client that polls says how many there are, and they change seldom.
+type keyStates struct {
+	list []deviceKeys
+	// changes counts what may have made the list old: what was read before one of them
+	// is not kept after it.
+	changes uint64
+}
+
+type deviceKeys struct {
+	device ids.DeviceID
+	state  *account.KeyState
+}
+
+// maxKeyStates bounds the devices of a user that a view remembers. Few people poll with
+// more; those that are forgotten are looked up.
+const maxKeyStates = 8
+
+// noteKeysLocked takes note of a change of the user's: the keys of devices, or the end
+// of some.
+func (v *view) noteKeysLocked(c *account.Change) {
+	if c.Kind == account.ChangeKeyCounts || c.Kind == account.ChangeSessions {
+		v.mu.keys.changes++
+		v.mu.keys.list = nil
+	}
+}
+
+// keyState returns the state of a device's keys, of all changes at least that the view
+// has heard of. It does not change.
+func (v *view) keyState(ctx context.Context, d ids.DeviceID) (*account.KeyState, error) {
+	v.mu.Lock()
+	changes := v.mu.keys.changes
+	for _, k := range v.mu.keys.list {
+		if k.device == d {
+			v.mu.Unlock()
+			return k.state, nil
+		}
+	}
+	v.mu.Unlock()
+	st, err := v.hub.accounts.KeyState(ctx, v.user, d)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.mu.keys.changes != changes {
+		return st, nil
+	}
+	if list := v.mu.keys.list; len(list) == maxKeyStates {
+		v.mu.keys.list = append(list[:0], list[1:]...)
+	}
+	v.mu.keys.list = append(v.mu.keys.list, deviceKeys{d, st})
+	return st, nil
+}

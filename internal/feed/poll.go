@@ -1,0 +1,174 @@
+package feed
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/hubbub-chat/hubbub/internal/event"
+	"github.com/hubbub-chat/hubbub/internal/ids"
+	"github.com/hubbub-chat/hubbub/internal/room"
+)
+
+// poll is what makes a session of a request that waits.
+//
+// Nearly always a request waits at the end of all that its client could be told, and
+// what comes is a message. Then the shards hand it over as they do to a socket that is
+// live, and the response is written from what they brought: nothing is read, and nobody
+// looks at the rest of the rooms. What is not plain, and what has no position in a log,
+// ends that: a response is built.
+type poll struct {
+	// ready has a place: something came, or has to be looked at.
+	ready chan struct{}
+	// news are the records that came, in order; the session's lock guards them.
+	news []pollNews
+}
+
+// pollNews is one record as its client is told of it.
+type pollNews struct {
+	*live
+	// event is the client's JSON of an event, badge the counts of its room with it.
+	event []byte
+	badge badge
+}
+
+// ring says that there is something. It does not block.
+func (p *poll) ring() {
+	select {
+	case p.ready <- struct{}{}:
+	default:
+	}
+}
+
+// join makes a request that can wait part of the feed, until leave.
+func (v *view) join(req *Request) *session {
+	s := &session{hub: v.hub, req: *req, poll: &poll{ready: make(chan struct{}, 1)}}
+	s.mu.view = v
+	v.add(s)
+	return s
+}
+
+// leave takes it out again.
+func (v *view) leave(s *session) {
+	v.remove(s)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.live, s.mu.closed = false, true
+}
+
+// again begins to hold back what comes while a response is built, and returns the
+// version of the view from which on.
+func (s *session) again() uint64 {
+	s.mu.Lock()
+	s.mu.dirty, s.mu.live, s.mu.at = false, false, nil
+	select {
+	case <-s.poll.ready: // of the last wait
+	default:
+	}
+	s.mu.Unlock()
+	return s.hold(s.mu.view)
+}
+
+// wait waits behind a response that says nothing, which was built since a version of the
+// view. It returns another one, nil if that has to be built, and where the client stands
+// then. timeUp: the deadline is over.
+func (s *session) wait(ctx context.Context, version uint64, r *result, deadline <-chan struct{}) (body jsontext.Value, at *Position, timeUp bool, err error) {
+	next := r.next // a copy: a position must not keep its whole response in memory
+	s.req.Since = &next
+	if s.settle(s.mu.view, version); s.isLive() {
+		select {
+		case <-s.poll.ready:
+		case <-deadline:
+			timeUp = true
+		case <-ctx.Done():
+			return nil, nil, false, ctx.Err()
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.at == nil {
+		return nil, &next, timeUp, nil
+	}
+	at = s.mu.at.position(s.hub.opts.Count)
+	if len(s.poll.news) > 0 || timeUp && s.mu.live {
+		body = s.bodyLocked(at, &r.e2ee)
+	}
+	s.mu.live = false
+	return body, at, timeUp, nil
+}
+
+// isLive reports whether what comes is handed over.
+func (s *session) isLive() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.live
+}
+
+// takeLocked takes a record for a request that waits. More events than one response may
+// have are left to the next.
+func (s *session) takeLocked(l *live, c *counts) {
+	n := pollNews{live: l}
+	switch {
+	case l.stored == nil:
+	case len(s.poll.news) >= s.req.Filter.Room.Timeline.limit():
+		s.wakeLocked()
+		return
+	case l.stored.Sender == s.req.User:
+		n.event, n.badge = l.stored.AppendClient(nil, room.Viewer{User: s.req.User, Device: s.req.Device, Membership: event.Join}), s.badge(c)
+	default:
+		n.event, n.badge = l.event(), s.badge(c)
+	}
+	s.poll.news = append(s.poll.news, n)
+	s.mu.at.set(l.p, l.rec.Seq)
+	s.poll.ring()
+}
+
+// bodyLocked writes the response that brings the news. The keys are those of the last
+// response that was built: a change of them would have ended the wait.
+func (s *session) bodyLocked(at *Position, keys *e2ee) []byte {
+	r := result{next: *at, e2ee: *keys}
+	for left := s.poll.news; len(left) > 0; {
+		of := left[0].rec.Entity
+		isOf := func(n pollNews) bool { return n.rec.Entity == of }
+		addRoom(&r.join, ids.RoomID(of), s.sectionOf(left, isOf))
+		left = slices.DeleteFunc(left, isOf)
+	}
+	s.poll.news = nil
+	return r.json()
+}
+
+// sectionOf writes the section of the room whose news isOf tells from others.
+func (s *session) sectionOf(news []pollNews, isOf func(pollNews) bool) []byte {
+	var events []byte
+	var receipts []*room.Receipt
+	var counted *badge
+	var start ids.Seq
+	for i := range news {
+		n := &news[i]
+		switch {
+		case !isOf(*n):
+		case n.receipt != nil:
+			receipts = append(receipts, n.receipt)
+			start = cmp.Or(start, n.rec.Seq)
+		default:
+			if counted == nil {
+				start = n.rec.Seq - 1
+			}
+			events, counted = appendList(events, n.event), &n.badge
+		}
+	}
+	b := append(make([]byte, 0, len(events)+512), `{"timeline":{"events":[`...)
+	b = append(append(b, events...), `],"limited":false,"prev_batch":"`...)
+	b = append(append(b, PageToken(start)...), `"},`...)
+	b = append(event.AppendString(b, cmp.Or(s.req.StateAfter, "state")), `:{"events":[]},"ephemeral":{"events":[`...)
+	if len(receipts) > 0 {
+		b = appendReceipts(b, receipts)
+	}
+	b = append(b, `]},"account_data":{"events":[]}`...)
+	if counted != nil {
+		b = appendBadge(b, *counted)
+	}
+	return append(b, '}')
+}
