@@ -32,9 +32,9 @@ const maxEmptied = 8
 func (v *view) inboxEmpty(device ids.DeviceID, upTo ids.Seq) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, e := range v.mu.inboxes.emptied {
+	for _, e := range v.mu.polled.inboxes.emptied {
 		if e.device == device {
-			return e.upTo >= min(upTo, v.mu.inboxes.last)
+			return e.upTo >= min(upTo, v.mu.polled.inboxes.last)
 		}
 	}
 	return false
@@ -45,14 +45,14 @@ func (v *view) inboxEmpty(device ids.DeviceID, upTo ids.Seq) bool {
 func (v *view) wroteSince(at ids.Seq) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return at < v.mu.inboxes.last
+	return at < v.mu.polled.inboxes.last
 }
 
 // emptied notes that a device has no message up to a position, likewise.
 func (v *view) emptied(device ids.DeviceID, upTo ids.Seq) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	list := v.mu.inboxes.emptied
+	list := v.mu.polled.inboxes.emptied
 	for i := range list {
 		if list[i].device == device {
 			list[i].upTo = max(list[i].upTo, upTo)
@@ -62,7 +62,7 @@ func (v *view) emptied(device ids.DeviceID, upTo ids.Seq) {
 	if len(list) == maxEmptied {
 		list = append(list[:0], list[1:]...)
 	}
-	v.mu.inboxes.emptied = append(list, emptied{device, upTo})
+	v.mu.polled.inboxes.emptied = append(list, emptied{device, upTo})
 }
 
 // acknowledged is acknowledge for a client that says with each request what it has. A

@@ -29,8 +29,8 @@ const maxKeyStates = 8
 // of some.
 func (v *view) noteKeysLocked(c *account.Change) {
 	if c.Kind == account.ChangeKeyCounts || c.Kind == account.ChangeSessions {
-		v.mu.keys.changes++
-		v.mu.keys.list = nil
+		v.mu.polled.keys.changes++
+		v.mu.polled.keys.list = nil
 	}
 }
 
@@ -38,8 +38,8 @@ func (v *view) noteKeysLocked(c *account.Change) {
 // has heard of. It does not change.
 func (v *view) keyState(ctx context.Context, d ids.DeviceID) (*account.KeyState, error) {
 	v.mu.Lock()
-	changes := v.mu.keys.changes
-	for _, k := range v.mu.keys.list {
+	changes := v.mu.polled.keys.changes
+	for _, k := range v.mu.polled.keys.list {
 		if k.device == d {
 			v.mu.Unlock()
 			return k.state, nil
@@ -52,12 +52,12 @@ func (v *view) keyState(ctx context.Context, d ids.DeviceID) (*account.KeyState,
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.mu.keys.changes != changes {
+	if v.mu.polled.keys.changes != changes {
 		return st, nil
 	}
-	if list := v.mu.keys.list; len(list) == maxKeyStates {
-		v.mu.keys.list = append(list[:0], list[1:]...)
+	if list := v.mu.polled.keys.list; len(list) == maxKeyStates {
+		v.mu.polled.keys.list = append(list[:0], list[1:]...)
 	}
-	v.mu.keys.list = append(v.mu.keys.list, deviceKeys{d, st})
+	v.mu.polled.keys.list = append(v.mu.polled.keys.list, deviceKeys{d, st})
 	return st, nil
 }

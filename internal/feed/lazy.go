@@ -75,17 +75,17 @@ func (p poller) begin(since *Position) {
 	}
 	p.view.mu.Lock()
 	defer p.view.mu.Unlock()
-	if p.view.mu.lazy == nil {
-		p.view.mu.lazy = make(map[ids.DeviceID]*polledLazy)
+	if p.view.mu.polled.lazy == nil {
+		p.view.mu.polled.lazy = make(map[ids.DeviceID]*polledLazy)
 	}
-	d := p.view.mu.lazy[p.device]
+	d := p.view.mu.polled.lazy[p.device]
 	switch {
 	case d == nil || at == "" || at != d.at && at != d.next:
-		if d == nil && len(p.view.mu.lazy) >= maxPollers {
-			clear(p.view.mu.lazy)
+		if d == nil && len(p.view.mu.polled.lazy) >= maxPollers {
+			clear(p.view.mu.polled.lazy)
 		}
 		d = &polledLazy{has: make(lazyMembers)}
-		p.view.mu.lazy[p.device] = d
+		p.view.mu.polled.lazy[p.device] = d
 	case at == d.next:
 		d.has.add(d.sent)
 	}
@@ -96,7 +96,7 @@ func (p poller) begin(since *Position) {
 func (p poller) end(sent []lazyMember, next Position) {
 	p.view.mu.Lock()
 	defer p.view.mu.Unlock()
-	if d := p.view.mu.lazy[p.device]; d != nil {
+	if d := p.view.mu.polled.lazy[p.device]; d != nil {
 		d.sent, d.next = sent, next.Token()
 	}
 }
@@ -109,7 +109,7 @@ func (p poller) member(k lazyKey) ids.Seq {
 
 // lazyOfLocked is what a polling device has.
 func (v *view) lazyOfLocked(d ids.DeviceID) lazyMembers {
-	if l := v.mu.lazy[d]; l != nil {
+	if l := v.mu.polled.lazy[d]; l != nil {
 		return l.has
 	}
 	return nil

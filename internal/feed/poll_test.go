@@ -275,7 +275,7 @@ func TestPollCountsKeys(t *testing.T) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if n := len(v.mu.keys.list); n != maxKeyStates {
+	if n := len(v.mu.polled.keys.list); n != maxKeyStates {
 		t.Errorf("%d devices are known", n)
 	}
 }

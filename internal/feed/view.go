@@ -62,14 +62,19 @@ type view struct {
 		sessions []*session
 		ignored  map[ids.UserID]struct{}
 		program  *pushrules.Program
-		// lazy are the member events that each polling device has.
-		lazy map[ids.DeviceID]*polledLazy
+		polled   polled
 		// present are the users whose presence changed, each once. Few views have many:
 		// a list takes a third of what a map does.
 		present []presentChange
-		inboxes inboxes
-		keys    keyStates
 	}
+}
+
+// polled is what a view remembers for the user's devices that poll.
+type polled struct {
+	// lazy are the member events that each has.
+	lazy    map[ids.DeviceID]*polledLazy
+	inboxes inboxes
+	keys    keyStates
 }
 
 // presentChange says that a user's presence changed, and at which number.
@@ -177,7 +182,7 @@ func (v *view) load(ctx context.Context) error {
 	}
 	v.mu.Lock()
 	v.mu.homeSeq, v.mu.since = at, at
-	v.mu.inboxes.last = max(v.mu.inboxes.last, at)
+	v.mu.polled.inboxes.last = max(v.mu.polled.inboxes.last, at)
 	v.mu.Unlock()
 	// The list was not read at one moment: changes up to the last that it shows
 	// may be missing, and come by the log.
@@ -284,7 +289,7 @@ func (v *view) userChanged(r *partition.Record) {
 	defer v.mu.Unlock()
 	v.mu.pending = append(v.mu.pending, c)
 	if c.Kind == account.ChangeToDevice {
-		v.mu.inboxes.last = c.Seq
+		v.mu.polled.inboxes.last = c.Seq
 	}
 	v.noteKeysLocked(c)
 	v.bumpLocked()
