@@ -52,6 +52,7 @@ func slow(t *testing.T) (w *world, r ids.RoomID, s Session, k *sink, release cha
 	k.drain(s, 0)
 	w.say(r, alice, "refused")
 	w.followed(r)
+	w.forget(r)
 	st.armed.Store(true)
 	k.drain(s, 1<<30)
 	return w, r, s, k, <-st.stopped

@@ -131,6 +131,7 @@ type shard struct {
 		advanced chan struct{}
 		rooms    map[ids.RoomID]*audience
 		users    map[ids.UserID]*view
+		recent   recent
 	}
 }
 
@@ -208,7 +209,10 @@ func (h *Hub) openShards(ctx context.Context) error {
 	}
 	for i, s := range h.shards {
 		s.mu.Lock()
-		s.mu.processed = max(s.mu.processed, heads[i])
+		if heads[i] > s.mu.processed {
+			s.mu.recent.skipTo(heads[i])
+			s.mu.processed = heads[i]
+		}
 		s.mu.Unlock()
 	}
 	return nil
@@ -373,6 +377,7 @@ func (s *shard) resync(upTo ids.Seq) {
 		v.mu.stale = true
 		v.mu.Unlock()
 	}
+	s.mu.recent.skipTo(upTo)
 	s.advanceLocked(upTo)
 	s.mu.Unlock()
 	for v := range views {
@@ -396,9 +401,11 @@ func (s *shard) processLocked(b *partition.Published) {
 		if r.Seq <= s.mu.processed {
 			continue
 		}
+		a := s.mu.rooms[ids.RoomID(r.Entity)] // of a user's record there is none
+		s.mu.recent.add(r, a != nil)
 		switch r.Kind {
 		case partition.RecordEvent, partition.RecordReceipt, partition.RecordDevices:
-			if a := s.mu.rooms[ids.RoomID(r.Entity)]; a != nil {
+			if a != nil {
 				l := newLive(s.p, r)
 				if changesPush(r, l) {
 					a.forgetPush()

@@ -215,9 +215,7 @@ func (sec *section) readTimeline(ctx context.Context) error {
 	}
 	upTo := sec.to
 	for range scanPages {
-		page, err := sec.s.h.rooms.Timeline(ctx, sec.r.id, room.Page{
-			After: sec.from, UpTo: upTo, Limit: scanPage, Newest: true,
-		})
+		page, err := sec.s.h.newest(ctx, sec.r.id, sec.from, upTo, scanPage)
 		if err != nil {
 			return err
 		}
@@ -286,7 +284,7 @@ func (sec *section) readState(ctx context.Context) error {
 	case !whole:
 		sec.members = sec.members || sec.limited
 		var more bool
-		list, more, err = rd.StateChanges(ctx, sec.r.id, sec.from, sec.stateAt(), maxStateChanges)
+		list, more, err = sec.s.h.stateChanges(ctx, sec.r.id, sec.from, sec.stateAt(), maxStateChanges)
 		if err == nil && more {
 			list, err = rd.StateUpTo(ctx, sec.r.id, sec.stateAt(), room.StateOptions{NoMembers: f.State.LazyLoad})
 		}
@@ -497,7 +495,7 @@ func (sec *section) ephemeral(ctx context.Context) ([]byte, error) {
 // receipts returns the receipts behind a position that the user may see, and notes
 // whether some are the user's own.
 func (sec *section) receipts(ctx context.Context, from ids.Seq) ([]*room.Receipt, error) {
-	list, err := sec.s.h.rooms.Receipts(ctx, sec.r.id, from, sec.to, maxReceipts)
+	list, err := sec.s.h.receipts(ctx, sec.r.id, from, sec.to, maxReceipts)
 	if err != nil {
 		return nil, err
 	}

@@ -68,8 +68,7 @@ func (h *Hub) cardsOf(ctx context.Context, rooms []*roomState) ([]roomCard, erro
 	c := &h.cards
 	c.mu.Lock()
 	for i, r := range rooms {
-		var ok bool
-		if out[i], ok = c.mu.rooms[r.id]; !ok || out[i].at < max(r.last, r.since) {
+		if out[i] = c.mu.rooms[r.id]; out[i].at < max(r.last, r.since) || out[i].at == 0 {
 			stale = append(stale, i)
 		}
 	}
@@ -77,22 +76,14 @@ func (h *Hub) cardsOf(ctx context.Context, rooms []*roomState) ([]roomCard, erro
 	if len(stale) == 0 {
 		return out, nil
 	}
-	list := make([]ids.RoomID, len(stale))
-	for i, at := range stale {
-		list[i] = rooms[at].id
+	var unknown []int
+	for _, i := range stale {
+		if !h.followCard(rooms[i], &out[i]) {
+			unknown = append(unknown, i)
+		}
 	}
-	heads, err := h.rooms.Heads(ctx, list...)
-	if err != nil {
+	if err := h.readCards(ctx, rooms, unknown, out); err != nil {
 		return nil, err
-	}
-	for i, at := range stale {
-		if heads[i] == nil {
-			continue
-		}
-		if err := h.readCard(ctx, list[i], heads[i], &out[at]); err != nil {
-			return nil, err
-		}
-		out[at].at = max(out[at].at, rooms[at].last, rooms[at].since)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -105,6 +96,53 @@ func (h *Hub) cardsOf(ctx context.Context, rooms []*roomState) ([]roomCard, erro
 		}
 	}
 	return out, nil
+}
+
+// followCard brings a card up to where the view knows its room, by what happened since,
+// if that is known.
+func (h *Hub) followCard(r *roomState, card *roomCard) bool {
+	upTo := max(r.last, r.since)
+	if card.at == 0 {
+		return false
+	}
+	list, known := h.eventsOf(r.id, card.at, upTo)
+	if !known {
+		return false
+	}
+	for _, e := range list {
+		card.encrypted = card.encrypted || e.Is(event.TypeEncryption, "")
+		if isActivity(e.Type) {
+			card.stamp = e.OriginServerTS
+		}
+		card.last = e.Seq
+	}
+	card.at = upTo
+	return true
+}
+
+// readCards reads the cards at some indexes.
+func (h *Hub) readCards(ctx context.Context, rooms []*roomState, at []int, out []roomCard) error {
+	if len(at) == 0 {
+		return nil
+	}
+	list := make([]ids.RoomID, len(at))
+	for i, n := range at {
+		list[i] = rooms[n].id
+	}
+	heads, err := h.rooms.Heads(ctx, list...)
+	if err != nil {
+		return err
+	}
+	for i, n := range at {
+		if heads[i] == nil {
+			continue
+		}
+		if err := h.readCard(ctx, list[i], heads[i], &out[n]); err != nil {
+			return err
+		}
+		out[n].at = max(out[n].at, rooms[n].last, rooms[n].since)
+	}
+	return nil
 }
 
 // readCard brings a card up to the head of its room.

@@ -166,7 +166,7 @@ func (c *stateChange) has(types ...string) bool {
 func (sec *section) readRequired(ctx context.Context, q, has *required, from ids.Seq) (*stateChange, error) {
 	c := &stateChange{all: has == nil, types: make(map[string]bool)}
 	if has != nil {
-		changed, more, err := sec.s.h.rooms.StateChanges(ctx, sec.r.id, from, sec.to, maxStateChanges)
+		changed, more, err := sec.s.h.stateChanges(ctx, sec.r.id, from, sec.to, maxStateChanges)
 		if err != nil {
 			return nil, err
 		}

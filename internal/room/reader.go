@@ -97,6 +97,10 @@ func (r *Reader) At(ctx context.Context, room ids.RoomID, s ids.Seq) (*Stored, e
 	return list[0], nil
 }
 
+// MayHide reports whether an event that is in memory may have expired, which the room's
+// head tells.
+func (r *Reader) MayHide(e *Stored) bool { return r.expiry != nil && r.expiry.aged(e) }
+
 // Record returns the event of a record of the log, nil if it is another kind of
 // record, or the event was purged or has expired. A record that came from memory carries it.
 func (r *Reader) Record(ctx context.Context, rec *partition.Record) (*Stored, error) {
@@ -104,7 +108,7 @@ func (r *Reader) Record(ctx context.Context, rec *partition.Record) (*Stored, er
 		return nil, nil
 	}
 	if e, ok := rec.Obj.(*Stored); ok {
-		if r.expiry == nil || !r.expiry.aged(e) {
+		if !r.MayHide(e) {
 			return e, nil
 		}
 		list := []*Stored{e} // it stood in memory for long: a consumer is behind
