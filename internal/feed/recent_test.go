@@ -67,7 +67,6 @@ func TestRecentIsWhatTheStoreSays(t *testing.T) {
 	if _, known := h.eventsOf(r, from, to); known {
 		t.Error("an event that was taken back is told as it was")
 	}
-	to = h.shardOf(string(r)).at()
 	for i := range recentRecords {
 		w.say(r, alice, fmt.Sprint("more ", i))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,7 +77,11 @@ func TestCompose(t *testing.T) {
 		return v
 	})
 	var compose struct {
-		Services map[string]struct{ Environment env }
+		Services map[string]struct {
+			Image       string
+			Environment env
+			Volumes     []string
+		}
 	}
 	if err := yaml.Unmarshal([]byte(text), &compose); err != nil {
 		t.Fatal(err)
@@ -90,6 +95,14 @@ func TestCompose(t *testing.T) {
 	cfg := configures(t, "compose.yaml", e)
 	if len(cfg.Server.PostgresURLs()) != 1 || !strings.HasPrefix(cfg.Media.Store, "s3://") || cfg.Server.DataDir != "/data" {
 		t.Errorf("not PostgreSQL, S3 and a volume: %v, %s, %s", cfg.Server.PostgresURLs(), cfg.Media.Store, cfg.Server.DataDir)
+	}
+	// The S3 server is the one that the tests of the store of media run.
+	s3 := compose.Services["s3"]
+	if _, version, ok := strings.Cut(s3.Image, "versitygw:"); !ok || !strings.Contains(string(read(t, "../../.ci/run")), "versitygw@"+version+"\n") {
+		t.Errorf("the S3 server %s is not the one of .ci/run", s3.Image)
+	}
+	if store, err := url.Parse(cfg.Media.Store); err != nil || len(s3.Volumes) != 1 || s3.Volumes[0] != "s3:/data/"+store.Host {
+		t.Errorf("the bucket of %s is not the directory of %v: %v", cfg.Media.Store, s3.Volumes, err)
 	}
 }
 
