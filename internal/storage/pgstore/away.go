@@ -48,6 +48,8 @@ type database struct {
 	stop context.CancelFunc
 	done chan struct{}
 	last lastReads
+	// few and many gather commits, by how many rows they have.
+	few, many groups
 	// old are the pools from before the database was away; they close by themselves.
 	old sync.WaitGroup
 

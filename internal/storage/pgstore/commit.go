@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/storage"
@@ -22,11 +21,11 @@ func (s *Store) Commit(ctx context.Context, p ids.Partition, epoch ids.Epoch, b 
 	if err := b.Check(p); err != nil {
 		return op("commit", err)
 	}
-	ok, err := s.commit(ctx, p, epoch, gather(b, minNew))
+	ok, err := s.join(ctx, p, epoch, gather(b, minNew))
 	if taken := new(pgconn.PgError); errors.As(err, &taken) && taken.Code == uniqueViolation {
 		// A row is there that should not be, and all was rolled back.
 		s.log.Warn("a row that was to be new is there", "partition", p, "detail", taken.Detail)
-		ok, err = s.commit(ctx, p, epoch, gather(b, len(b.Ops)+1))
+		ok, err = s.join(ctx, p, epoch, gather(b, len(b.Ops)+1))
 	}
 	if err != nil {
 		return op("commit", err)
@@ -45,24 +44,13 @@ const uniqueViolation = "23505"
 // another statement costs something too.
 const minNew = 6
 
-func (s *Store) commit(ctx context.Context, p ids.Partition, epoch ids.Epoch, w *writes) (ok bool, err error) {
-	epoch = s.fence(ctx, p, epoch)
-	err = s.with(ctx, s.shard(p), func(ctx context.Context, c *pgxpool.Conn) error {
-		return c.QueryRow(ctx, "SELECT hubbub_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
-			int32(p), int64(epoch),
-			w.ranges.tables, w.ranges.entities, w.ranges.sorts, w.ends,
-			w.deletes.tables, w.deletes.entities, w.deletes.sorts,
-			w.puts.tables, w.puts.entities, w.puts.sorts, w.values,
-			w.fresh.tables, w.fresh.entities, w.fresh.sorts, w.freshValues).Scan(&ok)
-	})
-	return ok, err
-}
-
 // writes is a batch in which no key comes twice: the ranges are deleted first,
 // then single rows, then rows are put. fresh are those that are not there.
 type writes struct {
 	ranges, deletes, puts, fresh columns
 	ends, values, freshValues    [][]byte
+	// rows is how many operations there are, bytes the length of the values.
+	rows, bytes int
 }
 
 // behindAll is behind every sort key.
@@ -117,7 +105,7 @@ func gather(b *storage.Batch, minNew int) *writes {
 	}
 	w := &writes{
 		ranges: newColumns(ranges), deletes: newColumns(0), puts: newColumns(len(last)),
-		ends: make([][]byte, 0, ranges), values: make([][]byte, 0, len(last)),
+		ends: make([][]byte, 0, ranges), values: make([][]byte, 0, len(last)), rows: len(b.Ops),
 	}
 	for i := range b.Ops {
 		o := &b.Ops[i]
@@ -139,6 +127,7 @@ func gather(b *storage.Batch, minNew int) *writes {
 		if value == nil {
 			value = []byte{} // nil would be NULL
 		}
+		w.bytes += len(value)
 		if o.New && fresh >= minNew {
 			w.fresh.add(o.Key)
 			w.freshValues = append(w.freshValues, value)

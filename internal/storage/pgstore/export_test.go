@@ -1,0 +1,11 @@
+package pgstore
+
+// Waiting is how many commits wait for the next transaction.
+func (s *Store) Waiting() (n int) {
+	for _, d := range s.shards {
+		d.few.mu.Lock()
+		n += len(d.few.mu.queue)
+		d.few.mu.Unlock()
+	}
+	return n
+}
