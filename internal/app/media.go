@@ -38,14 +38,22 @@ func (s *Server) openMedia(ctx context.Context) (err error) {
 
 func openBlobs(ctx context.Context, cfg *config.Config) (blob.Store, error) {
 	if cfg.Media.Store == config.MediaFiles {
-		return fileblob.Open(filepath.Join(cfg.Server.DataDir, mediaDir))
+		files, err := fileblob.Open(filepath.Join(cfg.Server.DataDir, mediaDir))
+		if err != nil {
+			return nil, err // not a nil *Store, which is a store to whoever closes it
+		}
+		return files, nil
 	}
 	o, err := s3blob.Parse(cfg.Media.Store)
 	if err != nil {
 		return nil, err
 	}
 	o.AccessKey, o.SecretKey = cfg.Media.StoreAccessKey.Reveal(), cfg.Media.StoreSecretKey.Reveal()
-	return s3blob.Open(ctx, o)
+	s3, err := s3blob.Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return s3, nil
 }
 
 // closeMedia ends what the service of media does, and then its store.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -23,6 +24,12 @@ const (
 	// that none waits for long behind others.
 	maxGroup   = 64
 	groupBytes = 1 << 20
+	// lockTimeout is how long a transaction waits for a partition whose lease is being
+	// taken, or which is being moved, before the others go on without it; slowGroup how
+	// long whoever comes next waits for a transaction. Both take longer than what is in
+	// order, so that only a partition in trouble is left to itself.
+	lockTimeout = "250ms"
+	slowGroup   = 500 * time.Millisecond
 )
 
 // groups gathers commits to partitions of one database that come at the same time. One
@@ -32,8 +39,8 @@ const (
 //
 // They go in one transaction and one round trip, a statement for each, which looks
 // itself whether its epoch still holds and writes nothing if not. So one that is
-// fenced keeps none of the others from being written; what the database refuses is
-// rolled back for all, and each is tried alone. Statements come in the order of their
+// fenced keeps none of the others from being written; what the database refuses, or
+// waits for, is rolled back for all, and each is tried alone. Statements come in the order of their
 // partitions: each waits for whoever takes the lease of its own, and two transactions
 // that hold some and want others could wait for each other.
 type groups struct {
@@ -80,14 +87,22 @@ func (s *Store) join(ctx context.Context, p ids.Partition, epoch ids.Epoch, w *w
 
 // runGroups commits one group after another until nobody waits.
 func (s *Store) runGroups(shard int, g *groups) {
+	slow := time.NewTimer(s.slow)
+	defer slow.Stop()
 	for {
 		list := g.next()
 		if len(list) == 0 {
 			return
 		}
-		s.commitGroup(shard, list)
-		for _, c := range list {
-			close(c.done)
+		ended := make(chan struct{})
+		s.background.Go(func() {
+			defer close(ended)
+			s.commitGroup(shard, list)
+		})
+		slow.Reset(s.slow)
+		select {
+		case <-ended:
+		case <-slow.C:
 		}
 	}
 }
@@ -111,43 +126,49 @@ func (g *groups) next() []*commit {
 	return list
 }
 
-// commitGroup commits all, and notes how it went with each.
+// commitGroup commits all. It does not wait for those that have to be tried alone.
 func (s *Store) commitGroup(shard int, list []*commit) {
+	if len(list) == 1 {
+		s.commitAlone(shard, list[0])
+		return
+	}
 	ctx := context.Background() // not that of any caller: it belongs to many
-	if len(list) > 1 {
-		err := s.with(ctx, shard, func(ctx context.Context, c *pgxpool.Conn) error { return write(ctx, c, list) })
-		if err == nil {
-			return
-		}
-		if refused := new(pgconn.PgError); !errors.As(err, &refused) || errors.Is(err, ErrAway) {
-			for _, c := range list {
-				c.ok, c.err = false, err
-			}
-			return
-		}
-	}
+	err := s.with(ctx, shard, func(ctx context.Context, c *pgxpool.Conn) error { return write(ctx, c, list) })
+	refused := errors.As(err, new(*pgconn.PgError)) && !errors.Is(err, ErrAway)
 	for _, c := range list {
-		c.err = s.with(ctx, shard, func(ctx context.Context, conn *pgxpool.Conn) error {
-			return conn.QueryRow(ctx, writeStatement, c.arguments()...).Scan(&c.ok)
-		})
+		if refused {
+			s.background.Go(func() { s.commitAlone(shard, c) })
+			continue
+		}
+		c.ok, c.err = c.ok && err == nil, err
+		close(c.done)
 	}
+}
+
+func (s *Store) commitAlone(shard int, c *commit) {
+	c.err = s.with(context.Background(), shard, func(ctx context.Context, conn *pgxpool.Conn) error {
+		return conn.QueryRow(ctx, writeStatement, c.arguments()...).Scan(&c.ok)
+	})
+	close(c.done)
 }
 
 // write sends all in one transaction: the database ends it behind the last of statements
 // that come together, and only then tells that it is written.
 func write(ctx context.Context, conn *pgxpool.Conn, list []*commit) error {
 	var b pgx.Batch
+	b.Queue("SELECT set_config('lock_timeout', $1, true)", lockTimeout)
 	for _, c := range list {
 		b.Queue(writeStatement, c.arguments()...)
 	}
 	results := conn.SendBatch(ctx, &b)
-	for _, c := range list {
-		if err := results.QueryRow().Scan(&c.ok); err != nil {
-			_ = results.Close() // with the same error
-			return err
-		}
+	_, err := results.Exec()
+	for i := 0; i < len(list) && err == nil; i++ {
+		err = results.QueryRow().Scan(&list[i].ok)
 	}
-	return results.Close()
+	if end := results.Close(); err == nil {
+		err = end
+	}
+	return err
 }
 
 const writeStatement = "SELECT hubbub_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"

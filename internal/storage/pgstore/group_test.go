@@ -32,11 +32,13 @@ type blocked struct {
 
 const groupPartitions = 12
 
-func block(t *testing.T) *blocked {
+// begin opens the store. A group of commits waits that long for the one before.
+func begin(t *testing.T, wait time.Duration) *blocked {
 	t.Helper()
 	database := pgtest.Start(t).Database(t)
 	counter, at := countTrips(t, database)
 	b := &blocked{Store: open(t, pgstore.Options{URLs: []string{at}, Connections: 2}), t: t, counter: counter}
+	b.Wait(wait)
 	for p := range ids.Partition(groupPartitions) {
 		l, err := b.Acquire(t.Context(), p, "a", time.Hour)
 		if err != nil {
@@ -49,18 +51,20 @@ func block(t *testing.T) *blocked {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.lock.Close(context.Background()) })
-	b.warm()
-	b.hold()
 	return b
 }
 
-// warm commits on both connections, alone and together: each prepares the statement.
-func (b *blocked) warm() {
-	for range 2 {
+// block opens the store and holds it up.
+func block(t *testing.T) *blocked {
+	t.Helper()
+	b := begin(t, time.Hour)
+	for range 2 { // on both connections, alone and together: each prepares the statements
 		b.hold()
 		b.commitAll(nil)
 		b.release()
 	}
+	b.hold()
+	return b
 }
 
 func (b *blocked) hold() {
@@ -73,7 +77,7 @@ func (b *blocked) hold() {
 			b.t.Errorf("the commit that was held up: %v", err)
 		}
 	})
-	b.waitFor("the commit waits for its lock", "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+	b.waitFor("the commit waits for its lock", "SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 0")
 }
 
 func (b *blocked) waitFor(what, query string) {
@@ -200,6 +204,44 @@ func TestRefusedTogether(t *testing.T) {
 		}
 	}
 	b.has(7, "3", "new")
+}
+
+// A partition whose lease is being taken, or which is being moved, holds up none that
+// come behind it.
+func TestHeldUpAlone(t *testing.T) {
+	b := begin(t, 20*time.Millisecond)
+	b.hold()
+	if err := b.put(1, "v"); err != nil {
+		t.Fatal(err)
+	}
+	b.has(1, "k", "v")
+	b.release()
+	b.has(0, "k", "held")
+}
+
+// Nor does it hold up those that are in one transaction with it.
+func TestHeldUpTogether(t *testing.T) {
+	b := block(t)
+	if _, err := b.lock.Exec(t.Context(), "SELECT pg_advisory_lock($1, 5)", leaseLock); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan ids.Partition, groupPartitions)
+	b.commitAll(func(p ids.Partition, err error) {
+		if err != nil {
+			t.Errorf("commit to %d: %v", p, err)
+		}
+		done <- p
+	})
+	if _, err := b.lock.Exec(t.Context(), "SELECT pg_advisory_unlock($1, 0)", leaseLock); err != nil {
+		t.Fatal(err)
+	}
+	for range groupPartitions - 2 {
+		if p := <-done; p == 5 {
+			t.Fatal("the partition that was held up was written")
+		}
+	}
+	b.release()
+	b.has(5, "k", "v")
 }
 
 // A commit with many rows does not wait for others, nor they for it.

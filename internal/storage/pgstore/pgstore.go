@@ -3,8 +3,9 @@
 // share it.
 //
 // Rows of all tables stand in one table, hubbub_row, whose primary key is the key
-// of the interface. A commit is one call of a function of the database: one round
-// trip, one transaction, with the check of the epoch inside. An advisory lock,
+// of the interface. A commit is one call of a function of the database, with the check
+// of the epoch inside: one round trip and one transaction, which it shares with the
+// commits that come at the same time (see groups). An advisory lock,
 // shared by commits and exclusive for who takes a lease, keeps an epoch from
 // changing between the check and the end of the transaction.
 //
@@ -42,10 +43,9 @@ import (
 )
 
 const (
-	// DefaultConnections bounds the connections of one node to one database. A
-	// commit keeps one for a millisecond or two, so that they carry thousands of
-	// commits a second, and ten nodes stay below the 100 that a fresh PostgreSQL
-	// takes with room for an administrator.
+	// DefaultConnections bounds the connections of one node to one database. Commits
+	// take two, the others are for those who read, for a millisecond each; and ten nodes
+	// stay below the 100 that a fresh PostgreSQL takes with room for an administrator.
 	DefaultConnections = 8
 	// connectTimeout is how long a database may take to answer at the start.
 	connectTimeout = 10 * time.Second
@@ -83,6 +83,8 @@ type Store struct {
 	clock  clock.Clock
 	log    *slog.Logger
 	shards []*database
+	// slow is how long a group of commits waits for the one before.
+	slow time.Duration
 	// background counts what runs for several callers.
 	background sync.WaitGroup
 	// calls counts the round trips.
@@ -108,7 +110,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{clock: opts.Clock, log: opts.Log}
+	s := &Store{clock: opts.Clock, log: opts.Log, slow: slowGroup}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	for i, url := range opts.URLs {
