@@ -24,10 +24,10 @@ type recent struct {
 	first ids.Seq
 }
 
-// recentRecord is what is kept of a record: obj, a *room.Stored or a *room.Receipt, is
-// nil if it is not known, or of a room that nobody here was in.
+// recentRecord is what is kept of a record of a room, nothing of others: obj, a
+// *room.Stored or a *room.Receipt, is nil if it is not known, of a room that nobody here
+// was in, or if events were removed.
 type recentRecord struct {
-	kind   partition.RecordKind
 	entity string
 	obj    any
 }
@@ -37,7 +37,7 @@ func (c *recent) add(r *partition.Record, known bool) {
 	if c.ring == nil {
 		c.ring, c.first = make([]recentRecord, recentRecords), r.Seq
 	}
-	k := recentRecord{kind: r.Kind}
+	var k recentRecord
 	switch r.Kind {
 	case partition.RecordEvent, partition.RecordReceipt, partition.RecordTrimmed:
 		k.entity = r.Entity
