@@ -218,11 +218,16 @@ func TestQueueBytes(t *testing.T) {
 		}
 	}
 	f := n.set.mu.consumers["test"].byPart[0]
-	f.mu.Lock()
-	if f.mu.bytes > queueBytes || !f.mu.behind {
-		t.Errorf("%d bytes wait in memory, behind %v", f.mu.bytes, f.mu.behind)
+	for end, behind := time.Now().Add(20*time.Second), false; !behind; time.Sleep(time.Millisecond) { // who was answered may be told first
+		f.mu.Lock()
+		behind = f.mu.behind
+		bytes := f.mu.bytes
+		f.mu.Unlock()
+		if bytes > queueBytes || time.Now().After(end) {
+			t.Errorf("%d bytes wait in memory, behind %v", bytes, behind)
+			break
+		}
 	}
-	f.mu.Unlock()
 	close(gate)
 	n.await(t)
 	if w.seen.at(0) != 4 {
