@@ -209,10 +209,7 @@ func (h *Hub) openShards(ctx context.Context) error {
 	}
 	for i, s := range h.shards {
 		s.mu.Lock()
-		if heads[i] > s.mu.processed {
-			s.mu.recent.skipTo(heads[i])
-			s.mu.processed = heads[i]
-		}
+		s.skipLocked(heads[i])
 		s.mu.Unlock()
 	}
 	return nil
@@ -377,12 +374,17 @@ func (s *shard) resync(upTo ids.Seq) {
 		v.mu.stale = true
 		v.mu.Unlock()
 	}
-	s.mu.recent.skipTo(upTo)
-	s.advanceLocked(upTo)
+	s.skipLocked(upTo)
 	s.mu.Unlock()
 	for v := range views {
 		s.hub.discard(v)
 	}
+}
+
+// skipLocked passes over the records up to a position, if they have not come meanwhile.
+func (s *shard) skipLocked(to ids.Seq) {
+	s.mu.recent.forget(max(to, s.mu.processed))
+	s.advanceLocked(to)
 }
 
 func (s *shard) advanceLocked(to ids.Seq) {

@@ -288,9 +288,7 @@ func TestHubClose(t *testing.T) {
 		polled <- err
 	}()
 	eventually(t, "the poll waits", func() bool {
-		w.hub.mu.Lock()
-		v := w.hub.mu.users[alice]
-		w.hub.mu.Unlock()
+		v := viewOfUser(w.hub, alice)
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		return len(v.mu.sessions) == 1 && v.mu.sessions[0].isLive()

@@ -23,10 +23,6 @@ type emptied struct {
 	upTo   ids.Seq
 }
 
-// maxEmptied bounds the devices of a user that a view remembers. Few people poll with
-// more; those that are forgotten are looked up.
-const maxEmptied = 8
-
 // inboxEmpty reports whether a device is known to have no message up to a position,
 // which the view has heard of all up to.
 func (v *view) inboxEmpty(device ids.DeviceID, upTo ids.Seq) bool {
@@ -59,10 +55,7 @@ func (v *view) emptied(device ids.DeviceID, upTo ids.Seq) {
 			return
 		}
 	}
-	if len(list) == maxEmptied {
-		list = append(list[:0], list[1:]...)
-	}
-	v.mu.polled.inboxes.emptied = append(list, emptied{device, upTo})
+	v.mu.polled.inboxes.emptied = ofDevices(list, emptied{device, upTo})
 }
 
 // acknowledged is acknowledge for a client that says with each request what it has. A

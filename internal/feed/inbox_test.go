@@ -159,12 +159,12 @@ func TestFutureAcknowledgesNothing(t *testing.T) {
 func TestManyPollingDevices(t *testing.T) {
 	v := &view{}
 	device := func(i int) ids.DeviceID { return ids.DeviceID(fmt.Sprint("D", i)) }
-	for i := range maxEmptied + 3 {
+	for i := range maxPolled + 3 {
 		v.emptied(device(i), 10)
 		v.emptied(device(i), 5)
 	}
 	v.mu.polled.inboxes.last = 10
-	for i := range maxEmptied + 3 {
+	for i := range maxPolled + 3 {
 		if got, want := v.inboxEmpty(device(i), 20), i >= 3; got != want {
 			t.Errorf("device %d: empty %v, want %v", i, got, want)
 		}

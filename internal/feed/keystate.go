@@ -21,10 +21,6 @@ type deviceKeys struct {
 	state  *account.KeyState
 }
 
-// maxKeyStates bounds the devices of a user that a view remembers. Few people poll with
-// more; those that are forgotten are looked up.
-const maxKeyStates = 8
-
 // noteKeysLocked takes note of a change of the user's: the keys of devices, or the end
 // of some.
 func (v *view) noteKeysLocked(c *account.Change) {
@@ -55,9 +51,6 @@ func (v *view) keyState(ctx context.Context, d ids.DeviceID) (*account.KeyState,
 	if v.mu.polled.keys.changes != changes {
 		return st, nil
 	}
-	if list := v.mu.polled.keys.list; len(list) == maxKeyStates {
-		v.mu.polled.keys.list = append(list[:0], list[1:]...)
-	}
-	v.mu.polled.keys.list = append(v.mu.polled.keys.list, deviceKeys{d, st})
+	v.mu.polled.keys.list = ofDevices(v.mu.polled.keys.list, deviceKeys{d, st})
 	return st, nil
 }

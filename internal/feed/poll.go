@@ -129,35 +129,38 @@ func (s *session) takeLocked(l *live, c *counts) {
 // response that was built: a change of them would have ended the wait.
 func (s *session) bodyLocked(at *Position, keys *e2ee) []byte {
 	r := result{next: *at, e2ee: *keys}
-	for left := s.poll.news; len(left) > 0; {
+	left := s.poll.news
+	slices.SortStableFunc(left, func(a, b pollNews) int { return cmp.Compare(a.rec.Entity, b.rec.Entity) })
+	for len(left) > 0 {
 		of := left[0].rec.Entity
-		isOf := func(n pollNews) bool { return n.rec.Entity == of }
-		addRoom(&r.join, ids.RoomID(of), s.sectionOf(left, isOf))
-		left = slices.DeleteFunc(left, isOf)
+		n := 1
+		for n < len(left) && left[n].rec.Entity == of {
+			n++
+		}
+		addRoom(&r.join, ids.RoomID(of), s.section(left[:n]))
+		left = left[n:]
 	}
 	s.poll.news = nil
 	return r.json()
 }
 
-// sectionOf writes the section of the room whose news isOf tells from others.
-func (s *session) sectionOf(news []pollNews, isOf func(pollNews) bool) []byte {
+// section writes the section of the room that the news are of.
+func (s *session) section(news []pollNews) []byte {
 	var events []byte
 	var receipts []*room.Receipt
 	var counted *badge
 	var start ids.Seq
 	for i := range news {
 		n := &news[i]
-		switch {
-		case !isOf(*n):
-		case n.receipt != nil:
+		if n.receipt != nil {
 			receipts = append(receipts, n.receipt)
 			start = cmp.Or(start, n.rec.Seq)
-		default:
-			if counted == nil {
-				start = n.rec.Seq - 1
-			}
-			events, counted = appendList(events, n.event), &n.badge
+			continue
 		}
+		if counted == nil {
+			start = n.rec.Seq - 1
+		}
+		events, counted = appendList(events, n.event), &n.badge
 	}
 	b := append(make([]byte, 0, len(events)+512), `{"timeline":{"events":[`...)
 	b = append(append(b, events...), `],"limited":false,"prev_batch":"`...)

@@ -1,10 +1,8 @@
 package feed
 
 import (
-	"context"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,29 +10,13 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/room"
-	"github.com/hubbub-chat/hubbub/internal/storage"
+	"github.com/hubbub-chat/hubbub/internal/storage/storagetest"
 )
-
-// readStore counts what is read by a hub: the commands of a world read elsewhere.
-type readStore struct {
-	storage.Store
-	reads atomic.Int64
-}
-
-func (s *readStore) Get(ctx context.Context, keys ...storage.Key) ([][]byte, error) {
-	s.reads.Add(1)
-	return s.Store.Get(ctx, keys...)
-}
-
-func (s *readStore) Scan(ctx context.Context, r storage.Range) ([]storage.Entry, error) {
-	s.reads.Add(1)
-	return s.Store.Scan(ctx, r)
-}
 
 // waiter is a client that polls.
 type waiter struct {
 	w      *world
-	st     *readStore
+	st     *storagetest.Counting // of the hub: the commands of a world read elsewhere
 	rooms  []ids.RoomID
 	filter string
 	since  string
@@ -44,7 +26,7 @@ type waiter struct {
 func openWaiter(t *testing.T, filter string) *waiter {
 	w := newWorld(t, nil)
 	t.Cleanup(w.close)
-	p := &waiter{w: w, st: &readStore{Store: w.store}, filter: filter}
+	p := &waiter{w: w, st: &storagetest.Counting{Store: w.store}, filter: filter}
 	w.store = p.st
 	w.follow(w.bus)
 	w.must(account.NewRegister(bob, account.Account{PasswordHash: "x"}, "", &account.Session{Device: "D", Access: "d"}))
@@ -69,7 +51,7 @@ func (p *waiter) take(r *response) *response {
 // poll waits for what happens, and counts what is read for the whole request.
 func (p *waiter) poll(happens func()) (r *response, reads int64) {
 	p.w.t.Helper()
-	before := p.st.reads.Load()
+	before := p.st.Reads.Load()
 	answer := make(chan *response, 1)
 	go func() {
 		answer <- p.w.poll(p.w.hub, &Request{User: bob, Device: "D", Timeout: time.Minute}, p.since, p.filter)
@@ -77,7 +59,7 @@ func (p *waiter) poll(happens func()) (r *response, reads int64) {
 	p.waits()
 	happens()
 	r = p.take(<-answer)
-	return r, p.st.reads.Load() - before
+	return r, p.st.Reads.Load() - before
 }
 
 func viewOfUser(h *Hub, u ids.UserID) *view {
@@ -257,25 +239,25 @@ func TestPollCountsKeys(t *testing.T) {
 		if _, err := v.keyState(ctx, "D"); err != nil {
 			t.Fatal(err)
 		}
-		before := p.st.reads.Load()
-		if _, err := v.keyState(ctx, "D"); err != nil || p.st.reads.Load() != before {
+		before := p.st.Reads.Load()
+		if _, err := v.keyState(ctx, "D"); err != nil || p.st.Reads.Load() != before {
 			t.Fatalf("known keys are read again: %v", err)
 		}
 		v.mu.Lock()
 		v.noteKeysLocked(c)
 		v.mu.Unlock()
-		if _, err := v.keyState(ctx, "D"); err != nil || p.st.reads.Load() == before {
+		if _, err := v.keyState(ctx, "D"); err != nil || p.st.Reads.Load() == before {
 			t.Fatalf("after %q old keys are known: %v", c.Kind, err)
 		}
 	}
-	for i := range maxKeyStates + 3 {
+	for i := range maxPolled + 3 {
 		if _, err := v.keyState(ctx, ids.DeviceID(fmt.Sprint(i))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if n := len(v.mu.polled.keys.list); n != maxKeyStates {
+	if n := len(v.mu.polled.keys.list); n != maxPolled {
 		t.Errorf("%d devices are known", n)
 	}
 }

@@ -49,8 +49,8 @@ func (c *recent) add(r *partition.Record, known bool) {
 	c.first = max(c.first, r.Seq-min(r.Seq, recentRecords-1))
 }
 
-// skipTo forgets all: the records up to a position were not seen.
-func (c *recent) skipTo(s ids.Seq) {
+// forget forgets all; s is the last position that was passed over or processed.
+func (c *recent) forget(s ids.Seq) {
 	clear(c.ring)
 	c.first = s + 1
 }

@@ -569,5 +569,5 @@ func (w *world) forget(r ids.RoomID) {
 	s := w.hub.shardOf(string(r))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.recent.skipTo(s.mu.processed)
+	s.mu.recent.forget(s.mu.processed)
 }

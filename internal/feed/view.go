@@ -77,6 +77,18 @@ type polled struct {
 	keys    keyStates
 }
 
+// maxPolled bounds the devices of a user of which a view remembers something. Few people
+// poll with more; those that are forgotten are looked up.
+const maxPolled = 8
+
+// ofDevices appends what is known of a device, and forgets the oldest if that is too much.
+func ofDevices[T any](list []T, of T) []T {
+	if len(list) == maxPolled {
+		list = append(list[:0], list[1:]...)
+	}
+	return append(list, of)
+}
+
 // presentChange says that a user's presence changed, and at which number.
 type presentChange struct {
 	user ids.UserID

@@ -16,9 +16,8 @@ import (
 )
 
 const (
-	// manyRows is from how many rows on a commit goes with its like: those of the search
-	// index and of imports take ten times as long as a message, which does not wait for
-	// them.
+	// manyRows is from how many rows on a commit goes with its like: a message, which has
+	// a few, does not wait for those of the search index and of imports.
 	manyRows = 32
 	// maxGroup bounds the commits in one transaction, and groupBytes what they write, so
 	// that none waits for long behind others.
@@ -40,9 +39,9 @@ const (
 // They go in one transaction and one round trip, a statement for each, which looks
 // itself whether its epoch still holds and writes nothing if not. So one that is
 // fenced keeps none of the others from being written; what the database refuses, or
-// waits for, is rolled back for all, and each is tried alone. Statements come in the order of their
-// partitions: each waits for whoever takes the lease of its own, and two transactions
-// that hold some and want others could wait for each other.
+// waits for, is rolled back for all, and each is tried alone. Statements come in the
+// order of their partitions: each waits for whoever takes the lease of its own, and two
+// transactions that hold some and want others could wait for each other.
 type groups struct {
 	mu struct {
 		sync.Mutex
