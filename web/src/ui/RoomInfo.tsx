@@ -5,7 +5,7 @@ import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
 import type { Person, RoomDetails, RoomSettings } from "../domain/roomsettings.ts";
-import type { Attempt } from "./attempt.ts";
+import { type Attempt, useAttempt } from "./attempt.ts";
 import { Avatar } from "./Avatar.tsx";
 import { later } from "./later.tsx";
 import { RoomNotifications } from "./NotificationSettings.tsx";
@@ -27,22 +27,11 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
     const [topic, setTopic] = useState(details.topic);
     const [sure, setSure] = useState(false);
     const [reporting, setReporting] = useState(false);
-    const [error, setError] = useState<string>();
+    const [busy, error, attempt] = useAttempt();
     const [files, setFiles] = useState(false);
     const look = (): void => setDetails(settings.details());
     useEffect(() => void settings.load().then(look, () => undefined), []);
-    useEffect(look, [chat.rooms.value]);
-    const attempt: Attempt = async (action) => {
-        setError(undefined);
-        try {
-            await action();
-        } catch (failure) {
-            setError((failure as Error).message);
-            return false;
-        }
-        look();
-        return true;
-    };
+    useEffect(look, [chat.rooms.value, busy]);
     const leave = async (): Promise<void> => {
         await settings.leave();
         onClose();

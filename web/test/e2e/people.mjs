@@ -13,22 +13,23 @@ const here = fileURLToPath(new URL(".", import.meta.url));
 const START_MS = 20_000;
 const STEP_MS = 15_000;
 
-/** Waits until something holds in the page. Unlike waitForFunction, to which every promise is true, it waits for what is promised. */
-export async function holds(page, check, argument) {
-    const deadline = Date.now() + STEP_MS;
-    while (!(await page.evaluate(check, argument))) {
-        if (Date.now() > deadline) throw new Error(`does not come to hold: ${check}`);
-        await new Promise((done) => setTimeout(done, 50));
+/** Looks until it sees what it should; `fail` throws, of what is seen at the end of the time. */
+async function until(look, isRight, fail) {
+    for (const deadline = Date.now() + STEP_MS; ; await new Promise((done) => setTimeout(done, 50))) {
+        const seen = await look();
+        if (isRight(seen)) return;
+        if (Date.now() > deadline) fail(seen);
     }
 }
 
+/** Waits until something holds in the page. Unlike waitForFunction, to which every promise is true, it waits for what is promised. */
+export function holds(page, check, argument) {
+    return until(() => page.evaluate(check, argument), Boolean, () => assert.fail(`does not come to hold: ${check}`));
+}
+
 /** Waits until a list is empty, and says otherwise what is in it. */
-export async function empty(list) {
-    for (const deadline = Date.now() + STEP_MS; ; await new Promise((done) => setTimeout(done, 50))) {
-        const left = await list();
-        if (left.length === 0) return;
-        if (Date.now() > deadline) throw new Error(`there are still:\n${left.join("\n")}`);
-    }
+export function empty(list) {
+    return until(list, (left) => left.length === 0, (left) => assert.fail(`there are still:\n${left.join("\n")}`));
 }
 
 async function freePort() {
@@ -163,11 +164,7 @@ export class Person {
     /** Waits until the open room shows these messages and no other, once all are decrypted. */
     async shows(messages, why) {
         const inTheRoom = () => this.page.locator(".bubble").evaluateAll((bubbles) => bubbles.map((b) => [...b.childNodes].filter((n) => n.nodeType === Node.TEXT_NODE).map((n) => n.data).join("")));
-        for (const deadline = Date.now() + STEP_MS; ; await new Promise((done) => setTimeout(done, 50))) {
-            const shown = await inTheRoom();
-            if (isDeepStrictEqual(shown, messages)) return;
-            if (Date.now() > deadline) assert.deepEqual(shown, messages, why);
-        }
+        await until(inTheRoom, (shown) => isDeepStrictEqual(shown, messages), (shown) => assert.deepEqual(shown, messages, why));
     }
 
     calls(part) {
