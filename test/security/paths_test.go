@@ -261,7 +261,7 @@ func overSocket(t *testing.T, sc *scene, since string) answer {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	frames := make(chan string, 1)
+	frames := make(chan string, 100) // more than come before Dial returns, which reads the first of them
 	c, err := wsclient.Dial(ctx, sc.server.URL, wsclient.Options{
 		Token: sc.user.Token, Sync: true, Since: since, Filter: []byte(syncFilter),
 		OnFrame: func(frame []byte) {
