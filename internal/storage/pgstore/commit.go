@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/storage"
@@ -21,11 +22,11 @@ func (s *Store) Commit(ctx context.Context, p ids.Partition, epoch ids.Epoch, b 
 	if err := b.Check(p); err != nil {
 		return op("commit", err)
 	}
-	ok, err := s.join(ctx, p, epoch, gather(b, minNew))
+	ok, err := s.join(ctx, p, epoch, gather(b, false))
 	if taken := new(pgconn.PgError); errors.As(err, &taken) && taken.Code == uniqueViolation {
 		// A row is there that should not be, and all was rolled back.
 		s.log.Warn("a row that was to be new is there", "partition", p, "detail", taken.Detail)
-		ok, err = s.join(ctx, p, epoch, gather(b, len(b.Ops)+1))
+		ok, err = s.join(ctx, p, epoch, gather(b, true))
 	}
 	if err != nil {
 		return op("commit", err)
@@ -39,16 +40,15 @@ func (s *Store) Commit(ctx context.Context, p ids.Partition, epoch ids.Epoch, b 
 // uniqueViolation is PostgreSQL's code for a row whose key is there.
 const uniqueViolation = "23505"
 
-// minNew is from how many new rows on these are written by a statement of their own: it
-// does not look for each whether it is there, which costs as much as writing it, but
-// another statement costs something too.
+// minNew is from how many new rows of a group on these are written by a statement of
+// their own: it does not look for each whether it is there, which costs as much as writing
+// it, but another statement costs something too.
 const minNew = 6
 
-// writes is a batch in which no key comes twice: the ranges are deleted first,
+// writes are batches in which no key comes twice: the ranges are deleted first,
 // then single rows, then rows are put. fresh are those that are not there.
 type writes struct {
 	ranges, deletes, puts, fresh columns
-	ends, values, freshValues    [][]byte
 	// rows is how many operations there are, bytes the length of the values.
 	rows, bytes int
 }
@@ -65,26 +65,52 @@ func rangeEnd(end string) []byte {
 	return []byte(end)
 }
 
-// columns are keys, a slice for each part, as the database takes them.
+// columns are rows, or ranges, as the database takes them: a slice for each part of the
+// key, and one for their values, or ends.
 type columns struct {
-	tables          []int16
-	entities, sorts [][]byte
+	partitions               pgtype.FlatArray[int32]
+	tables                   pgtype.FlatArray[int16]
+	entities, sorts, content pgtype.FlatArray[[]byte]
 }
 
 func newColumns(n int) columns {
-	return columns{make([]int16, 0, n), make([][]byte, 0, n), make([][]byte, 0, n)}
+	return columns{
+		make(pgtype.FlatArray[int32], 0, n), make(pgtype.FlatArray[int16], 0, n), make(pgtype.FlatArray[[]byte], 0, n),
+		make(pgtype.FlatArray[[]byte], 0, n), make(pgtype.FlatArray[[]byte], 0, n),
+	}
 }
 
-func (c *columns) add(k storage.Key) {
+// add adds a row; content is nil if there is only its key.
+func (c *columns) add(k storage.Key, content []byte) {
+	c.partitions = append(c.partitions, int32(k.Partition))
 	c.tables = append(c.tables, int16(k.Table))
 	c.entities = append(c.entities, []byte(k.Entity))
 	c.sorts = append(c.sorts, []byte(k.Sort))
+	if content != nil {
+		c.content = append(c.content, content)
+	}
+}
+
+func (c *columns) addAll(o *columns) {
+	c.partitions = append(c.partitions, o.partitions...)
+	c.tables = append(c.tables, o.tables...)
+	c.entities = append(c.entities, o.entities...)
+	c.sorts = append(c.sorts, o.sorts...)
+	c.content = append(c.content, o.content...)
+}
+
+func (w *writes) addAll(o *writes) {
+	w.ranges.addAll(&o.ranges)
+	w.deletes.addAll(&o.deletes)
+	w.puts.addAll(&o.puts)
+	w.fresh.addAll(&o.fresh)
 }
 
 // gather brings a batch into the order of writes, with the same outcome: of
 // several operations on a key the last one counts, and what a range deletes that
-// comes later is not put at all. New rows are kept apart from minNew on.
-func gather(b *storage.Batch, minNew int) *writes {
+// comes later is not put at all. New rows are kept apart unless look says that each
+// is to be looked for.
+func gather(b *storage.Batch, look bool) *writes {
 	last := make(map[storage.Key]int, len(b.Ops))
 	ranges, fresh := 0, 0
 	for i := range b.Ops {
@@ -103,16 +129,12 @@ func gather(b *storage.Batch, minNew int) *writes {
 			}
 		}
 	}
-	w := &writes{
-		ranges: newColumns(ranges), deletes: newColumns(0), puts: newColumns(len(last)),
-		ends: make([][]byte, 0, ranges), values: make([][]byte, 0, len(last)), rows: len(b.Ops),
-	}
+	w := &writes{ranges: newColumns(ranges), puts: newColumns(max(0, len(last)-fresh)), fresh: newColumns(fresh), rows: len(b.Ops)}
 	for i := range b.Ops {
 		o := &b.Ops[i]
 		if o.Kind == storage.OpDeleteRange {
 			if o.End == "" || o.End > o.Key.Sort {
-				w.ranges.add(o.Key)
-				w.ends = append(w.ends, rangeEnd(o.End))
+				w.ranges.add(o.Key, rangeEnd(o.End))
 			}
 			continue
 		}
@@ -120,7 +142,7 @@ func gather(b *storage.Batch, minNew int) *writes {
 			continue
 		}
 		if o.Kind == storage.OpDelete {
-			w.deletes.add(o.Key)
+			w.deletes.add(o.Key, nil)
 			continue
 		}
 		value := o.Value
@@ -128,13 +150,11 @@ func gather(b *storage.Batch, minNew int) *writes {
 			value = []byte{} // nil would be NULL
 		}
 		w.bytes += len(value)
-		if o.New && fresh >= minNew {
-			w.fresh.add(o.Key)
-			w.freshValues = append(w.freshValues, value)
-			continue
+		if o.New && !look {
+			w.fresh.add(o.Key, value)
+		} else {
+			w.puts.add(o.Key, value)
 		}
-		w.puts.add(o.Key)
-		w.values = append(w.values, value)
 	}
 	return w
 }

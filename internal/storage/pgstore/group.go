@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -36,12 +36,11 @@ const (
 // comes meanwhile shares the next: a transaction costs the database, and the node, more
 // than the rows of a message do.
 //
-// They go in one transaction and one round trip, a statement for each, which looks
-// itself whether its epoch still holds and writes nothing if not. So one that is
-// fenced keeps none of the others from being written; what the database refuses, or
-// waits for, is rolled back for all, and each is tried alone. Statements come in the
-// order of their partitions: each waits for whoever takes the lease of its own, and two
-// transactions that hold some and want others could wait for each other.
+// They go in one call of a function, which looks whether all their epochs still hold and
+// writes nothing if not. What it refuses, and what the database refuses or waits for,
+// is tried alone. The locks are taken in the order of the partitions: each waits for
+// whoever takes the lease of its own, and two transactions that hold some and want others
+// could wait for each other.
 type groups struct {
 	mu struct {
 		sync.Mutex
@@ -106,79 +105,72 @@ func (s *Store) runGroups(shard int, g *groups) {
 	}
 }
 
-// next takes the next group; with none, whoever asks is done.
+// next takes the next group, in the order of partitions and of each no more than one; with
+// none, whoever asks is done.
 func (g *groups) next() []*commit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n, size := 0, 0
-	for n < min(len(g.mu.queue), maxGroup) && (n == 0 || size+g.mu.queue[n].bytes <= groupBytes) {
-		size += g.mu.queue[n].bytes
-		n++
-	}
-	if n == 0 {
+	if len(g.mu.queue) == 0 {
 		g.mu.running = false
 		return nil
 	}
-	list := slices.Clone(g.mu.queue[:n])
-	g.mu.queue = slices.Delete(g.mu.queue, 0, n)
-	slices.SortStableFunc(list, func(a, b *commit) int { return cmp.Compare(a.p, b.p) })
+	size := 0
+	var list, rest []*commit
+	for _, c := range g.mu.queue {
+		at, twice := slices.BinarySearchFunc(list, c, func(a, b *commit) int { return cmp.Compare(a.p, b.p) })
+		if twice || len(list) == maxGroup || len(list) > 0 && size+c.bytes > groupBytes {
+			rest = append(rest, c)
+			continue
+		}
+		size += c.bytes
+		list = slices.Insert(list, at, c)
+	}
+	g.mu.queue = rest
 	return list
 }
 
 // commitGroup commits all. It does not wait for those that have to be tried alone.
 func (s *Store) commitGroup(shard int, list []*commit) {
-	if len(list) == 1 {
-		s.commitAlone(shard, list[0])
-		return
+	wait := ""
+	if len(list) > 1 {
+		wait = lockTimeout
 	}
-	ctx := context.Background() // not that of any caller: it belongs to many
-	err := s.with(ctx, shard, func(ctx context.Context, c *pgxpool.Conn) error { return write(ctx, c, list) })
-	refused := errors.As(err, new(*pgconn.PgError)) && !errors.Is(err, ErrAway)
+	ok, args := false, arguments(wait, list)
+	// The context is not that of any caller: it belongs to many.
+	err := s.with(context.Background(), shard, func(ctx context.Context, conn *pgxpool.Conn) error {
+		return conn.QueryRow(ctx, writeStatement, args...).Scan(&ok)
+	})
+	refused := err == nil && !ok || errors.As(err, new(*pgconn.PgError)) && !errors.Is(err, ErrAway)
 	for _, c := range list {
-		if refused {
-			s.background.Go(func() { s.commitAlone(shard, c) })
+		if refused && len(list) > 1 {
+			s.background.Go(func() { s.commitGroup(shard, []*commit{c}) })
 			continue
 		}
-		c.ok, c.err = c.ok && err == nil, err
+		c.ok, c.err = ok, err
 		close(c.done)
 	}
 }
 
-func (s *Store) commitAlone(shard int, c *commit) {
-	c.err = s.with(context.Background(), shard, func(ctx context.Context, conn *pgxpool.Conn) error {
-		return conn.QueryRow(ctx, writeStatement, c.arguments()...).Scan(&c.ok)
-	})
-	close(c.done)
-}
+const writeStatement = "SELECT hubbub_write_group(" +
+	"$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)"
 
-// write sends all in one transaction: the database ends it behind the last of statements
-// that come together, and only then tells that it is written.
-func write(ctx context.Context, conn *pgxpool.Conn, list []*commit) error {
-	var b pgx.Batch
-	b.Queue("SELECT set_config('lock_timeout', $1, true)", lockTimeout)
-	for _, c := range list {
-		b.Queue(writeStatement, c.arguments()...)
+func arguments(wait string, list []*commit) []any {
+	var w writes
+	ps, es := make(pgtype.FlatArray[int32], len(list)), make(pgtype.FlatArray[int64], len(list))
+	for i, c := range list {
+		ps[i], es[i] = int32(c.p), int64(c.epoch)
+		w.addAll(c.writes)
 	}
-	results := conn.SendBatch(ctx, &b)
-	_, err := results.Exec()
-	for i := 0; i < len(list) && err == nil; i++ {
-		err = results.QueryRow().Scan(&list[i].ok)
+	if len(w.fresh.tables) < minNew {
+		w.puts.addAll(&w.fresh)
+		w.fresh = columns{}
 	}
-	if end := results.Close(); err == nil {
-		err = end
+	args := []any{wait, ps, es}
+	for _, c := range []*columns{&w.ranges, &w.deletes, &w.puts, &w.fresh} {
+		args = append(args, c.partitions, c.tables, c.entities, c.sorts)
+		if c != &w.deletes {
+			args = append(args, c.content)
+		}
 	}
-	return err
-}
-
-const writeStatement = "SELECT hubbub_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)"
-
-func (c *commit) arguments() []any {
-	w := c.writes
-	return []any{
-		int32(c.p), int64(c.epoch),
-		w.ranges.tables, w.ranges.entities, w.ranges.sorts, w.ends,
-		w.deletes.tables, w.deletes.entities, w.deletes.sorts,
-		w.puts.tables, w.puts.entities, w.puts.sorts, w.values,
-		w.fresh.tables, w.fresh.entities, w.fresh.sorts, w.freshValues,
-	}
+	return args
 }

@@ -339,14 +339,13 @@ func (m *move) put(ctx context.Context, rows []storage.Row) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	c, values := newColumns(len(rows)), make([][]byte, len(rows))
+	c := newColumns(len(rows))
 	for i := range rows {
-		c.add(rows[i].Key)
-		values[i] = rows[i].Value
+		c.add(rows[i].Key, rows[i].Value)
 	}
 	_, err := m.dst().Exec(ctx, `INSERT INTO hubbub_row (partition, tbl, entity, sort, value)
 SELECT $1, u.tbl, u.entity, u.sort, u.value FROM unnest($2::smallint[], $3::bytea[], $4::bytea[], $5::bytea[]) AS u(tbl, entity, sort, value)
-ON CONFLICT (partition, tbl, entity, sort) DO UPDATE SET value = EXCLUDED.value`, int32(m.p), c.tables, c.entities, c.sorts, values)
+ON CONFLICT (partition, tbl, entity, sort) DO UPDATE SET value = EXCLUDED.value`, int32(m.p), c.tables, c.entities, c.sorts, c.content)
 	return err
 }
 
@@ -433,7 +432,7 @@ func (m *move) apply(ctx context.Context, from *pgx.Conn, changes map[change]str
 	gone := newColumns(0)
 	for i, k := range keys {
 		if found[i] == nil {
-			gone.add(k)
+			gone.add(k, nil)
 		} else {
 			put = append(put, storage.Row{Key: k, Value: found[i]})
 		}
@@ -462,7 +461,7 @@ func singles(changes map[change]struct{}) []storage.Key {
 func (m *move) get(ctx context.Context, from *pgx.Conn, keys []storage.Key) ([][]byte, error) {
 	c := newColumns(len(keys))
 	for _, k := range keys {
-		c.add(k)
+		c.add(k, nil)
 	}
 	rows, err := from.Query(ctx, `SELECT k.at - 1, (SELECT r.value FROM hubbub_row r WHERE r.partition = $1 AND r.tbl = k.tbl AND r.entity = k.entity AND r.sort = k.sort)
 FROM unnest($2::smallint[], $3::bytea[], $4::bytea[]) WITH ORDINALITY AS k(tbl, entity, sort, at)`, int32(m.p), c.tables, c.entities, c.sorts)

@@ -396,13 +396,13 @@ func TestReadsNoWholeTable(t *testing.T) {
 	}
 }
 
-func ask[T any](t testing.TB, url, statement string) (v T) {
+func ask[T any](t testing.TB, url, statement string, args ...any) (v T) {
 	t.Helper()
 	c, err := pgx.Connect(context.Background(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = c.QueryRow(context.Background(), statement).Scan(&v)
+	err = c.QueryRow(context.Background(), statement, args...).Scan(&v)
 	if err := errors.Join(err, c.Close(context.Background())); err != nil {
 		t.Fatal(err)
 	}

@@ -11,9 +11,8 @@ import (
 
 // lookup are the keys of one Get that are in one database.
 type lookup struct {
-	at         []int32 // their places in the call
-	partitions []int32
-	keys       columns
+	at   []int32 // their places in the call
+	keys columns
 }
 
 // Get implements storage.Store. Keys of several partitions in one database are
@@ -48,8 +47,7 @@ func (s *Store) get(ctx context.Context, keys []storage.Key, out [][]byte) error
 			by[shard] = l
 		}
 		l.at = append(l.at, int32(i))
-		l.partitions = append(l.partitions, int32(k.Partition))
-		l.keys.add(k)
+		l.keys.add(k, nil)
 	}
 	for shard, l := range by {
 		if err := s.again(ctx, shard, func(ctx context.Context, c *pgxpool.Conn) error { return l.read(ctx, c, out) }); err != nil {
@@ -68,7 +66,7 @@ const getStatement = `SELECT k.at, (
 UNION ALL SELECT -1, NULL FROM hubbub_place w WHERE w.partition = ANY($2::int[]) AND w.state >= 2`
 
 func (l *lookup) read(ctx context.Context, c *pgxpool.Conn, out [][]byte) error {
-	rows, err := c.Query(ctx, getStatement, l.at, l.partitions, l.keys.tables, l.keys.entities, l.keys.sorts)
+	rows, err := c.Query(ctx, getStatement, l.at, l.keys.partitions, l.keys.tables, l.keys.entities, l.keys.sorts)
 	if err != nil {
 		return err
 	}
