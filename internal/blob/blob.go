@@ -24,6 +24,8 @@ var (
 	ErrKey = errors.New("blob: invalid key")
 	// ErrFull: there is no room for the value.
 	ErrFull = errors.New("blob: no space left")
+	// ErrAway: what keeps the values does not answer, or says that it cannot now.
+	ErrAway = errors.New("blob: the store is away")
 	// ErrShort: the reader ended before, or went on after, the size that was given.
 	ErrShort = errors.New("blob: not as long as announced")
 )

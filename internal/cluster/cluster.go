@@ -38,6 +38,11 @@ const (
 	trusted = 2
 	// minRenewal keeps a very short lease from asking the store all the time.
 	minRenewal = time.Millisecond
+	// shortLife is how long an owner has to have run to be replaced at once when it ends.
+	// One that ends sooner met a store that refuses what is written, and so will the
+	// next: without a pause, taking leases would keep the node and the store busier than
+	// any load.
+	shortLife = 500 * time.Millisecond
 	// moved is what a caller is told to wait while a partition changes hands.
 	moved = time.Second
 )
@@ -118,6 +123,8 @@ type slot struct {
 type owned struct {
 	owner *partition.Owner
 	lease storage.Lease
+	// began is when the owner was made.
+	began time.Time
 	// renewed is when the lease was last asked for, and then granted. Guarded by
 	// Node.mu.
 	renewed moment
@@ -201,7 +208,7 @@ func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
 		return errors.Join(err, n.opts.Store.Release(context.WithoutCancel(ctx), lease))
 	}
 	n.mu.Lock()
-	n.mu.owned[p] = &owned{owner: owner, lease: lease, renewed: asked}
+	n.mu.owned[p] = &owned{owner: owner, lease: lease, began: time.Now(), renewed: asked}
 	n.mu.Unlock()
 	n.opts.Log.Debug("partition taken", "partition", p, "epoch", lease.Epoch)
 	if w := n.watcher.Load(); w != nil {
@@ -259,10 +266,23 @@ func (n *Node) replace(p ids.Partition, epoch ids.Epoch) {
 	defer n.wg.Done()
 	n.slots[p].Lock()
 	defer n.slots[p].Unlock()
-	if o := n.owned(p); o == nil || o.lease.Epoch != epoch {
+	o := n.owned(p)
+	if o == nil || o.lease.Epoch != epoch {
 		return
 	}
 	n.dropLocked(p, (*partition.Owner).Close)
+	if early := shortLife - time.Since(o.began); early > 0 {
+		// Whoever renews all leases waits for none that pauses.
+		n.slots[p].Unlock()
+		select {
+		case <-time.After(early):
+		case <-n.ctx.Done():
+		}
+		n.slots[p].Lock()
+		if n.ctx.Err() != nil || n.owned(p) != nil || !n.wants(p) {
+			return
+		}
+	}
 	n.retakeLocked(n.ctx, p)
 }
 

@@ -662,6 +662,37 @@ func (s brokenStore) Acquire(ctx context.Context, p ids.Partition, n ids.NodeID,
 	return s.Store.Acquire(ctx, p, n, ttl)
 }
 
+// Where the store refuses what is written, owners do not follow each other without a
+// pause, however much is asked for.
+func TestRefusedOwnersPause(t *testing.T) {
+	const pause = 500 * time.Millisecond // twice a second is what a node and a store take
+	w := newWorld(t, 1)
+	st := newNodeStore(w.store)
+	began := time.Now()
+	n := w.start(w.options("a", st))
+	var refused []time.Time
+	fault := func() error {
+		refused = append(refused, time.Now())
+		return errDown
+	}
+	st.before.Store(&fault)
+	for len(refused) < 2 { // one owner runs at a time
+		if _, err := n.Do(context.Background(), ticket{0, "a"}); err == nil {
+			t.Fatal("it was written")
+		}
+	}
+	if early := began.Add(pause).Sub(refused[1]); early > 0 {
+		t.Errorf("the second owner wrote %v too early", early)
+	}
+	st.before.Store(nil)
+	w.clock.Advance(time.Second)
+	for {
+		if _, err := n.Do(context.Background(), ticket{0, "a"}); err == nil {
+			return
+		}
+	}
+}
+
 // Without a TTL a node takes the default.
 func TestDefaultLease(t *testing.T) {
 	w := newWorld(t, 1)

@@ -30,7 +30,7 @@ func (s *Service) Open(ctx context.Context, id ID, wait time.Duration) (*File, e
 	}
 	o, err := s.o.Blobs.Open(ctx, c.Key)
 	if err != nil {
-		return nil, fmt.Errorf("open media %s: %w", id, s.vanished(ctx, id, err))
+		return nil, fmt.Errorf("open media %s: %w", id, s.vanished(ctx, id, refusal(err)))
 	}
 	return &File{Object: o, Type: m.Type, Name: m.Name, Tag: m.Hash[:tagChars]}, nil
 }

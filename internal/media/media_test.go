@@ -74,6 +74,10 @@ func TestFailedStore(t *testing.T) {
 	if err := up(); !errors.As(err, &e) || e.Status != 507 {
 		t.Errorf("full: %v", err)
 	}
+	w.blobs.put = fmt.Errorf("network: %w", blob.ErrAway)
+	if err := up(); !errors.As(err, &e) || e.Status != 503 || e.RetryAfter == 0 {
+		t.Errorf("away: %v", err)
+	}
 	w.blobs.put = nil
 	if n := w.rows(tables.Media) + w.rows(tables.Content); n != 0 {
 		t.Errorf("%d rows of what was not stored", n)

@@ -159,7 +159,7 @@ func (s *Service) stillThere(ctx context.Context, hash, from, key string) error 
 func (s *Service) openPicture(ctx context.Context, m *Media, key string) (*File, error) {
 	o, err := s.o.Blobs.Open(ctx, key)
 	if err != nil {
-		return nil, fmt.Errorf("open picture of media %s: %w", m.ID, err)
+		return nil, fmt.Errorf("open picture of media %s: %w", m.ID, refusal(err))
 	}
 	head := make([]byte, sniffBytes)
 	n, err := io.ReadFull(o, head)
@@ -184,7 +184,7 @@ func (s *Service) openPicture(ctx context.Context, m *Media, key string) (*File,
 func (s *Service) make(ctx context.Context, from, key string, to size, animated bool) (own bool, err error) {
 	o, err := s.o.Blobs.Open(ctx, from)
 	if err != nil {
-		return false, fmt.Errorf("open picture: %w", err)
+		return false, fmt.Errorf("open picture: %w", refusal(err))
 	}
 	defer o.Close()
 	r := &readerAt{ctx: ctx, o: o}
@@ -213,7 +213,7 @@ func (s *Service) make(ctx context.Context, from, key string, to size, animated 
 		return false, errPicture(err)
 	}
 	if err := s.o.Blobs.Put(ctx, key, &b, int64(b.Len())); err != nil {
-		return false, fmt.Errorf("store thumbnail: %w", full(err))
+		return false, fmt.Errorf("store thumbnail: %w", refusal(err))
 	}
 	return false, nil
 }

@@ -176,7 +176,7 @@ func (s *Service) store(ctx context.Context, hash string, sp *spool) (key string
 		return "", 0, fmt.Errorf("rewind upload: %w", err)
 	}
 	if err := s.o.Blobs.Put(ctx, key, sp.File, sp.size); err != nil {
-		return "", 0, fmt.Errorf("store media: %w", full(err))
+		return "", 0, fmt.Errorf("store media: %w", refusal(err))
 	}
 	return key, planTS, nil
 }
@@ -204,7 +204,7 @@ func (sp *spool) head() ([]byte, error) {
 func (s *Service) newSpool(write func(io.Writer) error) (*spool, error) {
 	f, err := os.CreateTemp(s.o.Spool, "")
 	if err != nil {
-		return nil, full(fmt.Errorf("spool: %w", err))
+		return nil, refusal(fmt.Errorf("spool: %w", err))
 	}
 	sp := &spool{File: f}
 	// Where an open file cannot be removed, the next start does.
@@ -213,7 +213,7 @@ func (s *Service) newSpool(write func(io.Writer) error) (*spool, error) {
 	counted := &counter{w: io.MultiWriter(f, sum)}
 	if err := write(counted); err != nil {
 		sp.close()
-		return nil, full(err)
+		return nil, refusal(err)
 	}
 	sp.size, sp.hash = counted.n, hashText(sum.Sum(nil))
 	return sp, nil
@@ -258,8 +258,14 @@ func (s sender) Read(b []byte) (int, error) {
 	return n, merr.New(http.StatusBadRequest, merr.Unknown, "The body could not be read").Because(err)
 }
 
-// full makes an error of a full disk one that says so.
-func full(err error) error {
+// awayRetry is what a client is told to wait while the store of media is away.
+const awayRetry = 5 * time.Second
+
+// refusal makes an error of a full disk, or of a store that is away, one that says so.
+func refusal(err error) error {
+	if errors.Is(err, blob.ErrAway) {
+		return merr.UnavailableErr(awayRetry, "The store of media does not answer, try again").Because(err)
+	}
 	if errors.Is(err, blob.ErrFull) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return merr.New(http.StatusInsufficientStorage, merr.Unknown, "There is no room for the upload").Because(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -90,7 +91,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 			&credentials.EnvAWS{}, &credentials.IAM{Client: &http.Client{Transport: transport}},
 		})
 	}
-	client, err := minio.NewCore(o.Endpoint, &minio.Options{Creds: keys, Secure: o.Secure, Region: o.Region, Transport: transport})
+	client, err := minio.NewCore(o.Endpoint, &minio.Options{Creds: keys, Secure: o.Secure, Region: o.Region, Transport: transport, MaxRetries: maxRetries})
 	if err != nil {
 		return nil, fmt.Errorf("s3blob: %w", err)
 	}
@@ -107,6 +108,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	return s, nil
 }
+
+// maxRetries bounds how often a request is made in all, with up to a second between two:
+// who waits is better told to come back.
+const maxRetries = 4
 
 // Put implements blob.Store.
 func (s *Store) Put(ctx context.Context, key string, r io.Reader, size int64) error {
@@ -130,8 +135,19 @@ func (s *Store) Put(ctx context.Context, key string, r io.Reader, size int64) er
 	}
 	if code := minio.ToErrorResponse(err).Code; code == "XMinioStorageFull" || code == "QuotaExceeded" {
 		err = errors.Join(blob.ErrFull, err)
+	} else if counted.err == nil {
+		err = away(ctx, err)
 	}
 	return fmt.Errorf("s3blob: put: %w", err)
+}
+
+// away marks an error of the network, or of a server that cannot answer now.
+func away(ctx context.Context, err error) error {
+	status := minio.ToErrorResponse(err).StatusCode
+	if ctx.Err() == nil && (status >= http.StatusInternalServerError || status == 0 && errors.As(err, new(net.Error))) {
+		return errors.Join(blob.ErrAway, err)
+	}
+	return err
 }
 
 // exact reads the announced number of bytes and says if there were not as many.
@@ -187,7 +203,7 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 		}
 		// S3 does not tell a key that was there from one that was not.
 		if err := s.client.RemoveObject(ctx, s.o.Bucket, s.o.Prefix+key, minio.RemoveObjectOptions{}); err != nil && !missing(err) {
-			return fmt.Errorf("s3blob: delete: %w", err)
+			return fmt.Errorf("s3blob: delete: %w", away(ctx, err))
 		}
 	}
 	return nil
@@ -230,7 +246,7 @@ func (o *object) get(offset int64) error {
 		if missing(err) {
 			return blob.ErrNotFound
 		}
-		return fmt.Errorf("s3blob: get: %w", err)
+		return fmt.Errorf("s3blob: get: %w", away(o.ctx, err))
 	}
 	if offset == 0 {
 		o.size = info.Size

@@ -1,7 +1,13 @@
 package s3blob_test
 
 import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -54,6 +60,59 @@ func TestConformance(t *testing.T) {
 			_ = s.Close()
 		}
 	})
+}
+
+// TestAway: a server that went away is told from one that refuses, and from a caller who
+// went.
+func TestAway(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	status := make(chan int, 1)
+	srv := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead && strings.Trim(r.URL.Path, "/") == "media" {
+			return // the bucket is there
+		}
+		s := <-status
+		status <- s
+		w.WriteHeader(s)
+	})}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	s, err := s3blob.Open(t.Context(), options(t, "s3://media?region=x&endpoint=http://"+l.Addr().String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(ctx context.Context, what string, want bool) {
+		_, open := s.Open(ctx, "k")
+		for name, err := range map[string]error{
+			"put": s.Put(ctx, "k", strings.NewReader("x"), 1), "open": open, "delete": s.Delete(ctx, "k"),
+		} {
+			if err == nil || errors.Is(err, blob.ErrAway) != want {
+				t.Errorf("%s, %s: %v", what, name, err)
+			}
+		}
+	}
+	status <- http.StatusForbidden
+	check(t.Context(), "refused", false)
+	<-status
+	status <- http.StatusServiceUnavailable
+	check(t.Context(), "cannot now", true)
+	if err := s.Put(t.Context(), "k", strings.NewReader("x"), 2); !errors.Is(err, blob.ErrShort) || errors.Is(err, blob.ErrAway) {
+		t.Errorf("a body that is too short: %v", err)
+	}
+	if err := srv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-served
+	check(t.Context(), "gone", true)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	check(over, "caller gone", false)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestParse(t *testing.T) {
