@@ -93,9 +93,10 @@ const (
 	// maxRecords is about how many records a handler gets at once: enough that
 	// whoever writes them elsewhere pays one commit for many.
 	maxRecords = 512
-	// queueBatches and queueBytes bound what waits in memory for one follower.
-	// Batches are shared by the followers of a partition.
-	queueBatches = 128
+	// queueBatches and queueBytes bound what waits in memory for one follower: half of
+	// them is what one that gathers may let wait, some seconds of busy rooms. Batches are
+	// shared by the followers of a partition.
+	queueBatches = 1024
 	queueBytes   = 512 << 10
 	// logBatches is how many batches one read of the log takes.
 	logBatches = 64

@@ -31,7 +31,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/consumer"
 	"github.com/hubbub-chat/hubbub/internal/event"
@@ -45,9 +44,10 @@ import (
 // Name is the consumer's.
 const Name = "search"
 
-// Gather is how long the consumer gathers records, unless somebody searches. What is
+// Gather is how long the consumer gathers records, unless somebody searches: no longer
+// than a cursor waits to be saved, so that no more is indexed again after a crash. What is
 // said in a room within that time shares rows and commits.
-const Gather = time.Second
+const Gather = consumer.SaveEvery
 
 // Follower says how far a consumer has come. *consumer.Set is one.
 type Follower interface {
