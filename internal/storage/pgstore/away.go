@@ -49,7 +49,7 @@ type database struct {
 	done chan struct{}
 	last lastReads
 	// few and many gather commits, by how many rows they have.
-	few, many groups
+	few, many *groups
 	// old are the pools from before the database was away; they close by themselves.
 	old sync.WaitGroup
 
@@ -64,7 +64,7 @@ type database struct {
 
 // watch begins to watch a database.
 func watch(pool *pgxpool.Pool, cfg *pgxpool.Config, log *slog.Logger) *database {
-	d := &database{cfg: cfg, log: log, done: make(chan struct{})}
+	d := &database{cfg: cfg, log: log, done: make(chan struct{}), few: newGroups(), many: newGroups()}
 	d.mu.pool = pool
 	d.mu.present, d.mu.leave = context.WithCancelCause(context.Background())
 	ctx, cancel := context.WithCancel(context.Background())

@@ -23,6 +23,11 @@ const (
 	// that none waits for long behind others.
 	maxGroup   = 64
 	groupBytes = 1 << 20
+	// goodGroup is how many commits make a transaction cheap for each; one that had some
+	// and not that many is followed by a pause of gatherTime, less than the transaction
+	// takes, in which further ones come. What comes alone never waits.
+	goodGroup  = 16
+	gatherTime = time.Millisecond
 	// lockTimeout is how long a transaction waits for a partition whose lease is being
 	// taken, or which is being moved, before the others go on without it; slowGroup how
 	// long whoever comes next waits for a transaction. Both take longer than what is in
@@ -47,7 +52,11 @@ type groups struct {
 		queue   []*commit
 		running bool
 	}
+	// enough is told when goodGroup commits wait.
+	enough chan struct{}
 }
+
+func newGroups() *groups { return &groups{enough: make(chan struct{}, 1)} }
 
 // commit is one commit on its way.
 type commit struct {
@@ -64,12 +73,18 @@ type commit struct {
 func (s *Store) join(ctx context.Context, p ids.Partition, epoch ids.Epoch, w *writes) (ok bool, err error) {
 	c := &commit{p: p, epoch: s.fence(ctx, p, epoch), writes: w, done: make(chan struct{})}
 	shard := s.shard(p)
-	g := &s.shards[shard].few
+	g := s.shards[shard].few
 	if w.rows >= manyRows {
-		g = &s.shards[shard].many
+		g = s.shards[shard].many
 	}
 	g.mu.Lock()
 	g.mu.queue = append(g.mu.queue, c)
+	if len(g.mu.queue) == goodGroup {
+		select {
+		case g.enough <- struct{}{}:
+		default:
+		}
+	}
 	if !g.mu.running {
 		g.mu.running = true
 		s.background.Go(func() { s.runGroups(shard, g) })
@@ -100,8 +115,31 @@ func (s *Store) runGroups(shard int, g *groups) {
 		slow.Reset(s.slow)
 		select {
 		case <-ended:
+			if len(list) > 1 && len(list) < goodGroup {
+				g.gather()
+			}
 		case <-slow.C:
 		}
+	}
+}
+
+// gather waits for more commits.
+func (g *groups) gather() {
+	g.mu.Lock()
+	n := len(g.mu.queue)
+	select {
+	case <-g.enough: // of a group before
+	default:
+	}
+	g.mu.Unlock()
+	if n >= goodGroup {
+		return
+	}
+	t := time.NewTimer(gatherTime)
+	defer t.Stop()
+	select {
+	case <-g.enough:
+	case <-t.C:
 	}
 }
 
