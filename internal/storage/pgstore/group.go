@@ -25,7 +25,7 @@ const (
 	groupBytes = 1 << 20
 	// goodGroup is how many commits make a transaction cheap for each; one that had some
 	// and not that many is followed by a pause of gatherTime, less than the transaction
-	// takes, in which further ones come. What comes alone never waits.
+	// takes, in which further ones come. Where they come one at a time, none waits.
 	goodGroup  = 16
 	gatherTime = time.Millisecond
 	// lockTimeout is how long a transaction waits for a partition whose lease is being
