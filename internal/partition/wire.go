@@ -85,6 +85,9 @@ func (w *Wire) Decode(b []byte) (Command, error) {
 	return c, nil
 }
 
+// answers gives what commands return as bytes: plain data, without interfaces.
+var answers wire.Codec
+
 // wireAnswer is what becomes of a command, as it travels.
 type wireAnswer struct {
 	None    bool
@@ -105,8 +108,7 @@ func (w *Wire) EncodeAnswer(result any, err error) []byte {
 	case result == nil:
 		a.None = true
 	default:
-		var none wire.Codec
-		a.Result, err = none.Append(nil, result)
+		a.Result, err = answers.Append(nil, result)
 	}
 	if err != nil {
 		a = wireAnswer{Failed: true, Text: err.Error()}
@@ -117,11 +119,10 @@ func (w *Wire) EncodeAnswer(result any, err error) []byte {
 			}
 		}
 	}
-	var codec wire.Codec
-	b, err := codec.Append(nil, a)
+	b, err := answers.Append(nil, a)
 	if err != nil { // of the members of an error's JSON
 		a.Refused = nil
-		b, _ = codec.Append(nil, a)
+		b, _ = answers.Append(nil, a)
 	}
 	return b
 }
@@ -129,8 +130,7 @@ func (w *Wire) EncodeAnswer(result any, err error) []byte {
 // DecodeAnswer reads what EncodeAnswer gave.
 func (w *Wire) DecodeAnswer(b []byte) (any, error) {
 	var a wireAnswer
-	var codec wire.Codec
-	if err := codec.Decode(b, &a); err != nil {
+	if err := answers.Decode(b, &a); err != nil {
 		return nil, lost(fmt.Errorf("decode answer: %w", err))
 	}
 	if !a.Failed {
@@ -165,8 +165,7 @@ func (e *remoteError) Unwrap() []error { return e.known }
 // decodeResult reads a result that came from another node.
 func decodeResult[R any](b Encoded) (R, error) {
 	var r R
-	var codec wire.Codec
-	if err := codec.Decode(b, &r); err != nil {
+	if err := answers.Decode(b, &r); err != nil {
 		return r, lost(fmt.Errorf("decode result: %w", err))
 	}
 	return r, nil

@@ -165,7 +165,8 @@ func (d *decoder) mapping(v reflect.Value, depth int) error {
 
 func (d *decoder) structure(v reflect.Value, depth int) error {
 	t := v.Type()
-	if binaryType(t) {
+	s := d.codec.structType(t)
+	if s.own {
 		own, err := d.bytes()
 		if err != nil {
 			return err
@@ -184,30 +185,23 @@ func (d *decoder) structure(v reflect.Value, depth int) error {
 		if err != nil {
 			return err
 		}
-		f, ok := ownField(t, string(name))
-		if !ok {
+		f := s.byName[string(name)]
+		if f == nil {
 			continue // of a newer version, and zero before
 		}
-		if left, err := d.codec.leftOut(t, f); err != nil || left {
+		if f.left || f.err != nil {
 			return fmt.Errorf("%w: %s.%s", ErrMalformed, t, name)
 		}
-		inner := decoder{codec: d.codec, b: value}
-		if err := inner.value(v.FieldByIndex(f.Index), depth+1); err != nil {
+		rest := d.b
+		d.b = value // a decoder of its own for it would be an allocation
+		if err := d.value(v.Field(f.index), depth+1); err != nil {
 			return fmt.Errorf("%s.%s: %w", t, name, err)
 		}
-		if len(inner.b) > 0 {
-			return fmt.Errorf("%w: %s.%s: %d bytes too many", ErrMalformed, t, name, len(inner.b))
+		if len(d.b) > 0 {
+			return fmt.Errorf("%w: %s.%s: %d bytes too many", ErrMalformed, t, name, len(d.b))
 		}
+		d.b = rest
 	}
-}
-
-// ownField finds a field of the struct itself, not of one in it.
-func ownField(t reflect.Type, name string) (reflect.StructField, bool) {
-	f, ok := t.FieldByName(name)
-	if !ok || len(f.Index) != 1 {
-		return reflect.StructField{}, false
-	}
-	return f, true
 }
 
 func (d *decoder) union(v reflect.Value, depth int) error {

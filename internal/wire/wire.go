@@ -24,6 +24,8 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
+	"sync"
 )
 
 // Errors that callers distinguish with errors.Is.
@@ -38,6 +40,10 @@ var (
 // use up the stack.
 const maxDepth = 64
 
+// usualSize is what most values take as bytes, so that they are not moved while they
+// grow.
+const usualSize = 384
+
 // Codec encodes and decodes. The zero Codec knows no interfaces. A Codec is not
 // changed once it is used, and then safe for concurrent use.
 type Codec struct {
@@ -45,6 +51,40 @@ type Codec struct {
 	// out in types that implement it, by pointer or not, and found anew on arrival.
 	Derived reflect.Type
 	unions  map[reflect.Type]map[string]reflect.Type
+	// structs has the *structType of each reflect.Type that was met: what reflection
+	// says of a type takes it longer than to read a value.
+	structs sync.Map
+}
+
+// structType is what there is to know of a struct.
+type structType struct {
+	// own: it has an encoding of its own.
+	own    bool
+	fields []field
+	byName map[string]*field
+}
+
+type field struct {
+	name  string
+	index int
+	// left: it does not travel. err, if not nil, says that it cannot.
+	left bool
+	err  error
+}
+
+func (c *Codec) structType(t reflect.Type) *structType {
+	if s, ok := c.structs.Load(t); ok {
+		return s.(*structType)
+	}
+	s := &structType{own: binaryType(t), fields: make([]field, t.NumField()), byName: make(map[string]*field, t.NumField())}
+	for i := range s.fields {
+		f := t.Field(i)
+		left, err := c.leftOut(t, f)
+		s.fields[i] = field{f.Name, i, left, err}
+		s.byName[f.Name] = &s.fields[i]
+	}
+	c.structs.Store(t, s)
+	return s
 }
 
 // Union lists what may stand in fields of an interface type, as zero values.
@@ -67,7 +107,7 @@ func (c *Codec) Append(b []byte, v any) ([]byte, error) {
 	if !rv.IsValid() {
 		return nil, fmt.Errorf("%w: nil", ErrType)
 	}
-	return c.append(b, rv, 0)
+	return c.append(slices.Grow(b, usualSize), rv, 0)
 }
 
 // Decode reads an encoding into what v points to, which is zero. Bytes in it are
@@ -224,7 +264,8 @@ func (c *Codec) appendMap(b []byte, v reflect.Value, depth int) ([]byte, error) 
 
 func (c *Codec) appendStruct(b []byte, v reflect.Value, depth int) ([]byte, error) {
 	t := v.Type()
-	if binaryType(t) {
+	s := c.structType(t)
+	if s.own {
 		at := reflect.New(t)
 		at.Elem().Set(v)
 		own, err := at.Interface().(encoding.BinaryMarshaler).MarshalBinary()
@@ -233,20 +274,21 @@ func (c *Codec) appendStruct(b []byte, v reflect.Value, depth int) ([]byte, erro
 		}
 		return appendBytes(b, own), nil
 	}
-	for i := range t.NumField() {
-		f := t.Field(i)
-		left, err := c.leftOut(t, f)
-		if err != nil {
-			return nil, err
+	for i := range s.fields {
+		f := &s.fields[i]
+		if f.err != nil {
+			return nil, f.err
 		}
-		if left || v.Field(i).IsZero() {
+		value := v.Field(i)
+		if f.left || value.IsZero() {
 			continue
 		}
-		b = binary.AppendUvarint(b, uint64(len(f.Name)))
-		b = append(b, f.Name...)
+		b = binary.AppendUvarint(b, uint64(len(f.name)))
+		b = append(b, f.name...)
 		at := len(b)
-		if b, err = c.append(b, v.Field(i), depth+1); err != nil {
-			return nil, fmt.Errorf("%s.%s: %w", t, f.Name, err)
+		var err error
+		if b, err = c.append(b, value, depth+1); err != nil {
+			return nil, fmt.Errorf("%s.%s: %w", t, f.name, err)
 		}
 		b = insertLength(b, at)
 	}
