@@ -251,7 +251,8 @@ func (n *Node) dropLocked(p ids.Partition, end func(*partition.Owner)) *owned {
 	return o
 }
 
-// replace puts a new owner, with a new epoch, in the place of one that ended. If
+// replace puts a new owner, with a new epoch, in the place of one that ended, unless the
+// partition is another node's by now. If
 // that fails now, the renewal loop goes on trying.
 func (n *Node) replace(p ids.Partition, epoch ids.Epoch) {
 	n.mu.RLock()
@@ -265,25 +266,20 @@ func (n *Node) replace(p ids.Partition, epoch ids.Epoch) {
 	}
 	defer n.wg.Done()
 	n.slots[p].Lock()
-	defer n.slots[p].Unlock()
 	o := n.owned(p)
-	if o == nil || o.lease.Epoch != epoch {
+	ended := o != nil && o.lease.Epoch == epoch
+	if ended {
+		n.dropLocked(p, (*partition.Owner).Close)
+	}
+	n.slots[p].Unlock() // whoever renews all leases waits for none that pauses
+	if !ended {
 		return
 	}
-	n.dropLocked(p, (*partition.Owner).Close)
-	if early := shortLife - time.Since(o.began); early > 0 {
-		// Whoever renews all leases waits for none that pauses.
-		n.slots[p].Unlock()
-		select {
-		case <-time.After(early):
-		case <-n.ctx.Done():
-		}
-		n.slots[p].Lock()
-		if n.ctx.Err() != nil || n.owned(p) != nil || !n.wants(p) {
-			return
-		}
+	select {
+	case <-time.After(shortLife - time.Since(o.began)):
+		n.renew(n.ctx, p)
+	case <-n.ctx.Done():
 	}
-	n.retakeLocked(n.ctx, p)
 }
 
 // retakeLocked takes a partition if it is to be had, and otherwise leaves it to

@@ -27,6 +27,9 @@ const (
 	partBytes = 16 << 20
 	// connectTimeout bounds the question at the start whether the bucket is there.
 	connectTimeout = 30 * time.Second
+	// maxRetries bounds how often a request is made in all, with up to a second between
+	// two: who waits is better told to come back.
+	maxRetries = 4
 )
 
 // Options say where the bucket is.
@@ -108,10 +111,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	return s, nil
 }
-
-// maxRetries bounds how often a request is made in all, with up to a second between two:
-// who waits is better told to come back.
-const maxRetries = 4
 
 // Put implements blob.Store.
 func (s *Store) Put(ctx context.Context, key string, r io.Reader, size int64) error {
