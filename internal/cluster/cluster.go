@@ -252,8 +252,7 @@ func (n *Node) dropLocked(p ids.Partition, end func(*partition.Owner)) *owned {
 }
 
 // replace puts a new owner, with a new epoch, in the place of one that ended, unless the
-// partition is another node's by now. If
-// that fails now, the renewal loop goes on trying.
+// partition is another node's by now. If that fails now, the renewal loop goes on trying.
 func (n *Node) replace(p ids.Partition, epoch ids.Epoch) {
 	n.mu.RLock()
 	closed := n.ctx.Err() != nil

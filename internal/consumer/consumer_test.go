@@ -209,10 +209,18 @@ func TestQueueBytes(t *testing.T) {
 	w := newWorld(t, 1)
 	defer w.close()
 	gate := make(chan struct{})
-	w.seen.before = func(context.Context, Batch) error { <-gate; return nil }
+	handling := make(chan struct{}, 4)
+	w.seen.before = func(context.Context, Batch) error {
+		handling <- struct{}{}
+		<-gate
+		return nil
+	}
 	n := w.start(quick, w.consumer())
 	n.await(t)
-	for range 4 {
+	for i := range 4 {
+		if i == 1 {
+			<-handling // the others come while it handles the first, and are not taken with it
+		}
 		if _, err := n.Do(bg, emit{n: 1, size: queueBytes / 2}); err != nil {
 			t.Fatal(err)
 		}

@@ -131,7 +131,7 @@ func (w *world) readAll() {
 	for i, u := range w.users {
 		s := &stream{w: w, user: u.id, device: "reader", dice: u.dice}
 		n := w.node(i % w.opts.Nodes)
-		raw, err := s.sync(w.ctx, n, maxTimeline, 0)
+		raw, err := s.sync(w.ctx, n, "", maxTimeline, 0)
 		var b body
 		if err == nil {
 			err = json.Unmarshal(raw, &b)

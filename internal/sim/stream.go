@@ -77,7 +77,8 @@ func (s *stream) ask() bool {
 	timeout := []time.Duration{0, 500 * time.Millisecond, 2 * time.Second}[s.dice.upTo(3)]
 	lost := s.dice.chance(lostResponse)
 	at := s.w.rec.Now()
-	body, err := serve(s.w.ctx, n, func(ctx context.Context) ([]byte, error) { return s.sync(ctx, n, limit, timeout) })
+	since := s.since // a request that was given up may be served when the next has its answer
+	body, err := serve(s.w.ctx, n, func(ctx context.Context) ([]byte, error) { return s.sync(ctx, n, since, limit, timeout) })
 	if err != nil {
 		if definite(err) {
 			s.w.rec.Note("C5 sync of %s %s with %q was answered %v", s.user, s.device, s.since, err)
@@ -88,8 +89,8 @@ func (s *stream) ask() bool {
 	return true
 }
 
-func (s *stream) sync(ctx context.Context, n *node, limit int, timeout time.Duration) ([]byte, error) {
-	since, err := n.hub.ParseSince(s.since)
+func (s *stream) sync(ctx context.Context, n *node, token string, limit int, timeout time.Duration) ([]byte, error) {
+	since, err := n.hub.ParseSince(token)
 	if err != nil {
 		return nil, err
 	}

@@ -1,12 +1,8 @@
 package appservice_test
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -113,7 +109,7 @@ func TestEventsOfRoomsAndAliases(t *testing.T) {
 	alice := b.server.User(t, "alice")
 	room := alice.CreateRoom(t, nil)
 	unseen := alice.Send(t, room, "before the alias")
-	caughtUp(t, b.server) // an event is judged by the aliases that there are when its turn comes
+	b.server.CaughtUp(t, "") // an event is judged by the aliases that there are when its turn comes
 	alias := v3 + "/directory/room/" + url.PathEscape("#_irc_x:"+apptest.Name)
 	alice.Must(t, "PUT", alias, object{"room_id": room})
 	seen := alice.Send(t, room, "while there is the alias")
@@ -139,28 +135,6 @@ func TestEventsOfRoomsAndAliases(t *testing.T) {
 	last := alice.Send(t, room, "for the other")
 	if got := other.until(last); len(got) != 1 {
 		t.Errorf("got %v", got)
-	}
-}
-
-// caughtUp waits until all that follows the log has handled what was said before.
-func caughtUp(t *testing.T, s *apptest.Server) {
-	t.Helper()
-	for {
-		resp, err := http.Get(s.MetricsURL() + "/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := io.ReadAll(resp.Body)
-		if err = errors.Join(err, resp.Body.Close(), t.Context().Err()); err != nil {
-			t.Fatal(err)
-		}
-		lags := regexp.MustCompile(`(?m)^hubbub_consumer_lag_positions\{.*\} (.*)$`).FindAllStringSubmatch(string(text), -1)
-		if len(lags) == 0 {
-			t.Fatal("nothing follows the log")
-		}
-		if !slices.ContainsFunc(lags, func(m []string) bool { return m[1] != "0" }) {
-			return
-		}
 	}
 }
 

@@ -11,7 +11,10 @@ import (
 // Subscriptions to threads decide what is pushed, listed and counted, at once when they
 // change. spec: MSC4306.
 func TestThreadSubscriptions(t *testing.T) {
-	s := apptest.Start(t, local, func(c *config.Config) { c.Push.ThreadSubscriptions = true })
+	s := apptest.Start(t, local, func(c *config.Config) {
+		c.Push.ThreadSubscriptions = true
+		c.Server.MetricsListen = "127.0.0.1:0"
+	})
 	alice, bob := s.User(t, "alice"), s.User(t, "bob")
 	if features := alice.Must(t, "GET", "/_matrix/client/versions", nil)["unstable_features"]; apptest.At(features, "org.matrix.msc4306") != true {
 		t.Errorf("features %v", features)
@@ -65,6 +68,7 @@ func TestThreadSubscriptions(t *testing.T) {
 	}
 	bob.Must(t, "DELETE", subscription, nil)
 	reply(nil)
+	s.CaughtUp(t, "push") // a message is judged by the subscriptions that there are when its turn comes
 	if got := count(); got != 1 {
 		t.Errorf("%v unread after the subscription ended", got)
 	}

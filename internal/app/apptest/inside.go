@@ -1,8 +1,14 @@
 package apptest
 
 import (
+	"errors"
+	"io"
+	"net/http"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -50,6 +56,33 @@ func (s *Server) Routes() []Route {
 
 // MetricsURL is where metrics are served; Config.Server.MetricsListen asked for it.
 func (s *Server) MetricsURL() string { return "http://" + s.app.MetricsAddr().String() }
+
+// CaughtUp waits until a consumer of the log, or with "" each, has handled what was said
+// before. It asks at MetricsURL.
+func (s *Server) CaughtUp(t testing.TB, consumer string) {
+	t.Helper()
+	if consumer == "" {
+		consumer = `[^"]*`
+	}
+	lag := regexp.MustCompile(`(?m)^hubbub_consumer_lag_positions\{consumer="` + consumer + `"\} (.*)$`)
+	for ; ; time.Sleep(10 * time.Millisecond) {
+		resp, err := http.Get(s.MetricsURL() + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		if err = errors.Join(err, resp.Body.Close(), t.Context().Err()); err != nil {
+			t.Fatal(err)
+		}
+		lags := lag.FindAllStringSubmatch(string(text), -1)
+		if len(lags) == 0 {
+			t.Fatal("nothing follows the log")
+		}
+		if !slices.ContainsFunc(lags, func(m []string) bool { return m[1] != "0" }) {
+			return
+		}
+	}
+}
 
 // pageOfRows is how many rows are read at once.
 const pageOfRows = 1000
