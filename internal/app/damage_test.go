@@ -496,7 +496,7 @@ func TestDamagedElsewhere(t *testing.T) {
 	d.alice.Do(t, "GET", "/_matrix/client/v3/joined_rooms", nil)
 	d.alice.Fails(t, "PUT", "/_matrix/client/v3/rooms/"+url.PathEscape(third)+"/send/m.room.message/1", apptest.Object{"msgtype": "m.text", "body": "x"},
 		http.StatusConflict, "M_UNKNOWN")
-	d.alice.Fails(t, "GET", "/_matrix/client/v1/rooms/"+url.PathEscape(d.sick)+"/relations/"+d.text(9), nil, http.StatusNotFound, "M_NOT_FOUND")
+	d.alice.Fails(t, "GET", "/_matrix/client/v1/rooms/"+url.PathEscape(d.sick)+"/relations/$"+d.sick[1:], nil, http.StatusNotFound, "M_NOT_FOUND")
 	// The room that would follow would not be encrypted.
 	d.alice.Fails(t, "POST", "/_matrix/client/v3/rooms/"+url.PathEscape(secret)+"/upgrade", apptest.Object{"new_version": "12"}, http.StatusConflict, "M_UNKNOWN")
 	// The list of rooms that lost one learns of it with the next change.

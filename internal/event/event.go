@@ -39,8 +39,8 @@ var (
 	// ErrTooLarge: the event or one of its fields is over its limit. Clients
 	// see M_TOO_LARGE.
 	ErrTooLarge = errors.New("event too large")
-	// ErrHash: the event's ID is not its reference hash. It was altered.
-	ErrHash = errors.New("event ID is not the reference hash")
+	// ErrHash: the event's ID is not that of its reference hash and position. It was altered.
+	ErrHash = errors.New("event ID is not that of the reference hash")
 	// ErrContentHash: the content is not what was hashed when the event was
 	// made: it was redacted, or altered.
 	ErrContentHash = errors.New("content hash does not match")

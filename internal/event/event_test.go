@@ -48,7 +48,7 @@ func TestGoldenEvents(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := e.Verify(v); err != nil {
+			if err := e.Verify(v, 0); err != nil {
 				t.Error(err)
 			}
 			if got := string(e.AppendPDU(nil, v)); got != g.pdu {
@@ -59,7 +59,7 @@ func TestGoldenEvents(t *testing.T) {
 				OriginServerTS: e.OriginServerTS, PrevEvents: e.PrevEvents, AuthEvents: e.AuthEvents,
 				Depth: e.Depth, Redacts: e.Redacts,
 			}
-			if err := again.Seal(v); err != nil {
+			if err := again.Seal(v, 0); err != nil {
 				t.Fatal(err)
 			}
 			if string(again.ID) != g.id || again.ContentHash != e.ContentHash {
@@ -83,10 +83,9 @@ func TestRedactionKeepsTheID(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := Redact(v, e)
-		if id := r.ComputeID(v); id != e.ID {
-			t.Errorf("%s %s: redacted to %s", g.version, e.Type, id)
+		if err = r.Verify(v, 0); errors.Is(err, ErrHash) {
+			t.Errorf("%s %s: redacted: %v", g.version, e.Type, err)
 		}
-		err = r.Verify(v)
 		if changed := !bytes.Equal(r.Content, e.Content) || r.Redacts != e.Redacts; changed != errors.Is(err, ErrContentHash) {
 			t.Errorf("%s %s: changed %v, verify says %v", g.version, e.Type, changed, err)
 		}
@@ -119,6 +118,35 @@ func TestRedactionByVersion(t *testing.T) {
 	}
 }
 
+// An ID that holds a position says it, and is true there alone.
+func TestPosition(t *testing.T) {
+	v := Default()
+	for _, at := range []ids.Seq{1, 255, 1 << 40, 1<<64 - 1} {
+		e := &Event{RoomID: "!r", Type: TypeMessage, Sender: "@a:b", Content: []byte(`{}`)}
+		if err := e.Seal(v, at); err != nil {
+			t.Fatal(err)
+		}
+		if got := Position(e.ID); got != at || len(e.ID) != 44 {
+			t.Errorf("%s holds position %d, not %d", e.ID, got, at)
+		}
+		if err := e.Verify(v, at); err != nil {
+			t.Error(err)
+		}
+		if err := e.Verify(v, at-1); !errors.Is(err, ErrHash) {
+			t.Errorf("%s at %d: %v", e.ID, at-1, err)
+		}
+		e.Sender = "@eve:b"
+		if err := e.Verify(v, at); !errors.Is(err, ErrHash) {
+			t.Errorf("of another sender: %v", err)
+		}
+	}
+	for _, id := range []ids.EventID{"", "$x", ids.EventID("$" + strings.Repeat("*", 43))} {
+		if got := Position(id); got != 0 {
+			t.Errorf("%q holds position %d", id, got)
+		}
+	}
+}
+
 func TestVerifyFindsAlteration(t *testing.T) {
 	v := Default()
 	key := "@bob:example.org"
@@ -128,12 +156,12 @@ func TestVerifyFindsAlteration(t *testing.T) {
 			Content:    []byte(`{"displayname":"B","membership":"join"}`),
 			PrevEvents: []ids.EventID{"$p"}, AuthEvents: []ids.EventID{"$x", "$y"},
 		}
-		if err := e.Seal(v); err != nil {
+		if err := e.Seal(v, 0); err != nil {
 			t.Fatal(err)
 		}
 		return e
 	}
-	if err := fresh().Verify(v); err != nil {
+	if err := fresh().Verify(v, 0); err != nil {
 		t.Fatal(err)
 	}
 	other := "@eve:example.org"
@@ -153,13 +181,13 @@ func TestVerifyFindsAlteration(t *testing.T) {
 	} {
 		e := fresh()
 		alter(e)
-		if err := e.Verify(v); !errors.Is(err, ErrHash) {
+		if err := e.Verify(v, 0); !errors.Is(err, ErrHash) {
 			t.Errorf("%s altered: %v", name, err)
 		}
 	}
 	e := fresh()
 	e.Content = []byte(`{"displayname":"C","membership":"join"}`)
-	if err := e.Verify(v); !errors.Is(err, ErrContentHash) {
+	if err := e.Verify(v, 0); !errors.Is(err, ErrContentHash) {
 		t.Errorf("display name altered: %v", err)
 	}
 }
@@ -170,7 +198,7 @@ func TestSizeLimits(t *testing.T) {
 	seal := func(edit func(*Event)) error {
 		e := &Event{RoomID: "!r", Type: TypeMessage, Sender: "@a:b", Content: []byte(`{}`)}
 		edit(e)
-		return e.Seal(v)
+		return e.Seal(v, 0)
 	}
 	at, over := long(MaxFieldSize), long(MaxFieldSize+1)
 	for name, tc := range map[string]struct {
@@ -198,7 +226,7 @@ func TestSizeLimits(t *testing.T) {
 
 	// The limit is on the PDU with its hash, to the byte.
 	e := &Event{RoomID: "!r", Type: TypeMessage, Sender: "@a:b", Content: []byte(`{"body":""}`)}
-	if err := e.Seal(v); err != nil {
+	if err := e.Seal(v, 0); err != nil {
 		t.Fatal(err)
 	}
 	spare := MaxEventSize - len(e.AppendPDU(nil, v))
@@ -243,7 +271,7 @@ func TestPDURoundTrip(t *testing.T) {
 		id := rapid.SampledFrom(Supported()).Draw(t, "version")
 		v, _ := Lookup(id)
 		e := anyEvent(t, v)
-		if err := e.Seal(v); err != nil {
+		if err := e.Seal(v, 0); err != nil {
 			t.Fatal(err)
 		}
 		pdu := e.AppendPDU(nil, v)
@@ -254,7 +282,7 @@ func TestPDURoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := back.Verify(v); err != nil {
+		if err := back.Verify(v, 0); err != nil {
 			t.Fatal(err)
 		}
 		if again := back.AppendPDU(nil, v); !bytes.Equal(again, pdu) || back.RoomID != e.RoomID || back.Redacts != e.Redacts {
@@ -305,7 +333,7 @@ func FuzzParsePDU(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			_ = e.Verify(v)
+			_ = e.Verify(v, 0)
 			Redact(v, e).AppendPDU(nil, v)
 			ParseMember(e.Content).Token()
 			ParseCreate(e.Content)
@@ -366,7 +394,7 @@ func BenchmarkSeal(b *testing.B) {
 			OriginServerTS: 1700000000000, Content: content, Depth: 1234,
 			PrevEvents: []ids.EventID{hash}, AuthEvents: []ids.EventID{hash, hash},
 		}
-		if err := e.Seal(v); err != nil {
+		if err := e.Seal(v, 0); err != nil {
 			b.Fatal(err)
 		}
 	}

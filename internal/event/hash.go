@@ -3,6 +3,7 @@ package event
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"unicode/utf8"
@@ -101,20 +102,52 @@ func (e *Event) ReferenceHash(v Version) [32]byte {
 	return sha256.Sum256(e.append(scratch[:0], v, form{hashes: true, redacted: true}))
 }
 
-// ComputeID returns the event ID: the reference hash in URL-safe base64.
+// positionSize is how many bytes of an event ID hold the event's position, in those that
+// have one. The other 24 are of the hash: as hard to forge as one of 192 bits.
+const positionSize = 8
+
+// cover covers or uncovers the position in the bytes of an ID with those behind it. IDs
+// that began with the same letters would be hard to tell apart for people, and for maps.
+func cover(b *[2 * positionSize]byte) {
+	for i := range positionSize {
+		b[i] ^= b[positionSize+i]
+	}
+}
+
+// makeID returns an event ID: the reference hash in URL-safe base64, as the form is for
+// versions since 4, with the position in place of its first bytes unless that is 0.
 // spec: rooms/v12 §Event IDs.
-func (e *Event) ComputeID(v Version) ids.EventID {
-	hash := e.ReferenceHash(v)
+func makeID(hash [sha256.Size]byte, at ids.Seq) ids.EventID {
+	if at != 0 {
+		binary.BigEndian.PutUint64(hash[:positionSize], uint64(at))
+		cover((*[2 * positionSize]byte)(hash[:]))
+	}
 	var id [1 + 43]byte
 	id[0] = '$'
 	base64.RawURLEncoding.Encode(id[1:], hash[:])
 	return ids.EventID(id[:])
 }
 
+// Position returns the position that an event ID holds, if it was made with one. Of
+// an ID that was not, or is none, it is some number: only the event there tells.
+func Position(id ids.EventID) ids.Seq {
+	var hash [sha256.Size]byte
+	if len(id) != 1+43 {
+		return 0
+	}
+	if _, err := base64.RawURLEncoding.Decode(hash[:], []byte(id[1:])); err != nil {
+		return 0
+	}
+	cover((*[2 * positionSize]byte)(hash[:]))
+	b := hash[:positionSize]
+	return ids.Seq(binary.BigEndian.Uint64(b))
+}
+
 // Seal completes a new event: it checks the sizes and sets ContentHash, ID and,
-// for the create event of a version that names rooms so, RoomID. The error
-// wraps ErrTooLarge, or ErrBadJSON for text that JSON cannot hold.
-func (e *Event) Seal(v Version) error {
+// for the create event of a version that names rooms so, RoomID. at is where the event
+// is to stand in the log of its partition, which its ID then says; 0 if that is not known.
+// The error wraps ErrTooLarge, or ErrBadJSON for text that JSON cannot hold.
+func (e *Event) Seal(v Version, at ids.Seq) error {
 	if err := e.checkFields(); err != nil {
 		return err
 	}
@@ -124,7 +157,7 @@ func (e *Event) Seal(v Version) error {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, MaxEventSize)
 	}
 	e.ContentHash = sha256.Sum256(pdu)
-	e.ID = e.ComputeID(v)
+	e.ID = makeID(e.ReferenceHash(v), at)
 	if e.namesRoom(v) {
 		e.RoomID = roomOf(e.ID)
 	}
@@ -167,10 +200,11 @@ func (e *Event) stateKey() string {
 	return *e.StateKey
 }
 
-// Verify recomputes the event's hashes. ErrHash: the event was altered.
-// ErrContentHash: only its content was, which a redaction explains.
-func (e *Event) Verify(v Version) error {
-	if id := e.ComputeID(v); id != e.ID {
+// Verify recomputes the hashes of the event that stands at a position. ErrHash: the event
+// was altered. ErrContentHash: only its content was, which a redaction explains.
+func (e *Event) Verify(v Version, at ids.Seq) error {
+	hash := e.ReferenceHash(v)
+	if id := makeID(hash, 0); id != e.ID && makeID(hash, at) != e.ID {
 		return fmt.Errorf("event %s: %w: %s", e.ID, ErrHash, id)
 	}
 	if e.ComputeContentHash(v) != e.ContentHash {

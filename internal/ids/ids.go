@@ -23,7 +23,8 @@ type (
 	RoomID string
 	// RoomAlias is a room's alias: "#localpart:server".
 	RoomAlias string
-	// EventID is an event's ID: "$" and the URL-safe base64 of its reference hash.
+	// EventID is an event's ID: "$" and the URL-safe base64 of 32 bytes, its reference hash and,
+	// in most, its position.
 	EventID string
 	// DeviceID names one device of one user. It is opaque.
 	DeviceID string

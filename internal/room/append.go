@@ -104,7 +104,7 @@ func appendInThread(v view, d roomstate.Draft, txn Txn, thread ids.EventID) (*St
 	if head == nil {
 		return nil, errUnknownRoom()
 	}
-	ev, err := roomstate.Build(&head.Head, d, v)
+	ev, err := roomstate.Build(&head.Head, d, v.tx.NextSeq(), v)
 	if err != nil {
 		return nil, err
 	}
@@ -128,9 +128,11 @@ func writeEvent(v view, head *Head, ev *event.Event, txn Txn, thread ids.EventID
 		}
 	}
 	row := s.encode()
-	index, _ := v.p.eventIndex(s.ID)
 	v.tx.Insert(v.p.timeline(s.Seq), row, nil)
-	v.tx.Insert(index, []byte(tables.SeqSort(s.Seq)), nil)
+	if event.Position(s.ID) != s.Seq {
+		index, _ := v.p.eventIndex(s.ID)
+		v.tx.Insert(index, []byte(tables.SeqSort(s.Seq)), nil)
+	}
 	next := *head
 	next.Advance(&s.Event)
 	next.Last = s.Seq

@@ -21,7 +21,7 @@ type Checked struct {
 const checkPage = 500
 
 // Check proves that no room of a store was altered: every event's ID is its
-// hash, each names the one before it, the head names the last, the state is a copy of
+// hash, with its position or without, each names the one before it, the head names the last, the state is a copy of
 // events, and all of it, the receipts too, can be read. It tells report of each problem
 // in a line. The store must be at rest.
 func Check(ctx context.Context, st storage.Store, count int, report func(string)) (Checked, error) {
@@ -146,7 +146,7 @@ func (c *checker) receipts(ctx context.Context, id ids.RoomID) error {
 
 func (c *checker) event(head *Head, prev, s *Stored) {
 	c.Events++
-	err := s.Full().Verify(head.Version)
+	err := s.Full().Verify(head.Version, s.Seq)
 	if errors.Is(err, event.ErrContentHash) && s.RedactedBy != nil {
 		err = nil // a redaction took the content away, and it should have
 	}

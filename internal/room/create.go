@@ -39,7 +39,7 @@ func (c *Create) Seal(opaque ids.RoomID) error {
 	if !v.RoomIDFromCreate {
 		h.RoomID = opaque
 	}
-	ev, err := roomstate.Build(&h, c.Drafts[0], nothing{})
+	ev, err := roomstate.Build(&h, c.Drafts[0], 0, nothing{})
 	if err != nil {
 		return err
 	}
@@ -76,14 +76,15 @@ func (c *Create) Apply(tx *partition.Tx) (any, error) {
 		return nil, merr.New(http.StatusBadRequest, merr.UnsupportedRoomVersion, "Room version %q is not supported", c.Version)
 	}
 	for i, d := range c.Drafts {
-		head := v.head()
+		head, at := v.head(), tx.NextSeq()
 		if i == 0 {
+			at = 0 // its ID names the room, which was not placed yet
 			head = &Head{Head: roomstate.Head{Version: version}, Creator: d.Sender, Public: c.Public}
 			if !version.RoomIDFromCreate {
 				head.RoomID = c.Room
 			}
 		}
-		ev, err := roomstate.Build(&head.Head, d, v)
+		ev, err := roomstate.Build(&head.Head, d, at, v)
 		if err != nil {
 			return nil, err
 		}

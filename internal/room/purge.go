@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/storage"
@@ -117,8 +118,10 @@ func (c *Trim) Apply(tx *partition.Tx) (any, error) {
 		}
 		next.Purged, next.PurgedEvent = s.Seq, s.ID
 		if s.StateKey == nil {
-			index, _ := v.p.eventIndex(s.ID)
-			tx.Delete(index)
+			if event.Position(s.ID) != s.Seq {
+				index, _ := v.p.eventIndex(s.ID)
+				tx.Delete(index)
+			}
 			v.forget(s.Seq)
 			out.Removed++
 		}

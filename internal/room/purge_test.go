@@ -61,6 +61,54 @@ func TestPurgedMeanwhile(t *testing.T) {
 	}
 }
 
+// An event whose ID does not hold its position, as older versions wrote them, is found
+// by the index, can be redacted, and is purged with its place in the index.
+func TestOlderID(t *testing.T) {
+	w, room := clean(t, "12")
+	old := w.mustSend(room, w.message(alice, "old"))
+	head, err := w.r.Head(ctx, room)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.node.Close()
+	ev := old.Full()
+	if err := ev.Seal(head.Version, 0); err != nil {
+		t.Fatal(err)
+	}
+	if ev.ID == old.ID {
+		t.Fatal("an ID with its position is one without")
+	}
+	older, err := newStored(ev, old.Seq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := w.r.Place(room)
+	index, _ := p.eventIndex(older.ID)
+	head.LastEvent = older.ID
+	w.write(p.timeline(old.Seq), older.encode())
+	w.write(index, []byte(tables.SeqSort(old.Seq)))
+	w.write(p.head(), head.encode())
+	w.start()
+	if got := w.event(room, older.ID); got.Seq != old.Seq {
+		t.Errorf("%s is at %d, not at %d", older.ID, got.Seq, old.Seq)
+	}
+	if got, err := w.r.Event(ctx, room, old.ID); got != nil || err != nil {
+		t.Errorf("an ID with the same position is taken for it: %v, %v", got, err)
+	}
+	if _, err := w.redact(room, alice, older.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Check(ctx, w.store, partitions, func(p string) { t.Error(p) }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.node.Do(ctx, &Trim{Room: room, UpTo: maxSeq}); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(w.rows(room, tables.EventIndex)); n != 1 {
+		t.Errorf("%d in the index, which has place for the create event alone", n)
+	}
+}
+
 // A reply that comes while its thread is being purged leaves the list of threads
 // without one that has no root.
 func TestThreadMovesWhileItIsPurged(t *testing.T) {

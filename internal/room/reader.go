@@ -149,22 +149,38 @@ func (r *Reader) getOrLose(ctx context.Context, room ids.RoomID, keys []storage.
 
 // Event returns an event of a room by its ID.
 func (r *Reader) Event(ctx context.Context, room ids.RoomID, id ids.EventID) (*Stored, error) {
-	index, ok := r.Place(room).eventIndex(id)
+	p := r.Place(room)
+	index, ok := p.eventIndex(id)
 	if !ok {
 		return nil, nil
 	}
-	rows, err := r.st.Get(ctx, index)
+	at := p.timeline(event.Position(id))
+	rows, err := r.st.Get(ctx, at, index)
 	if err != nil {
 		return nil, fmt.Errorf("find event: %w", err)
 	}
-	if rows[0] == nil {
-		return nil, nil
+	if rows[1] == nil {
+		return r.placed(ctx, at, rows[0], id)
 	}
-	s, err := r.At(ctx, room, tables.SortSeq(string(rows[0])))
+	s, err := r.At(ctx, room, tables.SortSeq(string(rows[1])))
 	if err != nil || s == nil || s.ID == id {
 		return s, err
 	}
 	return nil, r.unreadable(index, fmt.Errorf("event index: it leads to another event: %w", errRow))
+}
+
+// placed is the event of an ID that leads to a row by itself, nil if it does not.
+func (r *Reader) placed(ctx context.Context, at storage.Key, row []byte, id ids.EventID) (*Stored, error) {
+	if row == nil {
+		return nil, nil
+	}
+	s, err := r.decode(ctx, at, row)
+	if err != nil || s == nil || s.ID != id {
+		return nil, err
+	}
+	list := []*Stored{s}
+	err = r.hide(ctx, s.RoomID, list)
+	return list[0], err
 }
 
 // Page names a stretch of a room's timeline: positions above After and up to, and

@@ -41,10 +41,15 @@ func drawStored(rt *rapid.T) (*Stored, event.Version) {
 	for range rapid.IntRange(0, 6).Draw(rt, "auth") {
 		ev.AuthEvents = append(ev.AuthEvents, id())
 	}
-	if err := ev.Seal(version); err != nil {
+	seq := ids.Seq(rapid.Uint64().Draw(rt, "seq"))
+	at := seq
+	if rapid.Bool().Draw(rt, "position unknown") {
+		at = 0
+	}
+	if err := ev.Seal(version, at); err != nil {
 		rt.Fatalf("seal: %v", err)
 	}
-	s, err := newStored(ev, ids.Seq(rapid.Uint64().Draw(rt, "seq")))
+	s, err := newStored(ev, seq)
 	if err != nil {
 		rt.Fatal(err)
 	}
@@ -91,7 +96,7 @@ func checkRoundTrip(rt *rapid.T, s *Stored, version event.Version, redacted erro
 	if !reflect.DeepEqual(got.Full(), s.Full()) {
 		rt.Fatalf("%+v came back as %+v", s.Full(), got.Full())
 	}
-	if err := got.Full().Verify(version); err != nil && !errors.Is(err, redacted) {
+	if err := got.Full().Verify(version, got.Seq); err != nil && !errors.Is(err, redacted) {
 		rt.Fatalf("verify: %v", err)
 	}
 	for _, pair := range [][2]any{
@@ -157,7 +162,7 @@ func FuzzDecodeStored(f *testing.F) {
 		PrevEvents: []ids.EventID{linkID("0123456789abcdef0123456789abcdef")}, Redacts: "$x",
 	}
 	v, _ := event.Lookup("12")
-	if err := ev.Seal(v); err != nil {
+	if err := ev.Seal(v, 5); err != nil {
 		f.Fatal(err)
 	}
 	s, err := newStored(ev, 5)

@@ -26,12 +26,13 @@ func (h *Head) Advance(ev *event.Event) {
 }
 
 // Build makes the next event of a room from a draft: places it in the chain,
-// selects its auth events, hashes it and authorizes it. It changes neither the
-// head nor the view; the caller calls Advance with what it commits.
+// selects its auth events, hashes it and authorizes it. at is the position that it is
+// to have, 0 if that is not known. Build changes neither the head nor the view; the
+// caller calls Advance with what it commits.
 //
 // Errors are a *Rejection (403), or a *merr.Error that wraps event.ErrTooLarge
 // (413) or event.ErrBadJSON (400).
-func Build(h *Head, d Draft, st View) (*event.Event, error) {
+func Build(h *Head, d Draft, at ids.Seq, st View) (*event.Event, error) {
 	ev := &event.Event{
 		RoomID: h.RoomID, Type: d.Type, StateKey: d.StateKey, Sender: d.Sender,
 		OriginServerTS: d.OriginServerTS, Content: d.Content,
@@ -49,7 +50,7 @@ func Build(h *Head, d Draft, st View) (*event.Event, error) {
 	links = facts.appendAuthEvents(links)
 	ev.PrevEvents = links[:previous:previous]
 	ev.AuthEvents = links[previous:]
-	if err := ev.Seal(h.Version); err != nil {
+	if err := ev.Seal(h.Version, at); err != nil {
 		if errors.Is(err, event.ErrTooLarge) {
 			return nil, merr.TooLargeErr("Event too large").Because(err)
 		}

@@ -86,7 +86,7 @@ func TestRule1Create(t *testing.T) {
 				if tc.edit != nil {
 					tc.edit(h, &d)
 				}
-				ev, err := Build(h, d, &world{})
+				ev, err := Build(h, d, 0, &world{})
 				wantRule(t, err, tc.rules[i])
 				if err == nil && v.RoomIDFromCreate && string(ev.RoomID[1:]) != string(ev.ID[1:]) {
 					t.Errorf("room %s made by %s", ev.RoomID, ev.ID)
@@ -121,7 +121,7 @@ func TestRule4_3_1FirstJoin(t *testing.T) {
 		join := func(sender, target string) error {
 			_, err := Build(h, Draft{
 				Type: event.TypeMember, StateKey: key(target), Sender: ids.UserID(sender), Content: []byte(`{"membership":"join"}`),
-			}, w)
+			}, 0, w)
 			return err
 		}
 		renumbered := func(rule string) string { f := facts{version: v}; return f.reject(rule, "").(*Rejection).Rule }
@@ -137,7 +137,7 @@ func TestRule4_3_1FirstJoin(t *testing.T) {
 func TestRule2NoRoom(t *testing.T) {
 	inEachVersion(t, func(t *testing.T, v event.Version) {
 		d := Draft{Type: event.TypeMember, StateKey: key("@a:h"), Sender: "@a:h", Content: []byte(`{"membership":"join"}`)}
-		_, err := Build(&Head{Version: v, RoomID: "!r"}, d, &world{})
+		_, err := Build(&Head{Version: v, RoomID: "!r"}, d, 0, &world{})
 		rule := "2.4"
 		if v.RoomIDFromCreate {
 			rule = "2"
@@ -147,7 +147,7 @@ func TestRule2NoRoom(t *testing.T) {
 		w := newWorld(t, v.ID)
 		h := w.head()
 		h.RoomID = "!another:h"
-		_, err = Build(h, d, w)
+		_, err = Build(h, d, 0, w)
 		wantRule(t, err, rule)
 		if v.RoomIDFromCreate {
 			// A create event that does not name the room it is in.
@@ -156,7 +156,7 @@ func TestRule2NoRoom(t *testing.T) {
 				ID: "$forged", RoomID: create.RoomID, Type: create.Type, StateKey: create.StateKey,
 				Sender: create.Sender, Content: create.Content,
 			}
-			_, err = Build(w.head(), d, w)
+			_, err = Build(w.head(), d, 0, w)
 			wantRule(t, err, rule)
 		}
 	})
@@ -172,7 +172,7 @@ func TestRule2AuthEvents(t *testing.T) {
 			return old
 		}
 		with := func(edit func(auth []ids.EventID) []ids.EventID) error {
-			ev, err := Build(w.head(), Draft{Type: event.TypeMessage, Sender: "@user:h", Content: []byte(`{}`)}, w)
+			ev, err := Build(w.head(), Draft{Type: event.TypeMessage, Sender: "@user:h", Content: []byte(`{}`)}, 0, w)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -195,7 +195,7 @@ func TestRule2AuthEvents(t *testing.T) {
 			ID: member.ID, RoomID: "!another", Type: member.Type, StateKey: member.StateKey, Sender: member.Sender, Content: member.Content,
 		}
 		w.state[StateKey{event.TypeMember, "@user:h"}] = other
-		_, err := Build(w.head(), Draft{Type: event.TypeMessage, Sender: "@user:h", Content: []byte(`{}`)}, w)
+		_, err := Build(w.head(), Draft{Type: event.TypeMessage, Sender: "@user:h", Content: []byte(`{}`)}, 0, w)
 		wantRule(t, err, number("2.5", "3.5"))
 	})
 }
@@ -231,7 +231,7 @@ func TestAuthEventsSelection(t *testing.T) {
 				w.set(t, "@alice:h", rules, "", `{"join_rule":"`+rule+`"}`)
 				w.set(t, "@alice:h", event.TypeThirdPartyInvite, "tok", `{}`)
 				d := Draft{Type: tc.eventType, StateKey: tc.key, Sender: ids.UserID(tc.sender), Content: canonical(t, tc.content)}
-				ev, err := Build(w.head(), d, w)
+				ev, err := Build(w.head(), d, 0, w)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -296,7 +296,7 @@ func TestRule4_4_1ThirdPartyInvite(t *testing.T) {
 					Type: event.TypeMember, StateKey: key(tc.target), Sender: ids.UserID(tc.sender),
 					Content: canonical(t, `{"membership":"invite","third_party_invite":`+third+`}`),
 				}
-				ev, err := Build(w.head(), d, w)
+				ev, err := Build(w.head(), d, 0, w)
 				rule := tc.rule
 				if rule != "" && v.RoomIDFromCreate {
 					rule = "5" + rule[1:]
@@ -322,7 +322,7 @@ func TestBuildPlacesRedacts(t *testing.T) {
 			w := newWorld(t, v.ID)
 			ev, err := Build(w.head(), Draft{
 				Type: event.TypeRedaction, Sender: "@user:h", Content: []byte(tc.content), Redacts: ids.EventID(tc.redacts),
-			}, w)
+			}, 0, w)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -357,7 +357,7 @@ func TestBuildRefusesWhatIsNoEvent(t *testing.T) {
 		"no content":         {Draft{Type: "t", Sender: "@user:h"}, 400, merr.BadJSON, event.ErrBadJSON},
 		"time below zero":    {Draft{Type: "t", Sender: "@user:h", Content: []byte(`{}`), OriginServerTS: -1}, 400, merr.BadJSON, event.ErrBadJSON},
 	} {
-		_, err := Build(w.head(), tc.d, w)
+		_, err := Build(w.head(), tc.d, 0, w)
 		if client := merr.From(err); !errors.Is(err, tc.want) || client.Status != tc.status || client.Code != tc.code {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -369,7 +369,7 @@ func TestBuildChangesNothing(t *testing.T) {
 	h := w.head()
 	before := *h
 	content := []byte(`{"body":"x"}`)
-	ev, err := Build(h, Draft{Type: event.TypeMessage, Sender: "@user:h", Content: content, OriginServerTS: 7}, w)
+	ev, err := Build(h, Draft{Type: event.TypeMessage, Sender: "@user:h", Content: content, OriginServerTS: 7}, 0, w)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +384,7 @@ func TestBuildChangesNothing(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 	h.Depth = event.MaxInt
-	if ev, err = Build(h, Draft{Type: event.TypeMessage, Sender: "@user:h", Content: content}, w); err != nil || ev.Depth != event.MaxInt {
+	if ev, err = Build(h, Draft{Type: event.TypeMessage, Sender: "@user:h", Content: content}, 0, w); err != nil || ev.Depth != event.MaxInt {
 		t.Errorf("at the greatest depth: %v, %v", ev, err)
 	}
 	// Neighbouring slices share one array: growing one must not reach the other.
@@ -410,7 +410,7 @@ func BenchmarkBuildMessage(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				ev, err := Build(h, d, w)
+				ev, err := Build(h, d, 0, w)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -422,7 +422,7 @@ func BenchmarkBuildMessage(b *testing.B) {
 
 func BenchmarkAuthorizeMessage(b *testing.B) {
 	w := newWorld(b, "12")
-	ev, err := Build(w.head(), Draft{Type: event.TypeMessage, Sender: "@user:h", Content: []byte(`{}`)}, w)
+	ev, err := Build(w.head(), Draft{Type: event.TypeMessage, Sender: "@user:h", Content: []byte(`{}`)}, 0, w)
 	if err != nil {
 		b.Fatal(err)
 	}

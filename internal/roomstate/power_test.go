@@ -125,7 +125,7 @@ func TestPredicatesAgreeWithTheRules(t *testing.T) {
 		users := []string{"@alice:h", "@admin:h", "@mod:h", "@user:h", "@inv:h", "@knock:h", "@left:h", "@ban:h", "@out:h"}
 		allowed := func(sender string, d Draft) bool {
 			d.Sender = ids.UserID(sender)
-			_, err := Build(w.head(), d, w)
+			_, err := Build(w.head(), d, 0, w)
 			return err == nil
 		}
 		become := func(sender, target, membership string) bool {

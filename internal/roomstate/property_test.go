@@ -48,7 +48,7 @@ func newRoom(t fatal, v event.Version, preset string, creator ids.UserID, invite
 
 // send builds an event and, if the rules allow it, commits it.
 func (r *room) send(d Draft) error {
-	ev, err := Build(&r.head, d, r)
+	ev, err := Build(&r.head, d, 0, r)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (r *room) verify(t fatal) {
 		if err != nil {
 			t.Fatalf("%v", err)
 		}
-		if err := ev.Verify(r.version); err != nil {
+		if err := ev.Verify(r.version, 0); err != nil {
 			t.Fatalf("%v", err)
 		}
 		if err := Authorize(r.version, ev, replay); err != nil {
@@ -280,7 +280,7 @@ func FuzzAuthorize(f *testing.F) {
 				w.set(t, "@user:h", replaced.Type, replaced.Key, string(state))
 				for _, sender := range []ids.UserID{"@alice:h", "@user:h"} {
 					d := Draft{Type: eventType, StateKey: &stateKey, Sender: sender, Content: sent}
-					if ev, err := Build(w.head(), d, w); err == nil && Authorize(w.version, ev, w) != nil {
+					if ev, err := Build(w.head(), d, 0, w); err == nil && Authorize(w.version, ev, w) != nil {
 						t.Fatal("built what is not authorized")
 					}
 				}

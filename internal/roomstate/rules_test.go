@@ -85,7 +85,7 @@ func (w *world) set(t fatal, sender ids.UserID, eventType, key, content string) 
 	ev := &event.Event{
 		RoomID: w.room, Type: eventType, StateKey: &key, Sender: sender, Content: canonical(t, content), Depth: 1,
 	}
-	if err := ev.Seal(w.version); err != nil {
+	if err := ev.Seal(w.version, 0); err != nil {
 		t.Fatalf("%v", err)
 	}
 	w.state[StateKey{eventType, key}] = ev
@@ -184,7 +184,7 @@ func runRule(t *testing.T, w *world, verb, rest string) {
 			loaded.state[k] = ev
 		}
 	}
-	ev, err := Build(w.head(), d, loaded)
+	ev, err := Build(w.head(), d, 0, loaded)
 	if wantRule == "" {
 		if err != nil {
 			t.Fatal(err)

@@ -54,7 +54,8 @@ const (
 	RoomHead storage.Table = 16
 	// Timeline holds the events: sort is the Seq.
 	Timeline storage.Table = 17
-	// EventIndex leads from an event ID to its Seq.
+	// EventIndex leads from an event ID that does not hold its Seq to that: of create
+	// events, and of those that older versions wrote.
 	EventIndex storage.Table = 18
 	// State holds the current state: sort is type, NUL, state key.
 	State storage.Table = 19
