@@ -39,9 +39,10 @@ var (
 	ErrInvalid = errors.New("storage: invalid call")
 )
 
-// Format is the number of the on-disk format this version writes. A store
-// refuses to open data with a higher number.
-const Format = 1
+// Format is the number of what this version writes, in rows and to the disk. A store
+// refuses to open data with a higher number: 2 has events that their IDs lead to, which
+// an earlier version would look for in vain.
+const Format = 2
 
 // Limits of the interface, low enough for every backend that is planned.
 const (

@@ -120,6 +120,33 @@ func TestNewerFormat(t *testing.T) {
 	}
 }
 
+// A store of an earlier version is opened, and is one of this version from then on.
+func TestEarlierFormat(t *testing.T) {
+	dir := t.TempDir()
+	mustClose(t, openDir(t, dir))
+	format := func(change func(*pebble.DB) error) (n uint64) {
+		db, err := pebble.Open(dir, &pebble.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, closer, err := db.Get([]byte("\xff\xfff"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n = binary.BigEndian.Uint64(value)
+		if err := errors.Join(closer.Close(), change(db), db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	earlier := binary.BigEndian.AppendUint64(nil, storage.Format-1)
+	format(func(db *pebble.DB) error { return db.Set([]byte("\xff\xfff"), earlier, pebble.Sync) })
+	mustClose(t, openDir(t, dir))
+	if n := format(func(*pebble.DB) error { return nil }); n != storage.Format {
+		t.Errorf("its format is %d, not %d", n, storage.Format)
+	}
+}
+
 func TestNewerPebble(t *testing.T) {
 	dir := t.TempDir()
 	mustClose(t, openDir(t, dir))

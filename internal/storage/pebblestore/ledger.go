@@ -20,7 +20,8 @@ type ledger struct {
 	metas  map[string][]byte               // those looked up so far
 }
 
-// load reads the ledger and the format number, which it writes to a new store.
+// load reads the ledger and the format number, which it writes to a new store and to one
+// of an earlier version.
 func (s *Store) load() (*ledger, error) {
 	if err := s.loadFormat(); err != nil {
 		return nil, err
@@ -51,21 +52,23 @@ func (s *Store) loadFormat() error {
 	if err != nil {
 		return fmt.Errorf("read format: %w", err)
 	}
-	if value == nil {
-		value = binary.BigEndian.AppendUint64(nil, storage.Format)
-		if err := s.db.Set([]byte(formatKey), value, pebble.Sync); err != nil {
-			return fmt.Errorf("write format: %w", err)
+	if value != nil {
+		if len(value) != 8 {
+			return fmt.Errorf("format row %x is malformed", value)
 		}
-		return s.failure.Err()
+		switch n := binary.BigEndian.Uint64(value); {
+		case n > storage.Format:
+			return fmt.Errorf("%w: it has format %d, this version of hubbub reads up to %d",
+				storage.ErrNewerFormat, n, storage.Format)
+		case n == storage.Format:
+			return nil
+		}
 	}
-	if len(value) != 8 {
-		return fmt.Errorf("format row %x is malformed", value)
+	value = binary.BigEndian.AppendUint64(nil, storage.Format)
+	if err := s.db.Set([]byte(formatKey), value, pebble.Sync); err != nil {
+		return fmt.Errorf("write format: %w", err)
 	}
-	if n := binary.BigEndian.Uint64(value); n > storage.Format {
-		return fmt.Errorf("%w: it has format %d, this version of hubbub reads up to %d",
-			storage.ErrNewerFormat, n, storage.Format)
-	}
-	return nil
+	return s.failure.Err()
 }
 
 // get returns a copy of a value, nil if there is none.
