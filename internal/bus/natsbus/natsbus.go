@@ -124,6 +124,7 @@ type Bus struct {
 	nextID         atomic.Uint64
 	// running has a place for each request of another node.
 	running chan struct{}
+	workers workers
 	// ctx ends when the bus is closed.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -151,7 +152,7 @@ func Open(ctx context.Context, opts Options) (*Bus, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Bus{opts: opts, local: membus.New(), prefix: "hubbub." + opts.Deployment + ".", running: make(chan struct{}, maxRunning)}
+	b := &Bus{opts: opts, local: membus.New(), prefix: "hubbub." + opts.Deployment + ".", running: make(chan struct{}, maxRunning), workers: newWorkers()}
 	b.clientPassword = rand.Text()
 	b.inbox = b.prefix + "inbox." + nats.NewInbox()[len("_INBOX."):]
 	b.mu.remote = make(map[string]*remote)
@@ -316,6 +317,7 @@ func (b *Bus) Close() error {
 	for range maxRunning { // who took a place is done
 		b.running <- struct{}{}
 	}
+	b.workers.wait()
 	if b.server != nil {
 		b.server.Shutdown()
 		b.server.WaitForShutdown()

@@ -133,7 +133,11 @@ func TestConformanceOutside(t *testing.T) {
 	}
 	outside := func(o *natsbus.Options) { o.URL, o.Listen = s.ClientURL(), "" }
 	bustest.Run(t, func(t *testing.T) bus.Bus {
-		return &across{Bus: open(t, outside), from: open(t, outside), t: t}
+		// Each has a name of its own: what is asked of a node that has just gone, of which
+		// the server does not know yet, is lost.
+		name := fmt.Sprint("test", nodes.Add(1))
+		own := func(o *natsbus.Options) { outside(o); o.Deployment = name }
+		return &across{Bus: open(t, own), from: open(t, own), t: t}
 	})
 	// Another deployment on the same server hears nothing.
 	a, other := open(t, outside), open(t, func(o *natsbus.Options) { outside(o); o.Deployment = "other" })

@@ -279,21 +279,27 @@ func (h *handler) receive(m *nats.Msg) {
 		h.refuse(m.Reply, kindBusy)
 		return
 	}
-	go func() {
-		defer h.running.Done()
-		defer func() { <-h.bus.running }()
-		h.run(m.Reply, hd.left, data)
-	}()
+	h.bus.workers.do(h.bus.ctx, job{h, request{m.Reply, hd.left, data}})
 }
 
-func (h *handler) run(inbox string, left time.Duration, data []byte) {
+// request is one that another node sent.
+type request struct {
+	inbox string
+	left  time.Duration
+	data  []byte
+}
+
+// run answers a request that has its place.
+func (h *handler) run(r request) {
+	defer h.running.Done()
+	defer func() { <-h.bus.running }()
 	ctx := h.bus.ctx
-	if left > 0 {
+	if r.left > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, left)
+		ctx, cancel = context.WithTimeout(ctx, r.left)
 		defer cancel()
 	}
-	p, err := h.fn(ctx, bus.Raw(data))
+	p, err := h.fn(ctx, bus.Raw(r.data))
 	kind, out := kindAnswer, []byte(nil)
 	if err == nil {
 		out, err = p.MarshalBinary()
@@ -304,9 +310,9 @@ func (h *handler) run(inbox string, left time.Duration, data []byte) {
 	case err != nil:
 		kind, out = kindError, []byte(err.Error())
 	}
-	err = h.bus.send(inbox, "", head{kind: kind}, out)
+	err = h.bus.send(r.inbox, "", head{kind: kind}, out)
 	if errors.Is(err, ErrTooLarge) {
-		err = h.bus.send(inbox, "", head{kind: kindError}, []byte(err.Error()))
+		err = h.bus.send(r.inbox, "", head{kind: kindError}, []byte(err.Error()))
 	}
 	if err != nil && h.bus.ctx.Err() == nil {
 		h.bus.opts.Log.Warn("answer a request", "error", err)
