@@ -131,7 +131,7 @@ type dumped struct {
 // starts a server, whose followers go through the log.
 var apart = []storage.Table{
 	tables.Log, tables.Outbox, tables.Cursor, tables.ConsumerCursor, tables.Txn, tables.Device, tables.Token,
-	tables.SearchTerm, tables.SearchWord, tables.SearchDoc,
+	tables.SearchRecent, tables.SearchSegment,
 }
 
 func dump(t *testing.T, s *apptest.Server) dumped {

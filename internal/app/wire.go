@@ -30,6 +30,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/pushrules"
 	"github.com/hubbub-chat/hubbub/internal/report"
 	"github.com/hubbub-chat/hubbub/internal/room"
+	"github.com/hubbub-chat/hubbub/internal/search"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/web"
 )
@@ -53,7 +54,8 @@ func merge[M ~map[K]V, K comparable, V any](parts ...M) M {
 
 // pinned are the rows that commands pin.
 func pinned() map[storage.Table]partition.TableSpec {
-	return merge(room.Tables(), account.Tables(), partition.Tables(), delayed.Tables(), purge.Tables(), report.Tables(), media.Tables())
+	return merge(room.Tables(), account.Tables(), partition.Tables(), delayed.Tables(), purge.Tables(), report.Tables(), media.Tables(),
+		search.Tables())
 }
 
 // effects are what partitions do to each other.

@@ -69,11 +69,12 @@ func BenchmarkFind(b *testing.B) {
 // counting counts what the commands that pass it write.
 type counting struct {
 	partition.Router
-	rows, bytes int
+	writes, rows, bytes int
 }
 
 func (c *counting) Do(ctx context.Context, cmd partition.Command) (any, error) {
 	if w, ok := cmd.(*Write); ok {
+		c.writes++
 		c.rows += len(w.Rows)
 		for _, r := range w.Rows {
 			c.bytes += len(r.Room) + len(r.Sort) + len(r.Value)

@@ -9,7 +9,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/hubbub-chat/hubbub/internal/ids"
-	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/room"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/internal/tables"
@@ -25,13 +24,6 @@ const (
 	// maxWords is how many words of a room one part of a word may stand for, the
 	// word itself first.
 	maxWords = 32
-	// postingsPage is how many postings of a term are read at once.
-	postingsPage = 64
-	// groupPage is how many lists of words are read at once, maxGroupPages how often:
-	// what so busy a room has more of is not found by a part that is not its
-	// beginning.
-	groupPage     = 256
-	maxGroupPages = 16
 )
 
 // Query says what to find.
@@ -100,9 +92,17 @@ func (h *Hit) Marks(words []string) []string {
 // Find returns the events that match, the newest first. end is where it stopped
 // looking though there may be older ones, nil if there are none.
 func (x *Index) Find(ctx context.Context, q *Query) (hits []Hit, end *Place, err error) {
+	if len(q.Words) == 0 {
+		return nil, nil, nil
+	}
 	m := &merge{x: x, q: q}
-	for _, id := range q.Rooms {
-		s, err := x.open(ctx, q, id)
+	heads, err := x.heads(ctx, q.Rooms)
+	if err != nil {
+		return nil, nil, err
+	}
+	needles := newNeedles(q.Words)
+	for i, id := range q.Rooms {
+		s, err := x.open(ctx, q, id, &heads[i], needles)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -132,103 +132,111 @@ func (x *Index) Find(ctx context.Context, q *Query) (hits []Hit, end *Place, err
 	return hits, end, nil
 }
 
-// source is the candidates of one room: what its rarest-looking word finds.
+// source is the candidates of one room: what was said lately and has all words, and what
+// the longest word finds in the rest.
 type source struct {
 	room   ids.RoomID
 	p      ids.Partition
 	access *room.Access
 	until  ids.Seq
-	terms  []string
+	// terms are looked for in old rows, words in segments.
+	terms, words []string
 
 	buffer []posting // the newest first
 	// rest are candidates that were read, but there may be others above them.
 	rest []posting
-	// below: the rows that are left stand under positions below it.
-	below ids.Seq
-	done  bool
+	// below: the old rows that are left stand under positions below it; under: the
+	// segments that are left have names below it, "" before any was read.
+	below                 ids.Seq
+	under                 string
+	oldDone, segmentsDone bool
+	done                  bool
 }
 
 // open returns the candidates of a room, nil if it does not have the words or is
-// none of the searcher's.
-func (x *Index) open(ctx context.Context, q *Query, id ids.RoomID) (*source, error) {
+// none of the searcher's. What was said lately is read before the segments: what becomes
+// one meanwhile is found there.
+func (x *Index) open(ctx context.Context, q *Query, id ids.RoomID, h *head, needles []needle) (*source, error) {
 	s := &source{room: id, p: x.rooms.Place(id).Partition}
-	longest := textindex.Longest(q.Words)
-	for _, w := range q.Words {
-		terms, err := x.terms(ctx, s, w)
-		if err != nil || len(terms) == 0 {
+	folded, err := x.recent(ctx, s, h, needles)
+	if err != nil {
+		return nil, err
+	}
+	if h.segments > 0 || folded {
+		if s.words, err = x.standFor(ctx, s, needles, x.segmentTerms); err != nil {
 			return nil, err
 		}
-		if w == longest {
-			s.terms = terms
+	}
+	if h.old {
+		if s.terms, err = x.standFor(ctx, s, needles, x.oldTerms); err != nil {
+			return nil, err
 		}
 	}
-	var err error
+	if len(s.rest)+len(s.words)+len(s.terms) == 0 {
+		return nil, nil
+	}
 	if s.access, s.until, err = q.Open(ctx, id); err != nil || s.access == nil {
 		return nil, err
 	}
 	s.below = s.until + maxSpan
+	s.oldDone, s.segmentsDone = len(s.terms) == 0, len(s.words) == 0
 	return s, nil
 }
 
-// terms returns the terms of a room that a word can stand for.
-func (x *Index) terms(ctx context.Context, s *source, w string) ([]string, error) {
-	from, to, limit := partition.JoinSort(w, ""), "", maxWords
-	switch letters := utf8.RuneCountInString(w); {
-	case textindex.KindOf(w) == textindex.Unspaced && letters > 1:
-		// Each pair of letters is a term; the first has to lead to the event.
-		pair := ""
-		textindex.Pairs(w, func(p string) { pair = cmp.Or(pair, p) })
-		from, limit = partition.JoinSort(pair, ""), 1
-		to = partition.PrefixEnd(from)
-	case letters > 1, textindex.KindOf(w) == textindex.Unspaced:
-		from, to = w, partition.PrefixEnd(w)
-	default:
-		limit = 1
-		to = partition.PrefixEnd(from)
+// recent finds what a room said lately that has all words. folded tells that some of what
+// was in blocks when the head was read may be in a segment now.
+func (x *Index) recent(ctx context.Context, s *source, h *head, needles []needle) (folded bool, err error) {
+	s.rest = appendMatches(nil, h.entries, needles)
+	if h.blocks == 0 {
+		return false, nil
 	}
 	rows, err := x.store.Scan(ctx, storage.Range{
-		Partition: s.p, Table: tables.SearchWord, Entity: string(s.room), From: from, To: to, Limit: limit,
+		Partition: s.p, Table: tables.SearchRecent, Entity: string(s.room), From: firstBlock, Limit: storage.MaxScan,
 	})
 	if err != nil {
-		return nil, wrap("search words", err)
+		return false, wrap("search blocks", err)
 	}
-	var out []string
+	there := 0
 	for i := range rows {
-		if _, term, ok := strings.Cut(rows[i].Sort, "\x00"); ok && !slices.Contains(out, term) {
-			out = append(out, term)
+		s.rest = appendMatches(s.rest, rows[i].Value, needles)
+		if rows[i].Sort <= blockSort(h.version) {
+			there += len(rows[i].Value)
 		}
 	}
-	if limit == maxWords && len(rows) < limit && textindex.KindOf(w) == textindex.Word {
-		return x.grouped(ctx, s, w, out)
-	}
-	return out, nil
+	return there != h.blocks, nil
 }
 
-// grouped appends the terms that have a word behind their beginning and are listed
-// together with others.
-func (x *Index) grouped(ctx context.Context, s *source, w string, out []string) ([]string, error) {
-	from := groupPrefix(pairOf(w))
-	to := partition.PrefixEnd(from)
-	for range maxGroupPages {
-		rows, err := x.store.Scan(ctx, storage.Range{
-			Partition: s.p, Table: tables.SearchWord, Entity: string(s.room), From: from, To: to, Limit: groupPage,
-		})
-		if err != nil {
-			return nil, wrap("search words", err)
+// standFor returns the terms that the longest of some words stands for, none if one of
+// the words stands for none.
+func (x *Index) standFor(
+	ctx context.Context, s *source, needles []needle, terms func(context.Context, *source, *needle) ([]string, error),
+) (longest []string, err error) {
+	most := 0
+	for i := range needles {
+		list, err := terms(ctx, s, &needles[i])
+		if err != nil || len(list) == 0 {
+			return nil, err
 		}
-		for i := range rows {
-			for term := range strings.SplitSeq(string(rows[i].Value), "\x00") {
-				if strings.LastIndex(term, w) > 0 && !slices.Contains(out, term) {
-					if out = append(out, term); len(out) == maxWords {
-						return out, nil
-					}
-				}
-			}
+		if needles[i].letters > most {
+			longest, most = list, needles[i].letters
 		}
-		if len(rows) < groupPage {
-			break
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
+	}
+	return longest, nil
+}
+
+// heads returns the heads of rooms.
+func (x *Index) heads(ctx context.Context, rooms []ids.RoomID) ([]head, error) {
+	keys := make([]storage.Key, len(rooms))
+	for i, id := range rooms {
+		keys[i] = key(tables.SearchRecent, x.rooms.Place(id).Partition, id, "")
+	}
+	rows, err := x.store.Get(ctx, keys...)
+	if err != nil {
+		return nil, wrap("read index", err)
+	}
+	out := make([]head, len(rows))
+	for i := range rows {
+		out[i] = decodeHead(rows[i])
 	}
 	return out, nil
 }
@@ -236,22 +244,21 @@ func (x *Index) grouped(ctx context.Context, s *source, w string, out []string) 
 // fill reads the next candidates of a room. Of terms that have more, the last row
 // read says how far down the picture is complete.
 func (x *Index) fill(ctx context.Context, s *source) error {
-	complete := ids.Seq(0)
 	s.buffer, s.rest = s.rest, nil
-	for _, term := range s.terms {
-		rows, err := x.store.Scan(ctx, storage.Range{
-			Partition: s.p, Table: tables.SearchTerm, Entity: string(s.room),
-			From: partition.JoinSort(term, ""), To: postingSort(term, s.below), Limit: postingsPage, Reverse: true,
-		})
+	complete := ids.Seq(0)
+	if !s.oldDone {
+		c, err := x.fillOld(ctx, s)
 		if err != nil {
-			return wrap("search", err)
+			return err
 		}
-		for i := range rows {
-			s.buffer = appendPostings(s.buffer, &rows[i])
+		complete = max(complete, c)
+	}
+	if !s.segmentsDone {
+		c, err := x.fillSegments(ctx, s)
+		if err != nil {
+			return err
 		}
-		if len(rows) == postingsPage {
-			complete = max(complete, tables.SortSeq(rows[len(rows)-1].Sort))
-		}
+		complete = max(complete, c)
 	}
 	s.buffer = slices.DeleteFunc(s.buffer, func(p posting) bool { return p.seq > s.until })
 	slices.SortFunc(s.buffer, func(a, b posting) int { return cmp.Compare(b.seq, a.seq) })
@@ -264,7 +271,7 @@ func (x *Index) fill(ctx context.Context, s *source) error {
 	})
 	s.rest = slices.Clone(s.buffer[n:])
 	s.buffer = s.buffer[:n]
-	s.below, s.done = complete, complete == 0
+	s.done = s.oldDone && s.segmentsDone
 	return nil
 }
 

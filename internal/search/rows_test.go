@@ -15,7 +15,6 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/internal/storage/memstore"
-	"github.com/hubbub-chat/hubbub/internal/tables"
 )
 
 // TestPackPostings: rows hold what was packed, the newest first, each under its
@@ -45,67 +44,70 @@ func TestPackPostings(t *testing.T) {
 	})
 }
 
-// TestFindGrouped: words that were new at the same time, and share a row, are found
-// by their parts; a word that nothing has any more leaves the row, the others stay.
-func TestFindGrouped(t *testing.T) {
-	w := newWorld(t, memstore.New(clock.NewManual(time.Unix(1_700_000_000, 0))))
-	id := w.create()
-	w.await()
-	var all []ids.EventID
-	for i := range 20 {
-		all = append(all, w.say(id, fmt.Sprintf("xx%02dzebra%02d", i, i)))
-	}
-	w.await()
-	groups := func() (n int) {
-		for _, sort := range w.rows(id, tables.SearchWord) {
-			if sort[0] == 0 {
-				n++
+// TestFindParts: words are found by their parts, in blocks and in segments, and one that
+// nothing has any more is not.
+func TestFindParts(t *testing.T) {
+	for name, sizes := range map[string]bounds{"block": {1, maxRecent}, "segment": {fullBlock, 1}} {
+		t.Run(name, func(t *testing.T) {
+			w := newStill(t, memstore.New(clock.NewManual(time.Unix(1_700_000_000, 0))))
+			w.index.bounds = sizes
+			w.follow()
+			id := w.create()
+			w.await()
+			var all []ids.EventID
+			for i := range 20 {
+				all = append(all, w.say(id, fmt.Sprintf("xx%02dzebra%02d", i, i)))
 			}
-		}
-		return n
-	}
-	if groups() == 0 {
-		t.Fatal("no words share a row")
-	}
-	for term, want := range map[string]int{"zebra": 20, "ebra07": 1, "xx": 20, "ra1": 10, "7z": 2, "bra20": 0, "xx07zebra07": 1} {
-		if got := len(w.find(term, id)); got != want {
-			t.Errorf("%q: %d hits, want %d", term, got, want)
-		}
-	}
-	texts := make(map[ids.EventID]string)
-	for i, ev := range all {
-		if i%2 == 0 {
-			w.redact(id, ev)
-		} else {
-			texts[ev] = fmt.Sprintf("xx%02dzebra%02d", i, i)
-		}
-	}
-	w.await()
-	w.check(id, texts)
-	if got := len(w.find("zebra", id)); got != 10 {
-		t.Errorf("%d hits, want 10", got)
+			w.await()
+			for term, want := range map[string]int{
+				"zebra": 20, "ebra07": 1, "xx": 20, "ra1": 10, "7z": 2, "bra20": 0, "xx07zebra07": 1, "z": 0,
+			} {
+				if got := len(w.find(term, id)); got != want {
+					t.Errorf("%q: %d hits, want %d", term, got, want)
+				}
+			}
+			texts := make(map[ids.EventID]string)
+			for i, ev := range all {
+				if i%2 == 0 {
+					w.redact(id, ev)
+				} else {
+					texts[ev] = fmt.Sprintf("xx%02dzebra%02d", i, i)
+				}
+			}
+			w.await()
+			w.check(id, texts)
+			if got := len(w.find("zebra", id)); got != 10 {
+				t.Errorf("%d hits, want 10", got)
+			}
+		})
 	}
 }
 
 // TestFindBelow: rows whose postings reach above what the searcher may see, and
-// behind a page, are looked into.
+// behind a page, are looked into, those of earlier versions too.
 func TestFindBelow(t *testing.T) {
-	w := newWorld(t, memstore.New(clock.NewManual(time.Unix(1_700_000_000, 0))))
+	w := newStill(t, memstore.New(clock.NewManual(time.Unix(1_700_000_000, 0))))
+	w.index.bounds = bounds{50, 200}
 	id := w.create()
-	w.await()
 	var all []ids.EventID
+	old := make(map[ids.EventID]string)
 	for range 3 * maxPacked {
 		all = append(all, w.say(id, "alpha"))
+		old[all[len(all)-1]] = "alpha"
 	}
-	w.await()
-	for i := range 2 * postingsPage { // a row each
+	w.writeOld(id, old)
+	w.follow()
+	for i := range 600 {
 		all = append(all, w.say(id, "alpha"))
 		if i%2 == 0 {
 			w.await()
 		}
 	}
 	w.await()
-	for _, below := range []int{1, 100, maxPacked, len(all) - 30, len(all)} {
+	if h, err := w.index.heads(w.ctx, []ids.RoomID{id}); err != nil || h[0].segments <= 2*segmentsPage {
+		t.Fatalf("too few segments: %v, %v", h, err)
+	}
+	for _, below := range []int{1, 100, maxPacked, 3*maxPacked + 20, len(all) - 30, len(all)} {
 		e, err := w.rooms.Event(w.ctx, id, all[below-1])
 		if err != nil {
 			t.Fatal(err)

@@ -1,28 +1,28 @@
 // Package search finds events by their text.
 //
 // The index is an inverted one and lives in the store, in the partition of each
-// room: SearchTerm lists for each term the events that have it, SearchWord leads
-// from any ending of a term to it, so that a part of a word finds the word, and
-// SearchDoc remembers what the index has of an event, so that it can be taken out.
-// What is written at once shares rows (rows.go): a busy room has a few for many
-// messages.
-// So it is spread with the rooms, moves with them, and needs no disk of its own.
+// room, in two stages. What a room said lately stands as it comes, the terms of each event,
+// in blocks (SearchRecent, entry.go): a row or two for all that is said within some
+// seconds, and a search looks through them. When that are some hundred messages they
+// become a segment (SearchSegment, segment.go): rows that lead from terms, and from parts
+// of them, to the events. So the index is spread with the rooms, moves with them, and needs
+// no disk of its own.
 //
 // An Index is a consumer of the log: it writes after the send, and costs it
 // nothing. What it writes for an event depends on what is stored of the event and
 // its edits at that time and on nothing else; whatever comes twice, or out of
-// order after a partition moved, does no harm. Rows are changed without regard to who
-// else changes them at the time: none that is added replaces another, and one that
-// was to be taken out twice may stay, which does no harm either. A reader believes the index in
-// nothing: each event found is read, and has to hold the words and to be the
-// user's to see.
+// order after a partition moved, does no harm. Who changes the index of a room names the
+// head that was read first, and is refused if somebody else changed it meanwhile. A reader
+// believes the index in nothing: each event found is read, and has to hold the words and
+// to be the user's to see.
 //
 // The text of an event that was edited is that of its latest edit. Rooms that are
 // encrypted are not indexed.
 //
 // Rejected: an index on the disk of a node (it would have to be built anew
 // wherever a partition goes, and be asked over the network); one index for each
-// user (every message of a large room would be written thousands of times).
+// user (every message of a large room would be written thousands of times); rows for the
+// words of each message at once (8 a message in a busy room, 15 to 29 in a quiet one).
 package search
 
 import (
@@ -58,12 +58,16 @@ const (
 	// maxTerms bounds the terms of one event: what stands behind that many different
 	// ones in a message is not found.
 	maxTerms = 1000
-	// maxWriteBytes is about how much one command writes.
+	// maxWriteBytes is about how much one command writes, besides a segment.
 	maxWriteBytes = 1 << 20
 	// timelinePage is how many events are read at a time when a part of the index is
 	// built anew.
 	timelinePage = 200
 )
+
+// bounds are the sizes of entries, in bytes, from which on a head becomes a block, and all
+// of a room a segment.
+type bounds struct{ block, recent int }
 
 // Index is the search index. Its methods are safe for concurrent use.
 type Index struct {
@@ -71,7 +75,7 @@ type Index struct {
 	router partition.Router
 	rooms  *room.Reader
 	logs   Follower
-	known  *known
+	bounds bounds
 
 	mu struct {
 		sync.Mutex
@@ -82,7 +86,7 @@ type Index struct {
 
 // New returns the index of a store, which is given the logs by logs under Name.
 func New(st storage.Store, router partition.Router, rooms *room.Reader, logs Follower) *Index {
-	x := &Index{store: st, router: router, rooms: rooms, logs: logs, known: newKnown(maxKnown)}
+	x := &Index{store: st, router: router, rooms: rooms, logs: logs, bounds: bounds{fullBlock, maxRecent}}
 	x.mu.begun = make(map[ids.Partition]ids.Seq)
 	return x
 }
@@ -141,18 +145,26 @@ func plainTopic(content []byte) string {
 
 // Handle implements consumer.Handler.
 func (x *Index) Handle(ctx context.Context, b consumer.Batch) error {
-	w := x.newWriter(b.Partition)
-	w.epoch = b.Epoch
-	w.fresh = x.begin(b.Partition, b.Last)
-	for i := range b.Records {
-		r := &b.Records[i]
+	fresh := x.begin(b.Partition, b.Last)
+	return untilDone(func(again bool) error {
+		w := x.newWriter(b.Partition)
+		w.epoch, w.fresh = b.Epoch, fresh
+		if again {
+			w.fresh = b.Last // some of it may have been written
+		}
+		return w.handle(ctx, b.Records)
+	})
+}
+
+func (w *writer) handle(ctx context.Context, records []partition.Record) error {
+	trimmed := make(map[ids.RoomID]ids.Seq)
+	for i := range records {
+		r := &records[i]
 		switch r.Kind {
 		case partition.RecordTrimmed:
-			if err := w.noteTrimmed(ctx, ids.RoomID(r.Entity), tables.SortSeq(string(r.Data))); err != nil {
-				return err
-			}
+			trimmed[ids.RoomID(r.Entity)] = tables.SortSeq(string(r.Data))
 		case partition.RecordEvent:
-			s, err := x.rooms.Record(ctx, r)
+			s, err := w.x.rooms.Record(ctx, r)
 			if err != nil {
 				return fmt.Errorf("read event: %w", err)
 			}
@@ -164,7 +176,15 @@ func (x *Index) Handle(ctx context.Context, b consumer.Batch) error {
 			}
 		}
 	}
-	return w.flush(ctx)
+	if err := w.flush(ctx); err != nil {
+		return err
+	}
+	for id, upTo := range trimmed {
+		if err := w.trim(ctx, id, upTo); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // begin notes that a batch up to a position is handled, and returns up to where
@@ -198,30 +218,35 @@ func (x *Index) Missed(ctx context.Context, p ids.Partition, first, last ids.Seq
 }
 
 func (x *Index) rebuild(ctx context.Context, p ids.Partition, id ids.RoomID, first, last ids.Seq) error {
-	w := x.newWriter(p)
 	for after := first - 1; ; {
 		page, err := x.rooms.Timeline(ctx, id, room.Page{After: after, UpTo: last, Limit: timelinePage})
 		if err != nil {
 			return fmt.Errorf("read timeline: %w", err)
 		}
-		for _, s := range page {
-			if err := w.note(ctx, s, false); err != nil {
-				return err
+		err = untilDone(func(bool) error {
+			w := x.newWriter(p)
+			for _, s := range page {
+				if err := w.note(ctx, s, false); err != nil {
+					return err
+				}
 			}
-			after = s.Seq
-		}
-		if err := w.flush(ctx); err != nil {
+			return w.flush(ctx)
+		})
+		if err != nil {
 			return err
 		}
 		if len(page) < timelinePage {
 			break
 		}
+		after = page[len(page)-1].Seq
 	}
 	// What was purged in that time left no event to tell of it.
-	if err := w.noteTrimmed(ctx, id, last); err != nil {
-		return err
-	}
-	return w.flush(ctx)
+	return x.trim(ctx, p, id, last)
+}
+
+// trim takes out of the index the events of a room up to a position that are gone.
+func (x *Index) trim(ctx context.Context, p ids.Partition, id ids.RoomID, upTo ids.Seq) error {
+	return untilDone(func(bool) error { return x.newWriter(p).trim(ctx, id, upTo) })
 }
 
 // latestEdit returns the edit that takes the place of an event, nil if there is
@@ -258,35 +283,5 @@ func (x *Index) Forget(ctx context.Context, id ids.RoomID, upTo ids.Seq) error {
 	if err := x.Await(ctx); err != nil {
 		return err
 	}
-	p := x.rooms.Place(id).Partition
-	for from := ""; ; {
-		rows, err := x.store.Scan(ctx, storage.Range{
-			Partition: p, Table: tables.SearchDoc, Entity: string(id), From: from, To: tables.SeqSort(upTo + 1), Limit: timelinePage,
-		})
-		if err != nil {
-			return fmt.Errorf("read index: %w", err)
-		}
-		w := x.newWriter(p)
-		for _, row := range rows {
-			s := tables.SortSeq(row.Sort)
-			if decodeDoc(row.Value).of == 0 {
-				w.add(id, s, nil)
-				continue
-			}
-			e, err := x.rooms.At(ctx, id, s)
-			if err != nil {
-				return fmt.Errorf("read edit: %w", err)
-			}
-			if e == nil {
-				w.setDoc(id, s, doc{})
-			}
-		}
-		if err := w.flush(ctx); err != nil {
-			return err
-		}
-		if len(rows) < timelinePage {
-			return nil
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
-	}
+	return x.trim(ctx, x.rooms.Place(id).Partition, id, upTo)
 }

@@ -19,106 +19,37 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/textindex"
 )
 
-// rows returns the keys of a table of a room.
-func (w *world) rows(id ids.RoomID, t storage.Table) []string {
+// shownText is what an event says with the edits that are left. Which is the
+// latest of one millisecond is decided by their IDs.
+func (w *world) shownText(id ids.RoomID, of ids.EventID, original string, edits []ids.EventID, said map[ids.EventID]string) string {
 	w.t.Helper()
-	var out []string
-	for _, r := range w.entries(id, t) {
-		out = append(out, r.Sort)
+	if len(edits) == 0 {
+		return original
 	}
-	return out
+	latest := slices.MaxFunc(edits, func(a, b ids.EventID) int {
+		x, err := w.rooms.Event(w.ctx, id, a)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		y, err := w.rooms.Event(w.ctx, id, b)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return room.CompareEdits(&room.Related{TS: x.OriginServerTS, ID: a}, &room.Related{TS: y.OriginServerTS, ID: b})
+	})
+	return said[latest]
 }
 
-func (w *world) entries(id ids.RoomID, t storage.Table) []storage.Entry {
-	w.t.Helper()
-	rows, err := w.store.Scan(w.ctx, storage.Range{Partition: w.rooms.Place(id).Partition, Table: t, Entity: string(id), Limit: storage.MaxScan})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return rows
-}
-
-// postings returns the terms and positions that the index of a room has.
-func (w *world) postings(id ids.RoomID) []string {
-	w.t.Helper()
-	var out []string
-	for _, r := range w.entries(id, tables.SearchTerm) {
-		term, _, _ := strings.Cut(r.Sort, "\x00")
-		for _, p := range appendPostings(nil, &r) {
-			out = append(out, postingSort(term, p.seq))
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// words returns what leads to words in the index of a room: endings with their
-// words.
-func (w *world) words(id ids.RoomID) map[string]bool {
-	w.t.Helper()
-	out := make(map[string]bool)
-	for _, r := range w.entries(id, tables.SearchWord) {
-		if r.Sort == removalsSort {
-			continue
-		}
-		group, ok := strings.CutPrefix(r.Sort, "\x00")
-		if !ok {
-			out[r.Sort] = true
-			continue
-		}
-		pair, _, _ := strings.Cut(group, "\x00")
-		for term := range strings.SplitSeq(string(r.Value), "\x00") {
-			textindex.Endings(term, func(ending string) {
-				if strings.HasPrefix(ending, pair) {
-					out[partition.JoinSort(ending, term)] = true
-				}
-			})
-		}
-	}
-	return out
-}
-
-// check compares the index of a room with the texts that its events have.
-func (w *world) check(id ids.RoomID, texts map[ids.EventID]string) {
-	w.t.Helper()
-	var postings []string
-	words := make(map[string]bool)
-	for ev, text := range texts {
-		e, err := w.rooms.Event(w.ctx, id, ev)
-		if err != nil || e == nil {
-			w.t.Fatalf("event %s: %v, %v", ev, e, err)
-		}
-		for _, term := range textindex.Terms(text, maxTerms) {
-			postings = append(postings, postingSort(term, e.Seq))
-			words[partition.JoinSort(term, term)] = true
-			textindex.Endings(term, func(ending string) { words[partition.JoinSort(ending, term)] = true })
-		}
-	}
-	slices.Sort(postings)
-	if got := w.postings(id); !slices.Equal(got, postings) {
-		w.t.Errorf("postings %q, want %q", got, postings)
-	}
-	have := w.words(id)
-	for word := range words {
-		if !have[word] {
-			w.t.Errorf("the word %q is missing", word)
-		}
-	}
-	for word := range have {
-		if !words[word] {
-			w.t.Errorf("nothing has the word %q", word)
-		}
-	}
-}
-
-// TestIndexFollows sends, edits, redacts and purges at random, and looks at what
+// TestIndexFollows sends, edits, redacts and purges at random, with blocks and segments
+// of different size and rows of earlier versions in some rooms, and looks at what
 // the index has: the same after the log was given once more, and when the index is
 // built from the timelines.
 func TestIndexFollows(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(12) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 0))
-			w := newWorld(t, memstore.New(clock.NewManual(time.Unix(1_700_000_000, 0))))
+			w := newStill(t, memstore.New(clock.NewManual(time.Unix(1_700_000_000, 0))))
+			w.index.bounds = []bounds{{fullBlock, maxRecent}, {1, 200}, {60, 600}, {100, 1}}[seed%4]
 			id := w.create()
 			texts := make(map[ids.EventID]string)     // what events say
 			originals := make(map[ids.EventID]string) // what they said at first
@@ -132,6 +63,16 @@ func TestIndexFollows(t *testing.T) {
 				}
 				return strings.Join(out, " ")
 			}
+			if seed%3 == 0 {
+				for range 10 {
+					s := text()
+					ev := w.say(id, s)
+					all, texts[ev], originals[ev] = append(all, ev), s, s
+				}
+				w.writeOld(id, texts)
+				w.check(id, texts)
+			}
+			w.follow()
 			for range 60 {
 				switch n := rnd.IntN(10); {
 				case n < 5 || len(all) == 0:
@@ -162,6 +103,9 @@ func TestIndexFollows(t *testing.T) {
 				if rnd.IntN(4) == 0 {
 					w.await()
 				}
+				if rnd.IntN(16) == 0 {
+					w.again(id)
+				}
 			}
 			for of := range texts {
 				texts[of] = w.shownText(id, of, originals[of], edits[of], said)
@@ -173,27 +117,6 @@ func TestIndexFollows(t *testing.T) {
 			w.trim(id, texts)
 		})
 	}
-}
-
-// shownText is what an event says with the edits that are left. Which is the
-// latest of one millisecond is decided by their IDs.
-func (w *world) shownText(id ids.RoomID, of ids.EventID, original string, edits []ids.EventID, said map[ids.EventID]string) string {
-	w.t.Helper()
-	if len(edits) == 0 {
-		return original
-	}
-	latest := slices.MaxFunc(edits, func(a, b ids.EventID) int {
-		x, err := w.rooms.Event(w.ctx, id, a)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		y, err := w.rooms.Event(w.ctx, id, b)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		return room.CompareEdits(&room.Related{TS: x.OriginServerTS, ID: a}, &room.Related{TS: y.OriginServerTS, ID: b})
-	})
-	return said[latest]
 }
 
 // again gives the index all of the log once more, and then the timelines.
@@ -254,12 +177,11 @@ func TestMissed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var drop []Row
-	for _, table := range []storage.Table{tables.SearchTerm, tables.SearchWord, tables.SearchDoc} {
-		for _, sort := range w.rows(id, table) {
-			drop = append(drop, Row{Table: table, Room: id, Sort: sort})
+	for _, table := range []storage.Table{tables.SearchRecent, tables.SearchSegment} {
+		for _, r := range w.entries(id, table) {
+			drop = append(drop, Row{Table: table, Room: id, Sort: r.Sort})
 		}
 	}
-	drop = append(drop, Row{Table: tables.SearchWord, Room: id, Sort: removalsSort, Value: []byte(newRemovals())})
 	w.do(&Write{P: p, Rows: drop})
 	w.check(id, nil)
 	if err := w.index.Missed(w.ctx, p, 1, head.Last); err != nil {

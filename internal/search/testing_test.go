@@ -45,10 +45,16 @@ type world struct {
 func newWorld(t testing.TB, st storage.Store) *world {
 	t.Helper()
 	w := newStill(t, st)
-	if err := w.set.Add(consumer.Consumer{Name: Name, Start: consumer.AtBeginning, Handler: w.index, Gather: Gather}); err != nil {
-		t.Fatal(err)
-	}
+	w.follow()
 	return w
+}
+
+// follow lets the index follow the log.
+func (w *world) follow() {
+	w.t.Helper()
+	if err := w.set.Add(consumer.Consumer{Name: Name, Start: consumer.AtBeginning, Handler: w.index, Gather: Gather}); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // newStill is a world whose index is given nothing yet.
@@ -57,7 +63,7 @@ func newStill(t testing.TB, st storage.Store) *world {
 	w := &world{t: t, ctx: context.Background(), store: st, rooms: room.NewReader(st, partitions)}
 	w.node = clustertest.Start(t, clustertest.Options{
 		Count: partitions, Store: st, Clock: clock.Real{}, CacheBytes: 64 << 20,
-		Tables:  []map[storage.Table]partition.TableSpec{room.Tables(), account.Tables()},
+		Tables:  []map[storage.Table]partition.TableSpec{room.Tables(), account.Tables(), Tables()},
 		Effects: []map[string]partition.EffectHandler{room.Effects(), account.Effects()},
 	})
 	set := consumer.NewSet(consumer.Options{Store: st, Router: w.node, Clock: clock.Real{}, Log: slog.New(slog.DiscardHandler)})

@@ -95,15 +95,22 @@ const (
 	// MemberTerm finds the members of a room by their names: sort is term, NUL,
 	// user ID.
 	MemberTerm storage.Table = 36
-	// SearchTerm lists, by term, the events in whose text it stands: sort is term,
-	// NUL, the highest Seq of those in the row.
+	// SearchTerm, SearchWord and SearchDoc are of the search index of earlier versions, which
+	// is still read: by term, the events in whose text it stands: sort is term, NUL, the
+	// highest Seq of those in the row.
 	SearchTerm storage.Table = 37
 	// SearchWord leads from any ending of a term of the room to the term: sort is
-	// ending, NUL, term; or NUL, two letters, NUL, hash, for several terms; or NUL, NUL:
-	// what identifies the last removal of terms.
+	// ending, NUL, term; or NUL, two letters, NUL, hash, for several terms.
 	SearchWord storage.Table = 38
-	// SearchDoc holds what the search index has of an event: sort is its Seq.
+	// SearchDoc holds what these rows have of an event: sort is its Seq.
 	SearchDoc storage.Table = 39
+	// SearchRecent holds what the search index has of what was said lately: the newest, and
+	// what is known of all, in the head, whose sort is "", the rest in blocks, whose sort is
+	// a number.
+	SearchRecent storage.Table = 40
+	// SearchSegment holds what it has of the rest: sort is the kind of row, for most kinds
+	// a bucket, and the name of the segment, which begins with its highest Seq.
+	SearchSegment storage.Table = 41
 )
 
 // Tables of a user; the entity is the user ID.
