@@ -24,6 +24,8 @@ const (
 	// maxWords is how many words of a room one part of a word may stand for, the
 	// word itself first.
 	maxWords = 32
+	// headsPage is of how many rooms the heads are read at once.
+	headsPage = 256
 )
 
 // Query says what to find.
@@ -96,18 +98,9 @@ func (x *Index) Find(ctx context.Context, q *Query) (hits []Hit, end *Place, err
 		return nil, nil, nil
 	}
 	m := &merge{x: x, q: q}
-	heads, err := x.heads(ctx, q.Rooms)
-	if err != nil {
-		return nil, nil, err
-	}
-	needles := newNeedles(q.Words)
-	for i, id := range q.Rooms {
-		s, err := x.open(ctx, q, id, &heads[i], needles)
-		if err != nil {
+	for rooms := range slices.Chunk(q.Rooms, headsPage) {
+		if err := m.open(ctx, rooms); err != nil {
 			return nil, nil, err
-		}
-		if s != nil {
-			m.sources = append(m.sources, s)
 		}
 	}
 	byRoom := make(map[*source][]posting)
@@ -130,6 +123,25 @@ func (x *Index) Find(ctx context.Context, q *Query) (hits []Hit, end *Place, err
 	}
 	slices.SortFunc(hits, func(a, b Hit) int { return a.Compare(b.Place) })
 	return hits, end, nil
+}
+
+// open adds the candidates of rooms.
+func (m *merge) open(ctx context.Context, rooms []ids.RoomID) error {
+	heads, err := m.x.heads(ctx, rooms)
+	if err != nil {
+		return err
+	}
+	needles := newNeedles(m.q.Words)
+	for i, id := range rooms {
+		s, err := m.x.open(ctx, m.q, id, &heads[i], needles)
+		if err != nil {
+			return err
+		}
+		if s != nil {
+			m.sources = append(m.sources, s)
+		}
+	}
+	return nil
 }
 
 // source is the candidates of one room: what was said lately and has all words, and what
