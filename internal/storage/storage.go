@@ -40,8 +40,9 @@ var (
 )
 
 // Format is the number of what this version writes, in rows and to the disk. A store
-// refuses to open data with a higher number: 2 has events that their IDs lead to, which
-// an earlier version would look for in vain.
+// refuses to open data with a higher number: 2 has events that their IDs lead to, and
+// an index of what is said in blocks and segments, neither of which an earlier version
+// would find.
 const Format = 2
 
 // Limits of the interface, low enough for every backend that is planned.

@@ -1,5 +1,6 @@
 -- +goose Up
 
--- Nothing changes here. Rows do: event IDs lead to their events, which earlier versions
--- would look for in vain. They refuse a database that has this step.
+-- Nothing changes here. Rows do: event IDs lead to their events, and the search index has
+-- blocks and segments, neither of which earlier versions
+-- would find. They refuse a database that has this step.
 SELECT 1;
