@@ -27,7 +27,7 @@ const (
 	// and not that many is followed by a pause of gatherTime, less than the transaction
 	// takes, in which further ones come. Where they come one at a time, none waits.
 	goodGroup  = 16
-	gatherTime = time.Millisecond
+	gatherTime = 2 * time.Millisecond
 	// lockTimeout is how long a transaction waits for a partition whose lease is being
 	// taken, or which is being moved, before the others go on without it; slowGroup how
 	// long whoever comes next waits for a transaction. Both take longer than what is in
