@@ -30,6 +30,9 @@ func openPebble(dir string, reg prometheus.Registerer, log *slog.Logger) (*opene
 	counter("slow_disk_total", "Disk operations that took longer than 5 seconds.", func(st pebblestore.Stats) uint64 { return st.SlowDisk })
 	counter("stalls_total", "Times commits waited for a flush or a compaction.", func(st pebblestore.Stats) uint64 { return st.Stalls })
 	counter("corruptions_total", "Damaged blocks that were met.", func(st pebblestore.Stats) uint64 { return st.Corruptions })
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: obs.Namespace, Subsystem: "store", Name: "cache_bytes", Help: "Blocks of the store that are kept in memory: what was read last.",
+	}, func() float64 { return float64(p.CacheBytes()) }))
 	return &openedStore{
 		Store: p, failed: p.Failed(), err: p.Err,
 		ready: func(context.Context) error { return p.Err() },

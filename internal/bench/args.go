@@ -48,7 +48,7 @@ type args struct {
 	Send     sendArgs     `cmd:"" help:"Durable sends a second, with their CPU time and latency."`
 	Deliver  deliverArgs  `cmd:"" help:"Latency from send to receive over WebSocket, at a fixed rate."`
 	Fanout   fanoutArgs   `cmd:"" help:"One big room: CPU time for each delivery over WebSocket."`
-	Idle     idleArgs     `cmd:"" help:"Idle WebSocket sessions: memory for each."`
+	Idle     idleArgs     `cmd:"" help:"Idle sessions, over WebSocket or long polls: memory for each."`
 	Longpoll longpollArgs `cmd:"" help:"Delivery over long polls of /sync."`
 	Account  accountArgs  `cmd:"" help:"Syncs of users who are in many rooms with many others."`
 	Join     joinArgs     `cmd:"" help:"What a join of a large room costs, beside one of a small room."`
@@ -79,10 +79,11 @@ type fanoutArgs struct {
 }
 
 type idleArgs struct {
-	Sessions int           `default:"15000" help:"Number of sessions, of a user each."`
-	Members  int           `default:"10" help:"Members of the rooms that the users are in; 0 for no rooms."`
-	Dialers  int           `default:"64" help:"How many connect at the same time."`
-	Settle   time.Duration `default:"150s" help:"How long to wait before memory is read; a fifth of it before the sessions are opened. Go collects an idle process's garbage every two minutes."`
+	Sessions  int           `default:"15000" help:"Number of sessions, of a user each."`
+	Members   int           `default:"10" help:"Members of the rooms that the users are in; 0 for no rooms."`
+	Dialers   int           `default:"64" help:"How many connect at the same time."`
+	Transport string        `default:"ws" enum:"ws,poll" help:"ws: WebSocket. poll: long polls of /sync that wait for 30 seconds, one after another."`
+	Settle    time.Duration `default:"150s" help:"How long to wait before memory is read; a fifth of it before the sessions are opened. Go collects an idle process's garbage every two minutes."`
 }
 
 type longpollArgs struct {
@@ -241,7 +242,7 @@ func goals() ([]scenario, error) {
 	add((&longpollArgs{roomArgs: usual, Rate: 200, Transport: "ws"}).scenarios())
 	add((&accountArgs{Rooms: 300, Members: 300}).scenarios())
 	add((&joinArgs{Members: 10_000, Joins: 200}).scenarios())
-	add((&idleArgs{Sessions: 15000, Members: 10, Dialers: 64, Settle: 150 * time.Second}).scenarios())
+	add((&idleArgs{Sessions: 15000, Members: 10, Dialers: 64, Transport: "ws", Settle: 150 * time.Second}).scenarios())
 	return all, errors.Join(errs...)
 }
 

@@ -138,6 +138,7 @@ func TestScenarios(t *testing.T) {
 		{"longpoll --transport http --rooms 2 --members 3 --senders 2 --rate 200", "at rate: deliveries", 3},
 		{"idle --sessions 6 --members 3 --settle 0s", "sessions opened", 0},
 		{"idle --sessions 6 --members 0 --settle 0s", "sessions opened", 0},
+		{"idle --transport poll --sessions 6 --members 3 --settle 0s", "sessions opened", 0},
 		{"account --rooms 3 --members 2", "incremental sync, one message p50", 0},
 		{"join --members 30 --joins 4", "joins of a large room", 0},
 	}

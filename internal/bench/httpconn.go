@@ -38,6 +38,8 @@ type httpConn struct {
 	out   []byte
 	body  []byte
 	token string
+	// via dials, nil for the usual way.
+	via func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 func newHTTPConn(base, token string) (*httpConn, error) {
@@ -57,12 +59,15 @@ func (c *httpConn) dial(ctx context.Context) error {
 		}
 		addr = net.JoinHostPort(c.base.Hostname(), port)
 	}
-	var err error
-	if c.base.Scheme == "https" {
-		c.conn, err = new(tls.Dialer).DialContext(ctx, "tcp", addr)
-	} else {
-		c.conn, err = new(net.Dialer).DialContext(ctx, "tcp", addr)
+	dial := c.via
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
 	}
+	if c.base.Scheme == "https" {
+		dial = new(tls.Dialer).DialContext
+	}
+	var err error
+	c.conn, err = dial(ctx, "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("dial: %w", err)
 	}

@@ -16,6 +16,7 @@ const (
 	goalDeliverP99     = 20 // ms
 	goalIdleSessions   = 15_000
 	goalIdleSessionRSS = 12 // KiB
+	goalIdlePollRSS    = 15 // KiB
 
 	goalAccountRooms    = 300
 	goalAccountMembers  = 300

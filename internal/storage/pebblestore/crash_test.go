@@ -348,7 +348,7 @@ func TestStats(t *testing.T) {
 		t.Error("metrics are empty")
 	}
 	mustClose(t, s)
-	if s.Metrics() != nil {
+	if s.Metrics() != nil || s.CacheBytes() != 0 {
 		t.Error("metrics after close")
 	}
 }

@@ -66,6 +66,15 @@ func (s *Store) Metrics() *pebble.Metrics {
 	}
 }
 
+// CacheBytes is what the cache of uncompressed blocks holds, in bytes; 0 after Close or
+// a failure.
+func (s *Store) CacheBytes() int64 {
+	if m := s.Metrics(); m != nil {
+		return m.BlockCache.Size
+	}
+	return 0
+}
+
 func (s *Store) listener(log *slog.Logger) *pebble.EventListener {
 	c := s.counters
 	return &pebble.EventListener{
