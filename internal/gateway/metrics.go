@@ -5,8 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/hubbub-chat/hubbub/internal/gateway/idleread"
 	"github.com/hubbub-chat/hubbub/internal/gateway/wire"
+	"github.com/hubbub-chat/hubbub/internal/idleread"
 )
 
 // metrics are the gateway's, all under hubbub_gateway_.

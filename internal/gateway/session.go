@@ -14,8 +14,8 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/feed"
-	"github.com/hubbub-chat/hubbub/internal/gateway/idleread"
 	"github.com/hubbub-chat/hubbub/internal/gateway/wire"
+	"github.com/hubbub-chat/hubbub/internal/idleread"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 )
 

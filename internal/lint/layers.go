@@ -63,7 +63,8 @@ func layers() []layer {
 func beside() []besideRule {
 	l0 := []string{"internal/ids", "internal/merr", "internal/event", "internal/clock", "internal/invariant"}
 	// What both sides of the wire need: frames, and reading from many idle sockets.
-	wire := []string{"internal/gateway/wire", "internal/gateway/idleread"}
+	idle := "internal/idleread"
+	wire := []string{"internal/gateway/wire", idle}
 	return []besideRule{
 		{
 			"internal/obs", l0,
@@ -78,6 +79,11 @@ func beside() []besideRule {
 			"internal/config", l0,
 			[]string{"internal/api", "internal/gateway", "internal/app", "internal/bench", "cmd"},
 			"packages below take options of their own, so that each can be tested and used alone",
+		},
+		{
+			idle, nil,
+			[]string{"internal/api", "internal/gateway", "internal/wsclient"},
+			"it reads connections, whatever they are for, and is for those who have many that are idle",
 		},
 		{
 			"internal/wsclient", slices.Concat(l0, wire),

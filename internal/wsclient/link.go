@@ -13,8 +13,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/gobwas/ws"
 
-	"github.com/hubbub-chat/hubbub/internal/gateway/idleread"
 	"github.com/hubbub-chat/hubbub/internal/gateway/wire"
+	"github.com/hubbub-chat/hubbub/internal/idleread"
 )
 
 // maxFrame is the largest message from the server: a first sync of a large

@@ -27,8 +27,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/gobwas/ws"
 
-	"github.com/hubbub-chat/hubbub/internal/gateway/idleread"
 	"github.com/hubbub-chat/hubbub/internal/gateway/wire"
+	"github.com/hubbub-chat/hubbub/internal/idleread"
 )
 
 // ErrDisconnected: the connection went away before the answer came. A call may
