@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/hubbub-chat/hubbub/internal/api/parking"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 )
 
@@ -25,6 +26,8 @@ type answer struct {
 	// written: a stream route has written it already; bytes is how much.
 	written bool
 	bytes   int64
+	// parked: there is no answer yet, and a place for the connection until there is.
+	parked *parking.Place
 }
 
 // size is the length of the whole body in bytes.

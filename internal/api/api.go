@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -132,7 +133,7 @@ type Route struct {
 
 // Handler answers one request. The value is sent as JSON with status 200, unless
 // it is a Response: a jsontext.Value is sent as it is, nil stands for {}. An error
-// goes through merr.From.
+// goes through merr.From. A Waiting is not sent: see there.
 type Handler func(*Request) (any, error)
 
 // Request is what a handler sees of a request, whatever transport it came by.
@@ -171,6 +172,9 @@ type Request struct {
 	rawQuery  string
 	// gone: the client gave the request up.
 	gone bool
+	// patience is what Patience tells.
+	patience time.Duration
+	stay     stay
 }
 
 // Caller is an authenticated caller.

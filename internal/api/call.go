@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hubbub-chat/hubbub/internal/api/parking"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 )
 
@@ -64,8 +65,10 @@ func (t inProcess) body(limit int64) ([]byte, error) {
 	return t.sent, nil
 }
 
-func (inProcess) stream(*Request) answer { panic("api: a call reached a stream route") }
-func (inProcess) streams() bool          { return false }
+func (inProcess) stream(*Request) answer  { panic("api: a call reached a stream route") }
+func (inProcess) streams() bool           { return false }
+func (inProcess) parks() bool             { return false }
+func (inProcess) reserve() *parking.Place { return nil }
 
 // statusClientGone is counted for requests whose client did not wait for the
 // answer: usual for polls, and not a failure of the server's.

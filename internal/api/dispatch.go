@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/hubbub-chat/hubbub/internal/api/parking"
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
@@ -68,7 +69,8 @@ type RateLimiter interface {
 
 var _ RateLimiter = (*ratelimit.Limiter)(nil)
 
-// Options are what a Dispatcher stands on. All but Service and TrustedProxies are needed.
+// Options are what a Dispatcher stands on. All but Service, TrustedProxies and Lot are
+// needed.
 type Options struct {
 	Auth    Authenticator
 	Limiter RateLimiter
@@ -80,6 +82,9 @@ type Options struct {
 	Service func(token string) string
 	// TrustedProxies may set X-Forwarded-For and X-Request-Id.
 	TrustedProxies []netip.Prefix
+	// Lot is where connections wait whose long polls have nothing to say; nil if each
+	// waits on a goroutine.
+	Lot *parking.Lot
 }
 
 // Dispatcher takes requests of every transport through the same steps:
@@ -104,6 +109,9 @@ type Dispatcher struct {
 	log     *slog.Logger
 	service func(token string) string
 	proxies []netip.Prefix
+	lot     *parking.Lot
+	// parkAfter is how long a poll waits on a goroutine first.
+	parkAfter time.Duration
 
 	router   router
 	inFlight *inFlight
@@ -128,12 +136,13 @@ func New(routes []Route, o Options) (*Dispatcher, error) {
 	d := &Dispatcher{
 		auth: o.Auth, limiter: o.Limiter, clock: o.Clock, log: o.Log,
 		service: o.Service, proxies: slices.Clone(o.TrustedProxies),
+		lot: o.Lot, parkAfter: parkAfter,
 		ids: newRequestIDs(),
 	}
 	d.inFlight = newInFlight(defaultCaps(), d.ids.jitter)
 	d.polls = newPolls()
 	var err error
-	if d.metrics, err = newMetrics(o.Metrics, d.inFlight); err != nil {
+	if d.metrics, err = newMetrics(o.Metrics, d.inFlight, d.lot); err != nil {
 		return nil, fmt.Errorf("api: register metrics: %w", err)
 	}
 	endpoints := make([]*endpoint, len(routes))
@@ -215,6 +224,10 @@ type transport interface {
 	// stream runs a Stream route. It is called only if streams is true.
 	stream(r *Request) answer
 	streams() bool
+	// parks reports whether the request can wait without a goroutine; reserve keeps a
+	// place for that, nil if there is none.
+	parks() bool
+	reserve() *parking.Place
 }
 
 // serve takes r through all steps. r.Context, Method, Path, rawQuery, Addr,
@@ -223,6 +236,11 @@ func (d *Dispatcher) serve(r *Request, t transport) (ans answer) {
 	defer func() {
 		if v := recover(); v != nil {
 			ans = d.panicked(r, t, v)
+		}
+	}()
+	defer func() {
+		if ans.parked == nil {
+			d.endStay(&r.stay)
 		}
 	}()
 	r.d = d
@@ -235,23 +253,11 @@ func (d *Dispatcher) serve(r *Request, t transport) (ans answer) {
 	}
 	ep := r.endpoint
 	if limit := ep.timeout(); limit > 0 {
-		ctx, cancel := context.WithTimeout(r.Context, limit)
+		ctx, cancel := context.WithDeadline(r.Context, r.stay.begin(limit))
 		defer cancel()
 		r.Context = ctx
 	}
-	if err := d.inFlight.enter(ep.Hold, ep.Rate); err != nil {
-		return d.failure(r, err)
-	}
-	defer d.inFlight.leave(ep.Hold)
-	if err := d.authorize(r, t); err != nil {
-		return d.failure(r, err)
-	}
-	holder := holderOf(r)
-	if err := d.inFlight.enterHolder(ep.Hold, holder); err != nil {
-		return d.failure(r, err)
-	}
-	defer d.inFlight.leaveHolder(ep.Hold, holder)
-	if err := d.limit(r); err != nil {
+	if err := d.enter(r, t); err != nil {
 		return d.failure(r, err)
 	}
 	if ep.Stream != nil {
@@ -264,31 +270,31 @@ func (d *Dispatcher) serve(r *Request, t transport) (ans answer) {
 	if err != nil {
 		return d.failure(r, err)
 	}
+	if place, ok := value.(*parking.Place); ok {
+		return answer{parked: place}
+	}
 	return d.success(r, value)
 }
 
-// handle runs the handler. A long poll whose caller may have lost the right to it
-// meanwhile gives nothing away.
-func (d *Dispatcher) handle(r *Request, t transport) (any, error) {
-	if r.endpoint.Hold != HoldLong || r.Caller.User == "" {
-		return r.endpoint.Handle(r)
+// enter finds the caller and takes the places that the request needs, those that it
+// does not have from before it was parked.
+func (d *Dispatcher) enter(r *Request, t transport) error {
+	ep := r.endpoint
+	if !r.stay.onNode {
+		if err := d.inFlight.enter(ep.Hold, ep.Rate); err != nil {
+			return err
+		}
+		r.stay.onNode, r.stay.hold = true, ep.Hold
 	}
-	whole := r.Context
-	one := d.polls.enter(r)
-	defer d.polls.leave(r.Caller.User, one)
-	// Again, in case the token ended before enter: no one ends this poll then.
-	if err := d.authorize(r, t); err != nil {
-		return nil, err
+	if err := d.authorize(r, t); err != nil || r.stay.ofHolder {
+		return err
 	}
-	value, err := r.endpoint.Handle(r)
-	if !one.ended.Load() {
-		return value, err
+	r.stay.holder = holderOf(r)
+	if err := d.inFlight.enterHolder(ep.Hold, r.stay.holder); err != nil {
+		return err
 	}
-	r.Context = whole
-	if err := d.authorize(r, t); err != nil {
-		return nil, err
-	}
-	return nil, merr.UnavailableErr(pollRetry, "The session changed, try again")
+	r.stay.ofHolder = true
+	return d.limit(r)
 }
 
 // route finds the endpoint and decodes the path and query. allow is the Allow

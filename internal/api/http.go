@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hubbub-chat/hubbub/internal/api/parking"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
 )
@@ -62,7 +63,6 @@ func escapedPath(r *http.Request) string {
 
 // ServeHTTP answers any path; unknown ones are M_UNRECOGNIZED.
 func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
-	start := d.clock.Now()
 	setHeaders(w.Header())
 	if hr.Method == http.MethodOptions {
 		// A preflight asks about the transport, not about a route, and never has a
@@ -80,8 +80,9 @@ func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		// net/http leaves the body of the answer away.
 		r.Method = http.MethodGet
 	}
+	start := d.returned(r, d.clock.Now())
 	w.Header().Set("X-Request-Id", r.ID)
-	t := &overHTTP{w: recorder{ResponseWriter: w}, r: hr}
+	t := &overHTTP{d: d, w: recorder{ResponseWriter: w}, r: hr}
 	defer func() {
 		if v := recover(); v != nil {
 			d.finish(r, t.w.status, t.w.bytes, d.clock.Now().Sub(start), slog.LevelInfo)
@@ -89,6 +90,13 @@ func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		}
 	}()
 	ans := d.serve(r, t)
+	if ans.parked != nil {
+		err := d.park(r, t, ans.parked, start)
+		if err == nil {
+			return
+		}
+		ans = d.failure(r, err)
+	}
 	size := ans.bytes
 	if !ans.written {
 		if t.w.status != 0 {
@@ -149,6 +157,7 @@ func bearer(h http.Header) string {
 
 // overHTTP is the transport of HTTP requests.
 type overHTTP struct {
+	d *Dispatcher
 	w recorder
 	r *http.Request
 	// drained: nothing more of the body can be read.
@@ -348,10 +357,13 @@ func (w *recorder) Flush() {
 // Hijack hands the connection over to a socket.
 func (w *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err == nil && w.status == 0 {
+	if err != nil {
+		return nil, nil, err
+	}
+	if w.status == 0 {
 		w.status = http.StatusSwitchingProtocols
 	}
-	return conn, rw, err
+	return parking.Plain(conn), rw, nil
 }
 
 // Unwrap lets http.ResponseController reach the connection's deadlines.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hubbub-chat/hubbub/internal/api/parking"
 )
 
 // unmatched is the route label of requests that have no route.
@@ -28,7 +30,7 @@ type endpointMetrics struct {
 	latency atomic.Pointer[prometheus.Observer]
 }
 
-func newMetrics(reg prometheus.Registerer, f *inFlight) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, f *inFlight, lot *parking.Lot) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hubbub_api_requests_total",
@@ -51,6 +53,12 @@ func newMetrics(reg prometheus.Registerer, f *inFlight) (*metrics, error) {
 			Help:        "Requests that are being served, by how long they may take.",
 			ConstLabels: prometheus.Labels{"hold": name},
 		}, func() float64 { return float64(f.node[hold].Load()) }))
+	}
+	if lot != nil {
+		collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "hubbub_api_parked",
+			Help: "Long polls among those in flight that wait without a goroutine.",
+		}, func() float64 { return float64(lot.Waiting()) }))
 	}
 	var err error
 	for _, c := range collectors {

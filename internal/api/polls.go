@@ -20,7 +20,8 @@ type polls struct {
 
 type poll struct {
 	device ids.DeviceID
-	cancel context.CancelFunc
+	// cancel makes it return; it does not block.
+	cancel func()
 	// ended: the caller has to be proven again before the answer is given.
 	ended atomic.Bool
 }
@@ -34,15 +35,34 @@ func newPolls() *polls {
 // enter notes that r, whose caller is known, may wait. The context of r ends with it.
 func (p *polls) enter(r *Request) *poll {
 	one := &poll{device: r.Caller.Device}
-	r.Context, one.cancel = context.WithCancel(r.Context)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mu.byUser[r.Caller.User] = append(p.mu.byUser[r.Caller.User], one)
 	return one
 }
 
+// serve gives r a context that ends with its poll.
+func (p *polls) serve(r *Request, one *poll) (end context.CancelFunc) {
+	ctx, cancel := context.WithCancel(r.Context)
+	r.Context = ctx
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if one.cancel = cancel; one.ended.Load() {
+		cancel()
+	}
+	return cancel
+}
+
+// park has wake called, instead of a context ended, when the poll ends.
+func (p *polls) park(one *poll, wake func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if one.cancel = wake; one.ended.Load() {
+		wake()
+	}
+}
+
 func (p *polls) leave(user ids.UserID, one *poll) {
-	one.cancel()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	rest := slices.DeleteFunc(p.mu.byUser[user], func(o *poll) bool { return o == one })

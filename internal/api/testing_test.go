@@ -21,6 +21,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 
+	"github.com/hubbub-chat/hubbub/internal/api/parking"
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/merr"
@@ -35,13 +36,27 @@ var testStart = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 type tokens struct {
 	mu struct {
 		sync.Mutex
-		seen []Credentials
+		seen    []Credentials
+		revoked map[string]bool
 	}
+}
+
+// revoke makes a token one that is not known.
+func (a *tokens) revoke(token string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.revoked == nil {
+		a.mu.revoked = make(map[string]bool)
+	}
+	a.mu.revoked[token] = true
 }
 
 func (a *tokens) Authenticate(_ context.Context, c Credentials) (Caller, error) {
 	a.mu.Lock()
 	a.mu.seen = append(a.mu.seen, c)
+	if a.mu.revoked[c.Token] {
+		c.Token = ""
+	}
 	a.mu.Unlock()
 	switch c.Token {
 	case "alice":
@@ -102,6 +117,7 @@ type rig struct {
 	reg   *prometheus.Registry
 	url   string
 	addr  string
+	lot   *parking.Lot
 }
 
 type rigOptions struct {
@@ -109,6 +125,8 @@ type rigOptions struct {
 	caps    *[HoldOwn]caps
 	proxies []netip.Prefix
 	server  func(*http.Server)
+	// parks: long polls are parked as soon as they wait.
+	parks bool
 }
 
 func newRig(t testing.TB, routes []Route, o rigOptions) *rig {
@@ -122,8 +140,14 @@ func newRig(t testing.TB, routes []Route, o rigOptions) *rig {
 		}
 	}
 	var err error
+	if o.parks {
+		if g.lot, err = parking.NewLot(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = g.lot.Close() })
+	}
 	g.Dispatcher, err = New(routes, Options{
-		Auth: g.auth, Limiter: limiter, Clock: g.clock, Metrics: g.reg, TrustedProxies: o.proxies,
+		Auth: g.auth, Limiter: limiter, Clock: g.clock, Metrics: g.reg, TrustedProxies: o.proxies, Lot: g.lot,
 		Log: slog.New(slog.NewTextHandler(g.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
@@ -138,7 +162,14 @@ func newRig(t testing.TB, routes []Route, o rigOptions) *rig {
 	if o.server != nil {
 		o.server(server.Config)
 	}
+	if o.parks {
+		g.parkAfter = time.Nanosecond
+		server.Config.ConnContext = g.lot.ConnContext
+	}
 	server.Start()
+	if o.parks {
+		go func() { _ = server.Config.Serve(g.lot) }()
+	}
 	t.Cleanup(server.Close)
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	g.url, g.addr = server.URL, server.Listener.Addr().String()

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/api"
+	"github.com/hubbub-chat/hubbub/internal/api/parking"
 	"github.com/hubbub-chat/hubbub/internal/api/session"
 	"github.com/hubbub-chat/hubbub/internal/blob"
 	"github.com/hubbub-chat/hubbub/internal/clock"
@@ -67,11 +68,18 @@ type Server struct {
 	media     *media.Service
 	push      *push.Service
 
-	http      *http.Server
-	listeners []net.Listener
+	edge
 	// requests ends when the server stops: long polls return.
 	requests context.Context
 	endPolls context.CancelFunc
+}
+
+// edge is where clients come in.
+type edge struct {
+	http      *http.Server
+	listeners []net.Listener
+	// lot is where the connections of long polls wait.
+	lot *parking.Lot
 }
 
 // New opens what the server needs and binds its listeners. Run serves and ends
@@ -181,6 +189,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, l := range s.listeners {
 		wg.Go(func() { served <- s.http.Serve(l) })
 	}
+	wg.Go(func() { _ = s.http.Serve(s.lot) }) // ends with the others
 	wg.Go(func() { tendMemory(s.requests) })
 	s.log.Info("listening", "url", s.URL(), "server_name", s.cfg.Server.Name)
 	var err error
@@ -215,12 +224,19 @@ func (s *Server) Close() error {
 		})
 	}
 	if s.http != nil {
+		// Back to the server, which answers them and waits for that.
+		if err := s.lot.Drain(ctx); err != nil {
+			s.log.Warn("polls were cut off", "error", err)
+		}
 		if err := s.http.Shutdown(ctx); err != nil {
 			s.log.Warn("requests were cut off", "error", err)
 			errs = append(errs, s.http.Close())
 		}
 	}
 	wg.Wait()
+	if s.lot != nil {
+		_ = s.lot.Close()
+	}
 	for _, l := range s.listeners {
 		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/api/discovery"
 	"github.com/hubbub-chat/hubbub/internal/api/e2ee"
 	mediaapi "github.com/hubbub-chat/hubbub/internal/api/media"
+	"github.com/hubbub-chat/hubbub/internal/api/parking"
 	"github.com/hubbub-chat/hubbub/internal/api/rooms"
 	"github.com/hubbub-chat/hubbub/internal/api/session"
 	"github.com/hubbub-chat/hubbub/internal/api/syncing"
@@ -130,16 +131,20 @@ func (s *Server) openEdge() error {
 	}
 	routes = append(routes, s.gateway.Routes()...)
 	s.table = routes
+	if s.lot, err = parking.NewLot(); err != nil {
+		return err
+	}
 	d, err := api.New(routes, api.Options{
 		Auth:    session.NewServiceAuthenticator(s.tokens, s.services.registry, s.accounts()),
 		Service: s.service, Limiter: limiter, Clock: s.clock(), Log: s.log, Metrics: s.registry,
-		TrustedProxies: s.cfg.Server.TrustedProxies,
+		TrustedProxies: s.cfg.Server.TrustedProxies, Lot: s.lot,
 	})
 	if err != nil {
 		return fmt.Errorf("routes: %w", err)
 	}
 	dispatch.Dispatcher, s.api = d, d
 	s.http = api.NewHTTPServer(d.Handler(web.Handler()))
+	s.http.ConnContext = s.lot.ConnContext
 	s.http.BaseContext = func(net.Listener) context.Context { return s.requests }
 	return nil
 }

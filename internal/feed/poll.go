@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -11,6 +13,28 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/room"
 )
+
+// Waiting is a sync request under way, which begins with Begin. A user of many waits with
+// each on a goroutine for a while only (Answer), and then has a function called when
+// there is something to go on for (Wake): a request that waits holds little by itself.
+//
+// It belongs to one goroutine at a time.
+type Waiting struct {
+	hub   *Hub
+	req   *Request
+	away  func()
+	timer *time.Timer
+	poll  *poll
+	stale int
+	// view is nil before the first response is built, and after Close.
+	view *view
+	// session is nil for a request that does not wait.
+	session *session
+	// keys are what the last response that was built says of keys; settled: it was,
+	// said nothing, and what comes is waited for.
+	keys    e2ee
+	settled bool
+}
 
 // poll is what makes a session of a request that waits.
 //
@@ -22,8 +46,15 @@ import (
 type poll struct {
 	// ready has a place: something came, or has to be looked at.
 	ready chan struct{}
+	// over is closed when the time to wait is up.
+	over chan struct{}
 	// news are the records that came, in order; the session's lock guards them.
 	news []pollNews
+
+	mu struct {
+		sync.Mutex
+		wake func() // nil while a goroutine waits
+	}
 }
 
 // pollNews is one record as its client is told of it.
@@ -40,11 +71,49 @@ func (p *poll) ring() {
 	case p.ready <- struct{}{}:
 	default:
 	}
+	p.call()
+}
+
+// timeUp says that the time is over: to a second view too.
+func (p *poll) timeUp() {
+	close(p.over)
+	p.call()
+}
+
+// call has who waits without a goroutine go on.
+func (p *poll) call() {
+	p.mu.Lock()
+	wake := p.mu.wake
+	p.mu.wake = nil
+	p.mu.Unlock()
+	if wake != nil {
+		wake()
+	}
+}
+
+func (p *poll) isOver() bool {
+	select {
+	case <-p.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// Wake has a function called once, when Answer has something to go on for: at once, if
+// that came already. It must not block, and is called with locks of the feed held.
+func (w *Waiting) Wake(f func()) {
+	w.poll.mu.Lock()
+	w.poll.mu.wake = f
+	w.poll.mu.Unlock()
+	if w.session == nil || len(w.poll.ready) > 0 || w.poll.isOver() || !w.session.isLive() {
+		w.poll.call()
+	}
 }
 
 // join makes a request that can wait part of the feed, until leave.
-func (v *view) join(req *Request) *session {
-	s := &session{hub: v.hub, req: *req, poll: &poll{ready: make(chan struct{}, 1)}}
+func (v *view) join(req *Request, p *poll) *session {
+	s := &session{hub: v.hub, req: *req, poll: p}
 	s.mu.view = v
 	v.add(s)
 	return s
@@ -71,32 +140,54 @@ func (s *session) again() uint64 {
 	return s.hold(s.mu.view)
 }
 
-// wait waits behind a response that says nothing, which was built since a version of the
-// view. It returns another one, nil if that has to be built, and where the client stands
-// then. timeUp: the deadline is over.
-func (s *session) wait(ctx context.Context, version uint64, r *result, deadline <-chan struct{}) (body jsontext.Value, at *Position, timeUp bool, err error) {
+// settle makes ready to wait behind a response that says nothing, which was built since
+// a version of the view.
+func (w *Waiting) settle(version uint64, r *result) {
 	next := r.next // a copy: a position must not keep its whole response in memory
-	s.req.Since = &next
-	if s.settle(s.mu.view, version); s.isLive() {
-		select {
-		case <-s.poll.ready:
-		case <-deadline:
-			timeUp = true
-		case <-ctx.Done():
-			return nil, nil, false, ctx.Err()
-		}
+	w.session.req.Since, w.req.Since = &next, nil
+	w.keys, w.settled = r.e2ee, true
+	w.session.settle(w.view, version)
+}
+
+// await waits for something to go on for. It gives up after a patience that is not 0,
+// and reports false.
+func (w *Waiting) await(ctx context.Context, patience time.Duration) (bool, error) {
+	if !w.session.isLive() {
+		return true, nil
 	}
+	var tired <-chan time.Time
+	if patience > 0 {
+		t := time.NewTimer(patience)
+		defer t.Stop()
+		tired = t.C
+	}
+	select {
+	case <-w.poll.ready:
+	case <-w.poll.over:
+	case <-tired:
+		return false, nil
+	case <-ctx.Done():
+		return true, ctx.Err()
+	}
+	return true, nil
+}
+
+// news returns the response that was waited for, nil if it has to be built, and where the
+// client stands then.
+func (w *Waiting) news() (body jsontext.Value, at *Position) {
+	s := w.session
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	w.settled = false
 	if s.mu.at == nil {
-		return nil, &next, timeUp, nil
+		return nil, s.req.Since
 	}
 	at = s.mu.at.position(s.hub.opts.Count)
-	if len(s.poll.news) > 0 || timeUp && s.mu.live {
-		body = s.bodyLocked(at, &r.e2ee)
+	if len(s.poll.news) > 0 || s.mu.live && s.poll.isOver() {
+		body = s.bodyLocked(at, &w.keys)
 	}
 	s.mu.live = false
-	return body, at, timeUp, nil
+	return body, at
 }
 
 // isLive reports whether what comes is handed over.

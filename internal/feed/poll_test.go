@@ -261,3 +261,84 @@ func TestPollCountsKeys(t *testing.T) {
 		t.Errorf("%d devices are known", n)
 	}
 }
+
+// A request that waits without a goroutine is woken by all that ends a wait, once, and
+// also by what came before it was said who is to be woken.
+func TestWaitingIsWoken(t *testing.T) {
+	p := openWaiter(t, "")
+	w, r := p.w, p.rooms[0]
+	// begin returns a request that has found nothing to tell.
+	begin := func(timeout time.Duration) *Waiting {
+		req := &Request{User: bob, Device: "D", Timeout: timeout}
+		var err error
+		if req.Since, err = w.hub.ParseSince(p.since); err != nil {
+			t.Fatal(err)
+		}
+		q := w.hub.Begin(ctx, req)
+		t.Cleanup(q.Close)
+		if b, err := q.Answer(ctx, time.Nanosecond); b != nil || err != nil {
+			t.Fatalf("told %s, %v", b, err)
+		}
+		return q
+	}
+	// woken tells the answer of one that is woken.
+	woken := func(q *Waiting, what string, happens func()) *response {
+		t.Helper()
+		calls := make(chan struct{}, 10)
+		early := false
+		if what == "before" {
+			early = true
+			happens()
+			for deadline := time.Now().Add(10 * time.Second); len(q.poll.ready) == 0 && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		q.Wake(func() { calls <- struct{}{} })
+		if !early {
+			happens()
+		}
+		select {
+		case <-calls:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s: not woken", what)
+		}
+		b, err := q.Answer(ctx, 0)
+		q.Close()
+		q.Close()
+		if err != nil || len(calls) > 0 {
+			t.Fatalf("%s: %v, woken %d times more", what, err, len(calls))
+		}
+		return p.take(parse(t, b))
+	}
+	says := func(body string) func() { return func() { w.say(r, alice, body) } }
+	for _, what := range []string{"message", "before"} {
+		if got := woken(begin(time.Minute), what, says(what)); bodies(got.Rooms.Join[r]) != what {
+			t.Errorf("%s: told %+v", what, got.Rooms.Join[r])
+		}
+	}
+	w.followed(r)
+	if got := woken(begin(20*time.Millisecond), "end of the time", func() {}); len(got.Rooms.Join) > 0 {
+		t.Errorf("told at the end of the time %+v", got)
+	}
+	got := woken(begin(time.Minute), "another view", func() {
+		w.hub.discard(viewOfUser(w.hub, bob))
+		w.say(r, alice, "of another view")
+	})
+	if bodies(got.Rooms.Join[r]) != "of another view" {
+		t.Errorf("told on another view %+v", got.Rooms.Join)
+	}
+	q := begin(time.Minute)
+	closed := make(chan struct{})
+	q.Wake(func() { close(closed) })
+	v := viewOfUser(w.hub, bob)
+	w.hub.Close()
+	<-closed
+	if _, err := q.Answer(ctx, 0); err == nil {
+		t.Error("an answer of a hub that is closed")
+	}
+	q.Close()
+	if w.hub.mu.Lock(); v.refs != 0 || len(v.mu.sessions) != 0 {
+		t.Errorf("%d requests and %d sessions are left", v.refs, len(v.mu.sessions))
+	}
+	w.hub.mu.Unlock()
+}

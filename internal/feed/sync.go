@@ -53,68 +53,121 @@ type Request struct {
 // there is something to tell or the time is over; an initial sync and one with
 // FullState do not wait.
 func (h *Hub) Sync(ctx context.Context, req *Request) (jsontext.Value, error) {
+	w := h.Begin(ctx, req)
+	defer w.Close()
+	return w.Answer(ctx, 0)
+}
+
+// Begin begins with a sync request, which counts as its user's presence until Close.
+func (h *Hub) Begin(ctx context.Context, req *Request) *Waiting {
 	if req.Filter == nil {
 		req.Filter = &Filter{}
 	}
-	defer h.presence.begin(req.User, req.Device, req.SetPresence)()
+	w := &Waiting{hub: h, req: req, poll: &poll{ready: make(chan struct{}, 1), over: make(chan struct{})}}
+	w.away = h.presence.begin(req.User, req.Device, req.SetPresence)
 	if req.Since != nil {
 		h.acknowledged(ctx, req.User, req.Device, req.Since)
 	}
-	deadline := make(chan struct{}) // closed, not sent to: a second view sees it too
-	timer := time.AfterFunc(req.Timeout, func() { close(deadline) })
-	defer timer.Stop()
-	for stale := 0; ; {
-		v, err := h.acquire(ctx, req.User)
-		if err != nil {
-			return nil, err
-		}
-		body, err := h.syncOn(ctx, v, req, deadline)
-		h.release(v)
-		if !errors.Is(err, errStale) || stale == maxStale {
+	w.timer = time.AfterFunc(req.Timeout, w.poll.timeUp)
+	return w
+}
+
+// Close ends the request, whether it was answered or not. It may be called more than
+// once.
+func (w *Waiting) Close() {
+	w.timer.Stop()
+	w.leave()
+	w.away()
+}
+
+// leave gives up the view.
+func (w *Waiting) leave() {
+	if w.session != nil {
+		w.view.leave(w.session)
+	}
+	if w.view != nil {
+		w.hub.release(w.view)
+	}
+	w.view, w.session, w.settled = nil, nil, false
+}
+
+// Answer is the JSON of the response. With a patience that is not 0 it waits no longer
+// than that for something to tell, and returns nil then: it is to be called again when
+// the function given to Wake was called.
+func (w *Waiting) Answer(ctx context.Context, patience time.Duration) (jsontext.Value, error) {
+	for {
+		body, err := w.turns(ctx, patience)
+		if !errors.Is(err, errStale) || w.stale == maxStale {
 			return body, err
 		}
-		stale++
+		w.stale++
+		w.leave()
 	}
 }
 
-func (h *Hub) syncOn(ctx context.Context, v *view, req *Request, deadline <-chan struct{}) (jsontext.Value, error) {
-	lazy := poller{v, req.Device}
+// turns is Answer on one view.
+func (w *Waiting) turns(ctx context.Context, patience time.Duration) (jsontext.Value, error) {
+	if w.view == nil {
+		v, err := w.hub.acquire(ctx, w.req.User)
+		if err != nil {
+			return nil, err
+		}
+		w.view = v
+	}
+	lazy := poller{w.view, w.req.Device}
 	end := func([]lazyMember, Position) {}
-	if req.Filter.Room.State.LazyLoad {
-		lazy.begin(req.Since)
+	if w.req.Filter.Room.State.LazyLoad {
 		end = lazy.end
+		if !w.settled {
+			lazy.begin(w.req.Since)
+		}
 	}
-	if req.Timeout <= 0 || req.Since == nil || req.FullState {
-		r, err := h.build(ctx, v, req, lazy)
-		if err != nil {
-			return nil, err
-		}
-		end(r.lazy, r.next)
-		return r.json(), nil
+	if w.session == nil && w.waits() {
+		w.session = w.view.join(w.req, w.poll)
 	}
-	s := v.join(req)
-	defer v.leave(s)
-	for timeUp := false; ; {
-		version := s.again()
-		r, err := h.build(ctx, v, req, lazy)
-		if err != nil {
+	for {
+		if !w.settled {
+			body, err := w.build(ctx, lazy, end)
+			if body != nil || err != nil {
+				return body, err
+			}
+		}
+		if ready, err := w.await(ctx, patience); !ready || err != nil {
 			return nil, err
 		}
-		if !r.empty || timeUp {
-			end(r.lazy, r.next)
-			return r.json(), nil
-		}
-		// Nothing that this client wants: go on from here, so that what was looked at
-		// is not looked at again.
-		var body jsontext.Value
-		if body, req.Since, timeUp, err = s.wait(ctx, version, r, deadline); err != nil {
-			return nil, err
-		}
+		// Nothing that this client wants, or what it wants: go on from here, so that
+		// what was looked at is not looked at again.
+		body, at := w.news()
+		w.req.Since = at
 		if body != nil {
-			end(nil, *req.Since)
+			end(nil, *at)
 			return body, nil
 		}
 	}
+}
+
+// waits reports whether the request is one that may wait.
+func (w *Waiting) waits() bool {
+	return w.req.Timeout > 0 && w.req.Since != nil && !w.req.FullState
+}
+
+// build builds a response, and returns nil if it says nothing and can be waited for.
+func (w *Waiting) build(ctx context.Context, lazy poller, end func([]lazyMember, Position)) (jsontext.Value, error) {
+	over := w.poll.isOver()
+	var version uint64
+	if w.session != nil {
+		version = w.session.again()
+	}
+	r, err := w.hub.build(ctx, w.view, w.req, lazy)
+	if err != nil {
+		return nil, err
+	}
+	if w.session == nil || !r.empty || over {
+		end(r.lazy, r.next)
+		return r.json(), nil
+	}
+	w.settle(version, r)
+	return nil, nil
 }
 
 // result is a response under construction. The lists of rooms are members of

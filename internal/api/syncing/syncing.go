@@ -20,6 +20,7 @@ type Feed interface {
 	LoadFilter(ctx context.Context, user ids.UserID, param string) (*feed.Filter, error)
 	ParseSince(token string) (*feed.Position, error)
 	Sync(ctx context.Context, r *feed.Request) (jsontext.Value, error)
+	Begin(ctx context.Context, r *feed.Request) *feed.Waiting
 	Slide(ctx context.Context, r *feed.SlidingRequest) (jsontext.Value, error)
 }
 
@@ -34,8 +35,27 @@ func Routes(f Feed) []api.Route {
 
 type handler struct{ feed Feed }
 
+// waiting is a sync request that was parked, or may be.
+type waiting struct {
+	*feed.Waiting
+	req *feed.Request
+}
+
+var _ api.Waiting = (*waiting)(nil)
+
 func (h handler) sync(r *api.Request) (any, error) {
-	ctx := r.Context
+	if w, ok := r.Left().(*waiting); ok {
+		return h.answer(r, w)
+	}
+	req, err := h.read(r)
+	if err != nil {
+		return nil, err
+	}
+	return h.answer(r, &waiting{h.feed.Begin(r.Context, req), req})
+}
+
+// read reads the parameters of a sync request.
+func (h handler) read(r *api.Request) (*feed.Request, error) {
 	req := &feed.Request{User: r.Caller.User, Device: r.Caller.Device}
 	var err error
 	if req.Since, err = h.feed.ParseSince(r.Query.Get("since")); err != nil && !errors.Is(err, feed.ErrRestored) {
@@ -44,7 +64,7 @@ func (h handler) sync(r *api.Request) (any, error) {
 	if err != nil {
 		req.Since = nil // everything, as for a client that is new: it cannot know what is gone
 	}
-	if req.Filter, err = h.feed.LoadFilter(ctx, r.Caller.User, r.Query.Get("filter")); err != nil {
+	if req.Filter, err = h.feed.LoadFilter(r.Context, r.Caller.User, r.Query.Get("filter")); err != nil {
 		return nil, err
 	}
 	if req.FullState, err = r.QueryBool("full_state"); err != nil {
@@ -63,12 +83,27 @@ func (h handler) sync(r *api.Request) (any, error) {
 	}
 	req.SetPresence = feed.Presence(presence)
 	req.Timeout = time.Duration(ms) * time.Millisecond
-	body, err := h.feed.Sync(ctx, req)
+	return req, nil
+}
+
+// answer waits for the response with the patience of the request.
+func (h handler) answer(r *api.Request, w *waiting) (any, error) {
+	waits := false
+	defer func() {
+		if !waits {
+			w.Close()
+		}
+	}()
+	body, err := w.Answer(r.Context, r.Patience())
+	if body == nil && err == nil {
+		waits = true
+		return w, nil
+	}
 	if errors.Is(err, feed.ErrRestored) {
 		again := feed.Request{
-			User: req.User, Device: req.Device, Filter: req.Filter, StateAfter: req.StateAfter, SetPresence: req.SetPresence,
+			User: w.req.User, Device: w.req.Device, Filter: w.req.Filter, StateAfter: w.req.StateAfter, SetPresence: w.req.SetPresence,
 		}
-		body, err = h.feed.Sync(ctx, &again)
+		body, err = h.feed.Sync(r.Context, &again)
 	}
 	if errors.Is(err, feed.ErrUnknownPosition) {
 		return nil, merr.InvalidParamErr("Unknown since token").Because(err)
