@@ -63,8 +63,8 @@ func escapedPath(r *http.Request) string {
 
 // ServeHTTP answers any path; unknown ones are M_UNRECOGNIZED.
 func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
-	setHeaders(w.Header())
 	if hr.Method == http.MethodOptions {
+		setHeaders(w.Header())
 		// A preflight asks about the transport, not about a route, and never has a
 		// token. spec: client-server §Web Browser Clients.
 		w.WriteHeader(http.StatusNoContent)
@@ -81,7 +81,6 @@ func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		r.Method = http.MethodGet
 	}
 	start := d.returned(r, d.clock.Now())
-	w.Header().Set("X-Request-Id", r.ID)
 	t := &overHTTP{d: d, w: recorder{ResponseWriter: w}, r: hr}
 	defer func() {
 		if v := recover(); v != nil {
@@ -105,7 +104,7 @@ func (d *Dispatcher) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 		size = int64(ans.size())
-		t.write(ans)
+		t.write(r, ans)
 	}
 	d.finish(r, ans.status, size, d.clock.Now().Sub(start), slog.LevelInfo)
 }
@@ -124,6 +123,14 @@ var commonHeaders = http.Header{
 	"Referrer-Policy":               {"no-referrer"},
 	"X-Content-Type-Options":        {"nosniff"},
 	"X-Frame-Options":               {"DENY"},
+}
+
+// begin sets the headers that every answer has.
+func (t *overHTTP) begin(r *Request) http.Header {
+	h := t.w.Header()
+	setHeaders(h)
+	h.Set("X-Request-Id", r.ID)
+	return h
 }
 
 // setHeaders sets the common headers. Handlers and streams may replace them: Set
@@ -244,6 +251,7 @@ func (t *overHTTP) read(limit int64) ([]byte, error) {
 
 // stream runs a stream route, with deadlines that suit its hold.
 func (t *overHTTP) stream(r *Request) answer {
+	t.begin(r)
 	if r.Route.Hold == HoldTransfer {
 		control := http.NewResponseController(t.w.ResponseWriter)
 		until := time.Now().Add(transferTimeout)
@@ -264,14 +272,14 @@ func (t *overHTTP) stream(r *Request) answer {
 
 // write sends an answer. The time to take it counts from now, not from the
 // beginning of a long poll.
-func (t *overHTTP) write(ans answer) {
+func (t *overHTTP) write(r *Request, ans answer) {
 	control := http.NewResponseController(t.w.ResponseWriter)
 	// Writers without deadlines are those of tests.
 	_ = control.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if !t.drained && t.r.ContentLength != 0 {
 		_ = control.SetReadDeadline(time.Now().Add(drainTimeout))
 	}
-	h := t.w.Header()
+	h := t.begin(r)
 	h.Set("Content-Type", "application/json")
 	for name, values := range ans.header {
 		h[http.CanonicalHeaderKey(name)] = values

@@ -13,8 +13,10 @@ import (
 const (
 	// parkAfter is how long a long poll waits on a goroutine before it is parked. Where
 	// something happens all the time polls are answered before, and none of them costs
-	// more than it did; of those that wait for half a minute it is a thirtieth.
-	parkAfter = time.Second
+	// more than it did. Who was quiet for long the last time will be again: for those
+	// it is divided by quietShare.
+	parkAfter  = time.Second
+	quietShare = 20
 	// maxParkedHead is the most text of a request that is kept while it is parked, in
 	// bytes: that of a browser is below 1 KB. With more, a goroutine is no great part.
 	maxParkedHead = 8 << 10
@@ -116,7 +118,9 @@ func (d *Dispatcher) handle(r *Request, t transport) (any, error) {
 func (d *Dispatcher) wait(r *Request, t transport) (any, error) {
 	r.patience = 0
 	if t.parks() {
-		r.patience = d.parkAfter
+		if r.patience = d.parkAfter; parking.Quiet(r.Context) {
+			r.patience = max(r.patience/quietShare, 1)
+		}
 	}
 	for {
 		value, err := r.endpoint.Handle(r)

@@ -12,8 +12,9 @@ const (
 	// trimEvery is how often it is looked whether memory can be given back.
 	trimEvery = 10 * time.Second
 	// quietRate is the rate of allocation, in bytes a second, below which the
-	// process counts as quiet: what idle sockets and a few people cause.
-	quietRate = 16 << 20
+	// process counts as quiet: what idle sockets and a few people cause, or 15,000 polls
+	// that wait for 30 seconds and begin again, which allocate 17 MiB a second.
+	quietRate = 32 << 20
 	// trimAfter and trimShare are how much must have been allocated since memory was
 	// last given back before it is worth a collection: so many bytes, and such a part
 	// of what is live, since looking through that is what a collection costs.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -46,8 +47,8 @@ type Waiting struct {
 type poll struct {
 	// ready has a place: something came, or has to be looked at.
 	ready chan struct{}
-	// over is closed when the time to wait is up.
-	over chan struct{}
+	// over: the time to wait is up. It is set before ready is.
+	over atomic.Bool
 	// news are the records that came, in order; the session's lock guards them.
 	news []pollNews
 
@@ -74,10 +75,10 @@ func (p *poll) ring() {
 	p.call()
 }
 
-// timeUp says that the time is over: to a second view too.
+// timeUp says that the time is over.
 func (p *poll) timeUp() {
-	close(p.over)
-	p.call()
+	p.over.Store(true)
+	p.ring()
 }
 
 // call has who waits without a goroutine go on.
@@ -91,22 +92,13 @@ func (p *poll) call() {
 	}
 }
 
-func (p *poll) isOver() bool {
-	select {
-	case <-p.over:
-		return true
-	default:
-		return false
-	}
-}
-
 // Wake has a function called once, when Answer has something to go on for: at once, if
 // that came already. It must not block, and is called with locks of the feed held.
 func (w *Waiting) Wake(f func()) {
 	w.poll.mu.Lock()
 	w.poll.mu.wake = f
 	w.poll.mu.Unlock()
-	if w.session == nil || len(w.poll.ready) > 0 || w.poll.isOver() || !w.session.isLive() {
+	if w.session == nil || len(w.poll.ready) > 0 || w.poll.over.Load() || !w.session.isLive() {
 		w.poll.call()
 	}
 }
@@ -152,7 +144,7 @@ func (w *Waiting) settle(version uint64, r *result) {
 // await waits for something to go on for. It gives up after a patience that is not 0,
 // and reports false.
 func (w *Waiting) await(ctx context.Context, patience time.Duration) (bool, error) {
-	if !w.session.isLive() {
+	if w.poll.over.Load() || !w.session.isLive() {
 		return true, nil
 	}
 	var tired <-chan time.Time
@@ -163,7 +155,6 @@ func (w *Waiting) await(ctx context.Context, patience time.Duration) (bool, erro
 	}
 	select {
 	case <-w.poll.ready:
-	case <-w.poll.over:
 	case <-tired:
 		return false, nil
 	case <-ctx.Done():
@@ -183,7 +174,7 @@ func (w *Waiting) news() (body jsontext.Value, at *Position) {
 		return nil, s.req.Since
 	}
 	at = s.mu.at.position(s.hub.opts.Count)
-	if len(s.poll.news) > 0 || s.mu.live && s.poll.isOver() {
+	if len(s.poll.news) > 0 || s.mu.live && s.poll.over.Load() {
 		body = s.bodyLocked(at, &w.keys)
 	}
 	s.mu.live = false

@@ -1,9 +1,11 @@
 package feed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -63,7 +65,7 @@ func (h *Hub) Begin(ctx context.Context, req *Request) *Waiting {
 	if req.Filter == nil {
 		req.Filter = &Filter{}
 	}
-	w := &Waiting{hub: h, req: req, poll: &poll{ready: make(chan struct{}, 1), over: make(chan struct{})}}
+	w := &Waiting{hub: h, req: req, poll: &poll{ready: make(chan struct{}, 1)}}
 	w.away = h.presence.begin(req.User, req.Device, req.SetPresence)
 	if req.Since != nil {
 		h.acknowledged(ctx, req.User, req.Device, req.Since)
@@ -153,7 +155,7 @@ func (w *Waiting) waits() bool {
 
 // build builds a response, and returns nil if it says nothing and can be waited for.
 func (w *Waiting) build(ctx context.Context, lazy poller, end func([]lazyMember, Position)) (jsontext.Value, error) {
-	over := w.poll.isOver()
+	over := w.poll.over.Load()
 	var version uint64
 	if w.session != nil {
 		version = w.session.again()
@@ -312,11 +314,16 @@ func (s *syncer) changes(ctx context.Context) ([]*account.Change, error) {
 // of the partitions that it was found to depend on so far. They are asked for once,
 // however often the response is built: what came later is told when it comes.
 type bound struct {
-	at    []ids.Seq
-	known []bool
+	// at are the positions of those partitions, in order: a request that waits keeps it.
+	at []boundAt
 	// ended: nothing has to be seen but what the node knows. A socket's frames, after
 	// the first, come by themselves.
 	ended bool
+}
+
+type boundAt struct {
+	p  ids.Partition
+	at ids.Seq
 }
 
 // unbound is the bound of those who were told all that they had to be told.
@@ -327,12 +334,9 @@ func (b *bound) raise(ctx context.Context, h *Hub, ps []bool) error {
 	if b.ended {
 		return nil
 	}
-	if b.at == nil {
-		b.at, b.known = make([]ids.Seq, len(ps)), make([]bool, len(ps))
-	}
 	var unknown []ids.Partition
 	for p, asked := range ps {
-		if asked && !b.known[p] {
+		if _, known := b.find(p); asked && !known {
 			unknown = append(unknown, ids.Partition(p))
 		}
 	}
@@ -343,18 +347,24 @@ func (b *bound) raise(ctx context.Context, h *Hub, ps []bool) error {
 	if err != nil {
 		return err
 	}
+	b.at = slices.Grow(b.at, len(unknown))
 	for i, p := range unknown {
-		b.at[p], b.known[p] = heads[i], true
+		b.at = append(b.at, boundAt{p, heads[i]})
 	}
+	slices.SortFunc(b.at, func(x, y boundAt) int { return cmp.Compare(x.p, y.p) })
 	return nil
+}
+
+func (b *bound) find(p int) (int, bool) {
+	return slices.BinarySearchFunc(b.at, ids.Partition(p), func(x boundAt, p ids.Partition) int { return cmp.Compare(x.p, p) })
 }
 
 // of is the position that has to be seen of a partition.
 func (b *bound) of(p int) ids.Seq {
-	if b.ended {
-		return 0
+	if i, known := b.find(p); known {
+		return b.at[i].at
 	}
-	return b.at[p]
+	return 0
 }
 
 // cut decides the position the response ends at, and which rooms the user has

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/idleread"
 )
@@ -21,7 +22,13 @@ type Conn struct {
 	place *Place
 	// gone: the client went away.
 	gone bool
+	// parked is when it was parked last, quiet that it was for long then.
+	parked time.Time
+	quiet  bool
 }
+
+// quietAfter is how long a connection has to be parked to be expected to be so again.
+const quietAfter = 5 * time.Second
 
 var _ io.ReaderFrom = (*Conn)(nil)
 
@@ -103,5 +110,14 @@ func Returning(ctx context.Context) (guest Guest, gone bool) {
 	if !ok {
 		return nil, false
 	}
-	return c.take(), c.gone
+	if guest = c.take(); guest != nil {
+		c.quiet = time.Since(c.parked) >= quietAfter
+	}
+	return guest, c.gone
+}
+
+// Quiet reports whether the connection of a request was parked for long the last time.
+func Quiet(ctx context.Context) bool {
+	c, ok := ctx.Value(connKey{}).(*Conn)
+	return ok && c.quiet
 }

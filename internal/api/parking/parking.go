@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/idleread"
 )
@@ -134,6 +135,7 @@ func (p *Place) Park(conn net.Conn, unread []byte, guest Guest) {
 	c := p.lot.own(conn)
 	// Behind what the server had read may be what it had not yet, of the last time.
 	c.unread, c.place, c.gone = append(unread, c.unread...), p, false
+	c.parked = time.Now()
 	p.lot.mu.Lock()
 	p.conn, p.guest = c, guest
 	_, kept := p.lot.mu.places[p]
