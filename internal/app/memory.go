@@ -10,7 +10,7 @@ import (
 
 const (
 	// trimEvery is how often it is looked whether memory can be given back.
-	trimEvery = 10 * time.Second
+	trimEvery = 5 * time.Second
 	// quietRate is the rate of allocation, in bytes a second, below which the
 	// process counts as quiet: what idle sockets and a few people cause, or 15,000 polls
 	// that wait for 30 seconds and begin again, which allocate 17 MiB a second.

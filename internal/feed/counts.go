@@ -199,7 +199,7 @@ func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq, threads b
 	// The user may have left and come back since r was taken from the view: what is kept
 	// of one stay says nothing of another.
 	ofStay := func(ur *userRoom) bool { return ur != nil && ur.joined == r.joined }
-	if ur := v.mu.rooms[r.id]; ofStay(ur) {
+	if ur := v.roomLocked(r.id); ofStay(ur) {
 		if ur.counts.fresh && ur.counts.upTo >= upTo {
 			defer v.mu.Unlock()
 			return ur.counts.badge(threads), nil
@@ -215,7 +215,7 @@ func (v *view) unread(ctx context.Context, r *roomState, upTo ids.Seq, threads b
 	defer v.mu.Unlock()
 	told := c.badge(threads)
 	// Keep what came meanwhile: a receipt, or counts that are further on.
-	if ur := v.mu.rooms[r.id]; ofStay(ur) && ur.counts.gen == c.gen && (!ur.counts.fresh || ur.counts.upTo <= c.upTo) {
+	if ur := v.roomLocked(r.id); ofStay(ur) && ur.counts.gen == c.gen && (!ur.counts.fresh || ur.counts.upTo <= c.upTo) {
 		ur.counts = c
 	}
 	return told, nil

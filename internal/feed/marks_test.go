@@ -16,7 +16,7 @@ func TestMarks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const partitions, most = 3, 12
 		v := &view{hub: &Hub{opts: Options{Count: partitions}, pace: pace{many: rapid.IntRange(0, most).Draw(t, "many")}}, home: 1}
-		v.mu.rooms, v.mu.parts = make(map[ids.RoomID]*userRoom), newPartitionSet(partitions)
+		v.mu.parts = newPartitionSet(partitions)
 		seq := ids.Seq(0)
 		t.Repeat(map[string]func(*rapid.T){
 			"enter": func(t *rapid.T) {
@@ -28,7 +28,7 @@ func TestMarks(t *testing.T) {
 					id: ids.RoomID(fmt.Sprint("!", len(v.mu.list))), at: int32(len(v.mu.list)), since: seq,
 					p: ids.Partition(rapid.IntRange(0, partitions-1).Draw(t, "p")),
 				}
-				v.mu.rooms[r.id], v.mu.list = r, append(v.mu.list, r)
+				v.addRoomLocked(r)
 				v.touchLocked(r)
 			},
 			"move": func(t *rapid.T) {
@@ -59,6 +59,14 @@ func TestMarks(t *testing.T) {
 				for i := range c.rooms {
 					got = append(got, c.rooms[i].id)
 				}
+				for _, r := range v.mu.list {
+					if v.roomLocked(r.id) != r {
+						t.Fatalf("%s is not found", r.id)
+					}
+				}
+				if v.roomLocked("!none") != nil {
+					t.Fatal("a room that is not there")
+				}
 				slices.Sort(want)
 				slices.Sort(got)
 				if c.all || !slices.Equal(got, want) {
@@ -73,10 +81,10 @@ func TestMarks(t *testing.T) {
 // the user changed before.
 func TestSnapshotOfAnOldPosition(t *testing.T) {
 	v := &view{hub: &Hub{opts: Options{Count: 2}, pace: pace{many: 1}}, home: 1}
-	v.mu.rooms, v.mu.parts = make(map[ids.RoomID]*userRoom), newPartitionSet(2)
+	v.mu.parts = newPartitionSet(2)
 	for i := range 3 {
 		r := &userRoom{id: ids.RoomID(fmt.Sprint("!", i)), at: int32(i)}
-		v.mu.rooms[r.id], v.mu.list = r, append(v.mu.list, r)
+		v.addRoomLocked(r)
 	}
 	v.mu.since = 5
 	since := NewPosition(2)

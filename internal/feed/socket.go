@@ -399,7 +399,7 @@ func (s *session) settle(v *view, version uint64) {
 
 // goOnLocked takes a record that was held back. The view's lock is held too.
 func (s *session) goOnLocked(v *view, n *heldNews) {
-	l, ur := newLive(n.p, n.rec), v.mu.rooms[ids.RoomID(n.rec.Entity)]
+	l, ur := newLive(n.p, n.rec), v.roomLocked(ids.RoomID(n.rec.Entity))
 	if l == nil || ur == nil || ur.left > ur.roomSeq {
 		s.wakeLocked()
 		return

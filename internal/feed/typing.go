@@ -203,7 +203,7 @@ func appendTyping(b []byte, users []ids.UserID) []byte {
 func (v *view) typingChanged(r ids.RoomID, users []ids.UserID, shared []byte) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	ur := v.mu.rooms[r]
+	ur := v.roomLocked(r)
 	if ur == nil || ur.left > ur.roomSeq {
 		return
 	}

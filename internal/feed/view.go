@@ -42,10 +42,11 @@ type view struct {
 		stale bool
 		// homeSeq is the last change of the user that rooms reflect.
 		homeSeq ids.Seq
-		rooms   map[ids.RoomID]*userRoom
-		// list are the same rooms, none of which ever goes, and parts the partitions
-		// that they and the user are in.
+		// list are the user's rooms, none of which ever goes, and parts the partitions
+		// that they and the user are in; index has the rooms by ID, and is nil where there
+		// are few.
 		list  []*userRoom
+		index map[ids.RoomID]*userRoom
 		parts partitionSet
 		// marks say of the rooms in list when they moved; nil where there are few.
 		marks *roomMarks
@@ -140,7 +141,7 @@ func (h *Hub) acquire(ctx context.Context, user ids.UserID) (*view, error) {
 	fresh := v == nil
 	if fresh {
 		v = &view{hub: h, user: user, home: ids.PartitionOf(string(user), h.opts.Count), loaded: make(chan struct{})}
-		v.mu.rooms, v.mu.parts = make(map[ids.RoomID]*userRoom), newPartitionSet(h.opts.Count)
+		v.mu.parts = newPartitionSet(h.opts.Count)
 		v.mu.parts.add(v.home)
 		h.mu.users[user] = v
 	}
@@ -223,7 +224,7 @@ func (v *view) loadData(ctx context.Context) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.mu.ignored, v.mu.program = set, program
-	for _, r := range v.mu.rooms {
+	for _, r := range v.mu.list {
 		r.counts = counts{gen: r.counts.gen + 1}
 	}
 	return nil
@@ -255,6 +256,37 @@ func Ignored(d *account.Data) map[ids.UserID]struct{} {
 	return out
 }
 
+// fewRooms is up to how many rooms are looked through: a map of one takes as much as ten
+// of these places.
+const fewRooms = 8
+
+// roomLocked returns one of the user's rooms, nil if there is none.
+func (v *view) roomLocked(id ids.RoomID) *userRoom {
+	if v.mu.index != nil {
+		return v.mu.index[id]
+	}
+	for _, r := range v.mu.list {
+		if r.id == id {
+			return r
+		}
+	}
+	return nil
+}
+
+func (v *view) addRoomLocked(r *userRoom) {
+	v.mu.list = append(v.mu.list, r)
+	v.mu.parts.add(r.p)
+	switch {
+	case v.mu.index != nil:
+		v.mu.index[r.id] = r
+	case len(v.mu.list) > fewRooms:
+		v.mu.index = make(map[ids.RoomID]*userRoom, 2*fewRooms)
+		for _, o := range v.mu.list {
+			v.mu.index[o.id] = o
+		}
+	}
+}
+
 // setRoom notes a membership and takes or gives up the seat that goes with it.
 func (v *view) setRoom(r ids.RoomID, m event.Membership, roomSeq, joined ids.Seq) {
 	s := v.hub.shardOf(string(r))
@@ -262,11 +294,10 @@ func (v *view) setRoom(r ids.RoomID, m event.Membership, roomSeq, joined ids.Seq
 	defer s.mu.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	ur := v.mu.rooms[r]
+	ur := v.roomLocked(r)
 	if ur == nil {
 		ur = &userRoom{id: r, p: s.p, at: int32(len(v.mu.list))}
-		v.mu.rooms[r], v.mu.list = ur, append(v.mu.list, ur)
-		v.mu.parts.add(s.p)
+		v.addRoomLocked(ur)
 	}
 	if roomSeq < ur.roomSeq {
 		return // the list of rooms was read after this change
@@ -342,7 +373,7 @@ func (v *view) apply(c *account.Change) {
 		}
 	}
 	v.mu.Lock()
-	if ur := v.mu.rooms[c.Room]; ur != nil {
+	if ur := v.roomLocked(c.Room); ur != nil {
 		ur.told = max(ur.told, c.Seq)
 		v.touchLocked(ur)
 		if c.Kind == account.ChangeThread && v.hub.opts.Rules.Threads() {
@@ -363,7 +394,7 @@ func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	ur := v.mu.rooms[r]
+	ur := v.roomLocked(r)
 	if ur == nil {
 		return
 	}
@@ -418,7 +449,7 @@ func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
 func (v *view) noteLeft(r ids.RoomID, at ids.Seq) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if ur := v.mu.rooms[r]; ur != nil {
+	if ur := v.roomLocked(r); ur != nil {
 		ur.left = max(ur.left, at)
 	}
 }
@@ -460,8 +491,8 @@ func (v *view) leaveAll() {
 	home.mu.Unlock()
 	v.mu.Lock()
 	v.mu.stale = true
-	seats := make([]*seat, 0, len(v.mu.rooms))
-	for _, r := range v.mu.rooms {
+	seats := make([]*seat, 0, len(v.mu.list))
+	for _, r := range v.mu.list {
 		if r.seat != nil {
 			seats = append(seats, r.seat)
 			r.seat = nil
@@ -519,7 +550,7 @@ func (v *view) snapshot(since *Position, also map[ids.RoomID]bool) (c cutRooms) 
 	}
 	v.eachMovedLocked(since, add)
 	for id := range also {
-		if r := v.mu.rooms[id]; r != nil && !r.mark().after(since, v.home) {
+		if r := v.roomLocked(id); r != nil && !r.mark().after(since, v.home) {
 			add(r)
 		}
 	}
