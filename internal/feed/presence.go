@@ -507,8 +507,16 @@ func (v *view) notePresenceLocked(u ids.UserID) {
 		// Those who have not asked since learn of the rest when it changes again.
 		v.mu.present = nil
 	}
+	if n := len(v.mu.present); n == cap(v.mu.present) {
+		// Each user who is there has such a list, and with them it grows seldom: not by
+		// doubling.
+		v.mu.present = append(make([]presentChange, 0, n+n/4+presentStep), v.mu.present...)
+	}
 	v.mu.present = append(v.mu.present, presentChange{u, at})
 }
+
+// presentStep is by how much the list of a view grows at least.
+const presentStep = 4
 
 // presenceChanged tells a view how present a user is.
 func (v *view) presenceChanged(u ids.UserID, frame []byte) {

@@ -33,7 +33,8 @@ type view struct {
 	// settling is held while changes are applied, one after another.
 	settling sync.Mutex
 
-	// loaded is closed when the view can be used; err is set before.
+	// loaded is closed when the view can be used, and nil then, guarded by Hub.mu; err is
+	// set before.
 	loaded chan struct{}
 	err    error
 
@@ -146,20 +147,26 @@ func (h *Hub) acquire(ctx context.Context, user ids.UserID) (*view, error) {
 		h.mu.users[user] = v
 	}
 	v.refs++
+	loaded := v.loaded
 	h.mu.Unlock()
 	if fresh {
 		// For all who wait, so not with this caller's context.
 		v.err = v.load(h.ctx)
-		close(v.loaded)
+		h.mu.Lock()
+		v.loaded = nil
+		h.mu.Unlock()
+		close(loaded)
 		if v.err != nil {
 			h.discard(v)
 		}
 	}
-	select {
-	case <-v.loaded:
-	case <-ctx.Done():
-		h.release(v)
-		return nil, ctx.Err()
+	if loaded != nil {
+		select {
+		case <-loaded:
+		case <-ctx.Done():
+			h.release(v)
+			return nil, ctx.Err()
+		}
 	}
 	if v.err != nil {
 		h.release(v)
