@@ -322,14 +322,17 @@ func (l *Lot) Close() error {
 // abandon cuts what is left.
 func (l *Lot) abandon() {
 	l.mu.Lock()
-	left := l.mu.places
+	var left []*Conn
+	for p := range l.mu.places {
+		if p.conn != nil && !p.left { // else Park or the server has it, and sees to it
+			left = append(left, p.conn)
+		}
+	}
 	l.mu.places = make(map[*Place]struct{})
 	l.mu.Unlock()
-	for p := range left {
-		if p.conn != nil && !p.left {
-			l.poller.Take(&p.conn.reader)
-			_ = p.conn.Close()
-		}
+	for _, c := range left {
+		l.poller.Take(&c.reader)
+		_ = c.Close()
 	}
 	l.poller.Close()
 }
