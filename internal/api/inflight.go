@@ -21,7 +21,7 @@ const (
 	// reserveShort are places of maxShort that only sending and unlimited routes
 	// (log out among them) may take: the last things to fail in an overload.
 	reserveShort = maxShort / 8
-	// maxLong: a waiting poll costs a connection and some 10 KB, where it cannot be
+	// maxLong: a waiting poll costs a connection and some 15 KB, where it cannot be
 	// parked 60 KB.
 	maxLong = 50_000
 	// maxTransfer: a transfer holds some 64 KB of buffers and a file.

@@ -161,7 +161,7 @@ func (d *Dispatcher) park(r *Request, t *overHTTP, place *parking.Place, start t
 	ahead, _ := rw.Reader.Peek(rw.Reader.Buffered()) // so much is there
 	p := &parked{stay: r.stay, d: d, id: r.ID, start: start}
 	unread := append(appendHead(make([]byte, 0, headSize(t.r)+len(ahead)), t.r), ahead...)
-	d.polls.park(p.poll, place.Wake)
+	d.polls.endBy(p.poll, place.Wake)
 	p.waiting.Wake(place.Wake)
 	place.Park(conn, unread, p)
 	return nil

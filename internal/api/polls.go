@@ -32,7 +32,7 @@ func newPolls() *polls {
 	return p
 }
 
-// enter notes that r, whose caller is known, may wait. The context of r ends with it.
+// enter notes that r, whose caller is known, may wait.
 func (p *polls) enter(r *Request) *poll {
 	one := &poll{device: r.Caller.Device}
 	p.mu.Lock()
@@ -45,20 +45,17 @@ func (p *polls) enter(r *Request) *poll {
 func (p *polls) serve(r *Request, one *poll) (end context.CancelFunc) {
 	ctx, cancel := context.WithCancel(r.Context)
 	r.Context = ctx
+	p.endBy(one, cancel)
+	return cancel
+}
+
+// endBy has a function called, and none that was given before, when the poll ends: at
+// once, if it has.
+func (p *polls) endBy(one *poll, cancel func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if one.cancel = cancel; one.ended.Load() {
 		cancel()
-	}
-	return cancel
-}
-
-// park has wake called, instead of a context ended, when the poll ends.
-func (p *polls) park(one *poll, wake func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if one.cancel = wake; one.ended.Load() {
-		wake()
 	}
 }
 

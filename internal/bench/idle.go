@@ -85,10 +85,24 @@ type idleClients interface {
 }
 
 func (a *idleArgs) clients() idleClients {
+	f := &failures{errs: new(errorCount)}
 	if a.Transport == "poll" {
-		return &idlePolls{errs: new(errorCount)}
+		return &idlePolls{failures: f}
 	}
-	return &idleSessions{errs: new(errorCount)}
+	return &idleSessions{failures: f}
+}
+
+// failures are clients that were lost.
+type failures struct {
+	errs  *errorCount
+	ended atomic.Int64
+}
+
+func (f *failures) lost() (int64, map[string]int64) { return f.ended.Load(), f.errs.all() }
+
+func (f *failures) add(err error) {
+	f.ended.Add(1)
+	f.errs.add(errorKind(err))
 }
 
 // users are in rooms of their own.
@@ -145,16 +159,13 @@ func (a *idleArgs) figures(r *Result, before, connected, after sample) {
 
 // idleSessions are sockets that wait.
 type idleSessions struct {
+	*failures
 	clients []*wsclient.Client
 	dialer  wsclient.Dialer
-	errs    *errorCount
-	ended   atomic.Int64
 	closing atomic.Bool
 }
 
 var _ idleClients = (*idleSessions)(nil)
-
-func (s *idleSessions) lost() (int64, map[string]int64) { return s.ended.Load(), s.errs.all() }
 
 // open implements idleClients.
 func (s *idleSessions) open(ctx context.Context, srv *server, users []user, dialers int) error {
@@ -172,8 +183,7 @@ func (s *idleSessions) open(ctx context.Context, srv *server, users []user, dial
 			},
 			OnDisconnect: func(err error) {
 				if !s.closing.Load() {
-					s.ended.Add(1)
-					s.errs.add(errorKind(err))
+					s.add(err)
 				}
 			},
 		})

@@ -4,21 +4,17 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 )
 
 // idlePolls are clients that poll, each on a connection of its own: when a poll ends
 // with nothing, the next one begins.
 type idlePolls struct {
+	*failures
 	wg     sync.WaitGroup
 	cancel context.CancelFunc
-	errs   *errorCount
-	ended  atomic.Int64
 }
 
 var _ idleClients = (*idlePolls)(nil)
-
-func (p *idlePolls) lost() (int64, map[string]int64) { return p.ended.Load(), p.errs.all() }
 
 // open implements idleClients.
 func (p *idlePolls) open(ctx context.Context, srv *server, users []user, dialers int) error {
@@ -61,8 +57,7 @@ func (p *idlePolls) run(ctx context.Context, c *httpConn, since string) {
 			return
 		}
 		if err != nil {
-			p.ended.Add(1)
-			p.errs.add(errorKind(err))
+			p.add(err)
 			return
 		}
 		since = next

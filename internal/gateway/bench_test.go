@@ -15,13 +15,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/hubbub-chat/hubbub/internal/clock/cputest"
 	"github.com/hubbub-chat/hubbub/internal/gateway/wire"
 	"github.com/hubbub-chat/hubbub/internal/wsclient"
 )
@@ -151,15 +151,6 @@ func (c *child) end(tb testing.TB) childReport {
 	return r
 }
 
-func cpuTime(tb testing.TB) time.Duration {
-	tb.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		tb.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 func value(tb testing.TB, c prometheus.Metric) float64 {
 	tb.Helper()
 	var m dto.Metric
@@ -183,7 +174,7 @@ func BenchmarkFanout500(b *testing.B) {
 			sinks := f.feed.all()
 			refused := 0
 			frames, writes := value(b, f.metrics.frames), value(b, f.metrics.writes)
-			cpu := cpuTime(b)
+			cpu := cputest.Used(b)
 			begin := time.Now()
 			b.ResetTimer()
 			for i := range b.N {
@@ -199,7 +190,7 @@ func BenchmarkFanout500(b *testing.B) {
 				time.Sleep(time.Millisecond)
 			}
 			b.StopTimer()
-			cpu = cpuTime(b) - cpu
+			cpu = cputest.Used(b) - cpu
 			frames, writes = value(b, f.metrics.frames)-frames, value(b, f.metrics.writes)-writes
 			time.Sleep(100 * time.Millisecond)
 			r := c.end(b)
@@ -290,13 +281,13 @@ func BenchmarkGather(b *testing.B) {
 			b.Fatal(err)
 		}
 		defer conn.Close()
-		cpu := cpuTime(b)
+		cpu := cputest.Used(b)
 		for b.Loop() {
 			if err := write(conn); err != nil {
 				b.Fatal(err)
 			}
 		}
-		b.ReportMetric(float64(cpuTime(b)-cpu)/float64(b.N), "cpu-ns/op")
+		b.ReportMetric(float64(cputest.Used(b)-cpu)/float64(b.N), "cpu-ns/op")
 	}
 	b.Run("copy", func(b *testing.B) {
 		var buf [shardBufferSize]byte

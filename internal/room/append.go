@@ -129,8 +129,7 @@ func writeEvent(v view, head *Head, ev *event.Event, txn Txn, thread ids.EventID
 	}
 	row := s.encode()
 	v.tx.Insert(v.p.timeline(s.Seq), row, nil)
-	if event.Position(s.ID) != s.Seq {
-		index, _ := v.p.eventIndex(s.ID)
+	if index, ok := v.p.indexOf(s); ok {
 		v.tx.Insert(index, []byte(tables.SeqSort(s.Seq)), nil)
 	}
 	next := *head

@@ -5,11 +5,10 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/clock"
+	"github.com/hubbub-chat/hubbub/internal/clock/cputest"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/storage"
@@ -57,7 +56,7 @@ func benchSend(b *testing.B, st storage.Store, senders int) {
 	left.Store(int64(b.N))
 	b.ReportAllocs()
 	b.ResetTimer()
-	before := cpuTime(b)
+	before := cputest.Used(b)
 	var wg sync.WaitGroup
 	for g := range senders {
 		wg.Go(func() {
@@ -76,16 +75,7 @@ func benchSend(b *testing.B, st storage.Store, senders int) {
 		})
 	}
 	wg.Wait()
-	b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
-}
-
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	b.ReportMetric(float64(cputest.Used(b)-before)/float64(b.N), "cpu-ns/op")
 }
 
 // BenchmarkAggregate aggregates what relates to one event: a thread, and reactions,
@@ -136,11 +126,11 @@ func BenchmarkJoin(b *testing.B) {
 			}
 			b.ReportAllocs()
 			b.ResetTimer()
-			before := cpuTime(b)
+			before := cputest.Used(b)
 			for n := range b.N {
 				join(members + n)
 			}
-			b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(cputest.Used(b)-before)/float64(b.N), "cpu-ns/op")
 		})
 	}
 }

@@ -20,10 +20,10 @@ type Checked struct {
 // checkPage is how many rows Check reads at a time.
 const checkPage = 500
 
-// Check proves that no room of a store was altered: every event's ID is its
-// hash, with its position or without, each names the one before it, the head names the last, the state is a copy of
-// events, and all of it, the receipts too, can be read. It tells report of each problem
-// in a line. The store must be at rest.
+// Check proves that no room of a store was altered: every event's ID is its hash, with
+// its position or without, each names the one before it, the head names the last, the
+// state is a copy of events, and all of it, the receipts too, can be read. It tells
+// report of each problem in a line. The store must be at rest.
 func Check(ctx context.Context, st storage.Store, count int, report func(string)) (Checked, error) {
 	c := &checker{report: report}
 	c.r = NewReader(st, count).leavingOut(c.damaged)
@@ -124,24 +124,21 @@ func (c *checker) state(ctx context.Context, id ids.RoomID) error {
 }
 
 func (c *checker) receipts(ctx context.Context, id ids.RoomID) error {
-	p, from := c.r.Place(id), ""
-	for {
-		rows, err := c.r.st.Scan(ctx, storage.Range{
-			Partition: p.Partition, Table: tables.Receipt, Entity: string(id), From: from, Limit: checkPage,
-		})
-		if err != nil {
-			return fmt.Errorf("read receipts: %w", err)
-		}
+	p := c.r.Place(id)
+	err := storage.Pages(ctx, c.r.st, storage.Range{
+		Partition: p.Partition, Table: tables.Receipt, Entity: string(id), Limit: checkPage,
+	}, func(rows []storage.Entry) (bool, error) {
 		for _, row := range rows {
 			if _, err := DecodeReceipt(row.Sort, row.Value); err != nil {
 				c.damaged(p.key(tables.Receipt, row.Sort), err)
 			}
 		}
-		if len(rows) < checkPage {
-			return nil
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("read receipts: %w", err)
 	}
+	return nil
 }
 
 func (c *checker) event(head *Head, prev, s *Stored) {

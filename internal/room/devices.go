@@ -119,22 +119,14 @@ func (r *Reader) walkLog(ctx context.Context, room ids.RoomID, t storage.Table, 
 		return nil
 	}
 	p := r.Place(room)
-	from := tables.SeqSort(after + 1)
-	for {
-		rows, err := r.st.Scan(ctx, storage.Range{
-			Partition: p.Partition, Table: t, Entity: string(room), From: from, To: tables.SeqSort(upTo + 1), Limit: logPage,
-		})
-		if err != nil {
-			return fmt.Errorf("read log of table %d: %w", t, err)
-		}
-		if err := fn(rows); err != nil {
-			return err
-		}
-		if len(rows) < logPage {
-			return nil
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
+	err := storage.Pages(ctx, r.st, storage.Range{
+		Partition: p.Partition, Table: t, Entity: string(room),
+		From: tables.SeqSort(after + 1), To: tables.SeqSort(upTo + 1), Limit: logPage,
+	}, func(rows []storage.Entry) (bool, error) { return true, fn(rows) })
+	if err != nil {
+		return fmt.Errorf("read log of table %d: %w", t, err)
 	}
+	return nil
 }
 
 // DeviceChanges returns the members whose devices or keys last changed above

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/partition"
 	"github.com/hubbub-chat/hubbub/internal/storage"
@@ -118,8 +117,7 @@ func (c *Trim) Apply(tx *partition.Tx) (any, error) {
 		}
 		next.Purged, next.PurgedEvent = s.Seq, s.ID
 		if s.StateKey == nil {
-			if event.Position(s.ID) != s.Seq {
-				index, _ := v.p.eventIndex(s.ID)
+			if index, ok := v.p.indexOf(s); ok {
 				tx.Delete(index)
 			}
 			v.forget(s.Seq)

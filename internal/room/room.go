@@ -86,6 +86,14 @@ func (p Place) eventIndex(id ids.EventID) (storage.Key, bool) {
 	return p.key(tables.EventIndex, string(hash)), ok
 }
 
+// indexOf is the row of the index that leads to an event, false for one whose ID does.
+func (p Place) indexOf(s *Stored) (storage.Key, bool) {
+	if event.Position(s.ID) == s.Seq {
+		return storage.Key{}, false
+	}
+	return p.eventIndex(s.ID)
+}
+
 func stateSort(eventType, stateKey string) string { return partition.JoinSort(eventType, stateKey) }
 
 // appendHash appends the bytes an event ID stands for.

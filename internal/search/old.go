@@ -154,14 +154,11 @@ func (w *writer) takeOut(ctx context.Context, id ids.RoomID, less map[string][]i
 
 // takePostings removes postings, in order, from the rows of a term.
 func (w *writer) takePostings(ctx context.Context, id ids.RoomID, term string, list []ids.Seq) error {
-	from, to := postingSort(term, list[0]), postingSort(term, list[len(list)-1]+maxSpan)
-	for left := len(list); left > 0; {
-		rows, err := w.x.store.Scan(ctx, storage.Range{
-			Partition: w.p, Table: tables.SearchTerm, Entity: string(id), From: from, To: to, Limit: postingsPage,
-		})
-		if err != nil {
-			return wrap("read index", err)
-		}
+	left := len(list)
+	return wrap("read index", storage.Pages(ctx, w.x.store, storage.Range{
+		Partition: w.p, Table: tables.SearchTerm, Entity: string(id),
+		From: postingSort(term, list[0]), To: postingSort(term, list[len(list)-1]+maxSpan), Limit: postingsPage,
+	}, func(rows []storage.Entry) (bool, error) {
 		for i := range rows {
 			all := appendPostings(nil, &rows[i])
 			n := len(all)
@@ -176,12 +173,8 @@ func (w *writer) takePostings(ctx context.Context, id ids.RoomID, term string, l
 			w.put(tables.SearchTerm, id, rows[i].Sort, nil)
 			packPostings(all, func(s ids.Seq, value []byte) { w.put(tables.SearchTerm, id, postingSort(term, s), value) })
 		}
-		if len(rows) < postingsPage {
-			return nil
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
-	}
-	return nil
+		return left > 0, nil
+	}))
 }
 
 // hasOthers reports whether old rows have a term in other events than some.
@@ -207,14 +200,9 @@ func (w *writer) hasOthers(ctx context.Context, id ids.RoomID, term string, but 
 // ungroup removes words from the rows that list words with a pair of letters.
 func (w *writer) ungroup(ctx context.Context, id ids.RoomID, pair string, words []string) error {
 	from := groupPrefix(pair)
-	to := partition.PrefixEnd(from)
-	for {
-		rows, err := w.x.store.Scan(ctx, storage.Range{
-			Partition: w.p, Table: tables.SearchWord, Entity: string(id), From: from, To: to, Limit: postingsPage,
-		})
-		if err != nil {
-			return wrap("read words", err)
-		}
+	return wrap("read words", storage.Pages(ctx, w.x.store, storage.Range{
+		Partition: w.p, Table: tables.SearchWord, Entity: string(id), From: from, To: partition.PrefixEnd(from), Limit: postingsPage,
+	}, func(rows []storage.Entry) (bool, error) {
 		for i := range rows {
 			list := strings.Split(string(rows[i].Value), "\x00")
 			n := len(list)
@@ -228,31 +216,21 @@ func (w *writer) ungroup(ctx context.Context, id ids.RoomID, pair string, words 
 				w.put(tables.SearchWord, id, sort, value)
 			}
 		}
-		if len(rows) < postingsPage {
-			return nil
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
-	}
+		return true, nil
+	}))
 }
 
 // trimOld removes the old rows of events up to a position that are gone.
 func (w *writer) trimOld(ctx context.Context, id ids.RoomID, upTo ids.Seq) error {
-	for from := ""; ; {
-		rows, err := w.x.store.Scan(ctx, storage.Range{
-			Partition: w.p, Table: tables.SearchDoc, Entity: string(id), From: from, To: tables.SeqSort(upTo + 1), Limit: timelinePage,
-		})
-		if err != nil {
-			return wrap("read index", err)
-		}
+	return wrap("read index", storage.Pages(ctx, w.x.store, storage.Range{
+		Partition: w.p, Table: tables.SearchDoc, Entity: string(id), To: tables.SeqSort(upTo + 1), Limit: timelinePage,
+	}, func(rows []storage.Entry) (bool, error) {
 		at := make([]ids.Seq, len(rows))
 		for i := range rows {
 			at[i] = tables.SortSeq(rows[i].Sort)
 		}
-		if err := w.trimEvents(ctx, id, at); err != nil || len(rows) < timelinePage {
-			return err
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
-	}
+		return true, w.trimEvents(ctx, id, at)
+	}))
 }
 
 // oldTerms returns the terms in a room's old rows that a word can stand for.

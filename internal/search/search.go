@@ -199,22 +199,15 @@ func (x *Index) begin(p ids.Partition, last ids.Seq) ids.Seq {
 
 // Missed implements consumer.Handler: it reads the stretch from the timelines.
 func (x *Index) Missed(ctx context.Context, p ids.Partition, first, last ids.Seq) error {
-	from := ""
-	for {
-		rows, err := x.store.Scan(ctx, storage.Range{Partition: p, Table: tables.Rooms, From: from, Limit: timelinePage})
-		if err != nil {
-			return fmt.Errorf("list rooms: %w", err)
-		}
+	rooms := storage.Range{Partition: p, Table: tables.Rooms, Limit: timelinePage}
+	return wrap("list rooms", storage.Pages(ctx, x.store, rooms, func(rows []storage.Entry) (bool, error) {
 		for _, row := range rows {
 			if err := x.rebuild(ctx, p, ids.RoomID(row.Sort), first, last); err != nil {
-				return err
+				return false, err
 			}
 		}
-		if len(rows) < timelinePage {
-			return nil
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
-	}
+		return true, nil
+	}))
 }
 
 func (x *Index) rebuild(ctx context.Context, p ids.Partition, id ids.RoomID, first, last ids.Seq) error {

@@ -414,24 +414,17 @@ func (w *writer) segmentOf(ctx context.Context, in *indexing, s ids.Seq) (*part,
 // eachSegment calls fn with the name and the positions of segments that reach a position
 // or above, until it returns false.
 func (w *writer) eachSegment(ctx context.Context, id ids.RoomID, s ids.Seq, fn func(string, []ids.Seq) (bool, error)) error {
-	from, to := segmentSort(rowPositions, tables.SeqSort(s)), segmentSort(rowPositions+1, "")
-	for {
-		rows, err := w.x.store.Scan(ctx, storage.Range{
-			Partition: w.p, Table: tables.SearchSegment, Entity: string(id), From: from, To: to, Limit: segmentsPage,
-		})
-		if err != nil {
-			return wrap("read segments", err)
-		}
+	return wrap("read segments", storage.Pages(ctx, w.x.store, storage.Range{
+		Partition: w.p, Table: tables.SearchSegment, Entity: string(id),
+		From: segmentSort(rowPositions, tables.SeqSort(s)), To: segmentSort(rowPositions+1, ""), Limit: segmentsPage,
+	}, func(rows []storage.Entry) (bool, error) {
 		for i := range rows {
 			if more, err := fn(rows[i].Sort[1:], decodePositions(rows[i].Value)); err != nil || !more {
-				return err
+				return false, err
 			}
 		}
-		if len(rows) < segmentsPage {
-			return nil
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
-	}
+		return true, nil
+	}))
 }
 
 // settle makes rows of what has changed in a room.

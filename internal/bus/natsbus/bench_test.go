@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/bus"
 	"github.com/hubbub-chat/hubbub/internal/bus/natsbus"
+	"github.com/hubbub-chat/hubbub/internal/clock/cputest"
 )
 
 // commitTime is how long the handler of BenchmarkRequest takes, as a commit does.
@@ -39,7 +39,7 @@ func BenchmarkRequest(b *testing.B) {
 			for heard.Load() == 0 { // until both servers know of both
 				_, _ = from.Request(b.Context(), "do", command)
 			}
-			before := cpuTime(b)
+			before := cputest.Used(b)
 			b.ResetTimer()
 			var left atomic.Int64
 			left.Store(int64(b.N))
@@ -55,7 +55,7 @@ func BenchmarkRequest(b *testing.B) {
 				})
 			}
 			wg.Wait()
-			b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(cputest.Used(b)-before)/float64(b.N), "cpu-ns/op")
 		})
 	}
 }
@@ -81,14 +81,4 @@ func must(b *testing.B, f func() error) {
 	if err := f(); err != nil {
 		b.Fatal(err)
 	}
-}
-
-// cpuTime is what the process used so far.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -317,7 +317,7 @@ func (b *Bus) Close() error {
 	for range maxRunning { // who took a place is done
 		b.running <- struct{}{}
 	}
-	b.workers.wait()
+	b.workers.all.Wait()
 	if b.server != nil {
 		b.server.Shutdown()
 		b.server.WaitForShutdown()

@@ -279,18 +279,19 @@ func (h *handler) receive(m *nats.Msg) {
 		h.refuse(m.Reply, kindBusy)
 		return
 	}
-	h.bus.workers.do(h.bus.ctx, job{h, request{m.Reply, hd.left, data}})
+	h.bus.workers.do(h.bus.ctx, request{h, m.Reply, hd.left, data})
 }
 
-// request is one that another node sent.
+// request is one that another node sent, and that has its place.
 type request struct {
+	to    *handler
 	inbox string
 	left  time.Duration
 	data  []byte
 }
 
-// run answers a request that has its place.
-func (h *handler) run(r request) {
+func (r *request) run() {
+	h := r.to
 	defer h.running.Done()
 	defer func() { <-h.bus.running }()
 	ctx := h.bus.ctx

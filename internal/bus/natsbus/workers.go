@@ -6,49 +6,43 @@ import (
 )
 
 // maxIdle is how many goroutines wait for further requests: as many as a busy node
-// answers at a time. Each keeps its stack, some 8 KiB.
+// answers at a time. Each keeps its stack.
 const maxIdle = 64
-
-// job is a request to answer.
-type job struct {
-	handler *handler
-	request request
-}
 
 // workers answer requests, each in a goroutine. Those that are done wait for further
 // ones: what a new goroutine costs is its stack, which grows to that of a command in
 // several steps, each a copy of the one before.
 type workers struct {
-	// jobs has no place, so that what is put there has been taken.
-	jobs chan job
-	idle chan struct{}
-	all  sync.WaitGroup
+	// requests has no place, so that what is put there has been taken.
+	requests chan request
+	idle     chan struct{}
+	all      sync.WaitGroup
 }
 
 func newWorkers() workers {
-	return workers{jobs: make(chan job), idle: make(chan struct{}, maxIdle)}
+	return workers{requests: make(chan request), idle: make(chan struct{}, maxIdle)}
 }
 
-// do runs a job. It does not wait.
-func (w *workers) do(ctx context.Context, j job) {
+// do answers a request. It does not wait.
+func (w *workers) do(ctx context.Context, r request) {
 	select {
-	case w.jobs <- j:
+	case w.requests <- r:
 	default:
-		w.all.Go(func() { w.work(ctx, j) })
+		w.all.Go(func() { w.work(ctx, r) })
 	}
 }
 
-func (w *workers) work(ctx context.Context, j job) {
+func (w *workers) work(ctx context.Context, r request) {
 	for {
-		j.handler.run(j.request)
+		r.run()
 		select {
 		case w.idle <- struct{}{}:
 		default:
 			return
 		}
-		j = job{} // what was answered is not kept while waiting
+		r = request{} // what was answered is not kept while waiting
 		select {
-		case j = <-w.jobs:
+		case r = <-w.requests:
 			<-w.idle
 		case <-ctx.Done():
 			<-w.idle
@@ -56,6 +50,3 @@ func (w *workers) work(ctx context.Context, j job) {
 		}
 	}
 }
-
-// wait returns when all have ended, after the context of those that are idle.
-func (w *workers) wait() { w.all.Wait() }

@@ -6,10 +6,10 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/hubbub-chat/hubbub/internal/clock/cputest"
 	"github.com/hubbub-chat/hubbub/internal/ids"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/internal/storage/pebblestore"
@@ -37,15 +37,6 @@ func openBench(b *testing.B) (*pebblestore.Store, []ids.Epoch) {
 		epochs[p] = l.Epoch
 	}
 	return s, epochs
-}
-
-func cpu(b *testing.B) time.Duration {
-	b.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // message fills a batch like that of a chat message: the log entry, the event by
@@ -78,7 +69,7 @@ func BenchmarkCommit(b *testing.B) {
 			var wg sync.WaitGroup
 			text := text()
 			b.ReportAllocs()
-			start := cpu(b)
+			start := cputest.Used(b)
 			b.ResetTimer()
 			for c := range committers {
 				p := ids.Partition(c % benchPartitions)
@@ -99,7 +90,7 @@ func BenchmarkCommit(b *testing.B) {
 			}
 			wg.Wait()
 			b.StopTimer()
-			b.ReportMetric(float64((cpu(b)-start).Nanoseconds())/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64((cputest.Used(b)-start).Nanoseconds())/float64(b.N), "cpu-ns/op")
 			st := s.Stats()
 			b.ReportMetric(float64(st.Commits)/float64(max(1, st.Groups)), "commits/group")
 		})
@@ -127,7 +118,7 @@ func fill(b *testing.B, rows int) *pebblestore.Store {
 func BenchmarkGetMiss(b *testing.B) {
 	s := fill(b, 100_000)
 	b.ReportAllocs()
-	start, i := cpu(b), 0
+	start, i := cputest.Used(b), 0
 	for b.Loop() {
 		i++
 		k := storage.Key{Partition: 1, Table: 4, Entity: "@user:example.org", Sort: fmt.Sprintf("m%d.x", i%100_000)}
@@ -135,7 +126,7 @@ func BenchmarkGetMiss(b *testing.B) {
 			b.Fatal(v, err)
 		}
 	}
-	b.ReportMetric(float64((cpu(b)-start).Nanoseconds())/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(float64((cputest.Used(b)-start).Nanoseconds())/float64(b.N), "cpu-ns/op")
 }
 
 func BenchmarkGetHit(b *testing.B) {
@@ -154,7 +145,7 @@ func BenchmarkGetHit(b *testing.B) {
 func BenchmarkScan100(b *testing.B) {
 	s := fill(b, 100_000)
 	b.ReportAllocs()
-	start, i := cpu(b), 0
+	start, i := cputest.Used(b), 0
 	for b.Loop() {
 		i++
 		r := storage.Range{Partition: 1, Table: 1, Entity: fmt.Sprint(i % 100), From: fmt.Sprintf("%016x", i%100*1000+500), Limit: 100}
@@ -162,5 +153,5 @@ func BenchmarkScan100(b *testing.B) {
 			b.Fatal(len(rows), err)
 		}
 	}
-	b.ReportMetric(float64((cpu(b)-start).Nanoseconds())/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(float64((cputest.Used(b)-start).Nanoseconds())/float64(b.N), "cpu-ns/op")
 }
