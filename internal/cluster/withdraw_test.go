@@ -48,17 +48,18 @@ func (w *network) part(a, b string, cut bool) {
 	w.cut[[2]string{a, b}], w.cut[[2]string{b, a}] = cut, cut
 }
 
-// reaches are the buses that a node reaches, its own first.
-func (w *network) reaches(from string) []*membus.Bus {
+// reaches are the buses that a node reaches, its own first; all tells that it is parted
+// from none.
+func (w *network) reaches(from string) (list []*membus.Bus, all bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	list := []*membus.Bus{w.buses[from]}
+	list = []*membus.Bus{w.buses[from]}
 	for name, b := range w.buses {
 		if name != from && !w.cut[[2]string{from, name}] {
 			list = append(list, b)
 		}
 	}
-	return list
+	return list, len(list) == len(w.buses)
 }
 
 // leg is a node's way into the network.
@@ -72,7 +73,8 @@ func (l leg) Publish(subject string, p bus.Payload) error {
 	if subject == "members" && l.net.mute.Load() {
 		return nil
 	}
-	for i, b := range l.net.reaches(l.name) {
+	reached, _ := l.net.reaches(l.name)
+	for i, b := range reached {
 		if i == 0 || subject == "members" || !l.net.lose.Load() {
 			_ = b.Publish(subject, p) // one that is closed hears nothing
 		}
@@ -81,13 +83,14 @@ func (l leg) Publish(subject string, p bus.Payload) error {
 }
 
 func (l leg) Request(ctx context.Context, subject string, p bus.Payload) (bus.Payload, error) {
-	for _, b := range l.net.reaches(l.name) {
+	reached, all := l.net.reaches(l.name)
+	for _, b := range reached {
 		answer, err := b.Request(ctx, subject, p)
 		if !errors.Is(err, bus.ErrNoResponder) && !errors.Is(err, bus.ErrClosed) {
 			return answer, err
 		}
 	}
-	if l.net.hole.Load() {
+	if l.net.hole.Load() && !all { // else nobody was parted from the one who does not run it any more
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
