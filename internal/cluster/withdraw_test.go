@@ -126,6 +126,15 @@ func (s awayStore) Acquire(ctx context.Context, p ids.Partition, n ids.NodeID, t
 	return s.Store.Acquire(ctx, p, n, ttl)
 }
 
+// Renew implements storage.Renewer, as the databases of several nodes do: a lease that is
+// given up while it is renewed is not held anew.
+func (s awayStore) Renew(ctx context.Context, leases []storage.Lease, ttl time.Duration) []error {
+	if s.away.Load() {
+		return slices.Repeat([]error{errAway}, len(leases))
+	}
+	return storage.Renew(ctx, s.Store, leases, ttl)
+}
+
 func (s awayStore) Commit(ctx context.Context, p ids.Partition, e ids.Epoch, b *storage.Batch) error {
 	if s.away.Load() {
 		return errAway

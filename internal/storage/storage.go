@@ -258,7 +258,9 @@ type Renewer interface {
 }
 
 // Renew is Renewer.Renew of any store, one call after another if it cannot do better;
-// then a lease that had expired may be held anew, with an epoch that Acquire tells.
+// then a lease that had expired, or was given up meanwhile, may be held anew, with an epoch
+// that Acquire tells. Then nobody else gets the partition until it expires again: a store
+// that several nodes share implements Renewer.
 func Renew(ctx context.Context, st Store, leases []Lease, ttl time.Duration) []error {
 	if r, ok := st.(Renewer); ok {
 		return r.Renew(ctx, leases, ttl)

@@ -125,6 +125,36 @@ func (s *Store) Acquire(ctx context.Context, p ids.Partition, node ids.NodeID, t
 	return *lease, nil
 }
 
+var _ storage.Renewer = (*Store)(nil)
+
+// Renew implements storage.Renewer.
+func (s *Store) Renew(ctx context.Context, leases []storage.Lease, ttl time.Duration) []error {
+	errs := make([]error, len(leases))
+	for i, l := range leases {
+		errs[i] = s.renew(ctx, l, ttl)
+	}
+	return errs
+}
+
+func (s *Store) renew(ctx context.Context, l storage.Lease, ttl time.Duration) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.mu.RUnlock()
+	if err := storage.CheckAcquire(l.Partition, l.Node, ttl); err != nil {
+		return fmt.Errorf("memstore: renew: %w", err)
+	}
+	part := s.partition(l.Partition)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	now, have := s.clock.Now(), &part.mu.lease
+	if have.Node != l.Node || have.Epoch != l.Epoch || !now.Before(have.Expires) {
+		return fmt.Errorf("memstore: renew lease of partition %d epoch %d, now %d: %w", l.Partition, l.Epoch, have.Epoch, storage.ErrFenced)
+	}
+	have.Expires = now.Add(ttl)
+	return nil
+}
+
 // Release implements storage.Store.
 func (s *Store) Release(ctx context.Context, l storage.Lease) error {
 	if err := s.begin(ctx); err != nil {
