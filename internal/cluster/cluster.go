@@ -125,9 +125,9 @@ type owned struct {
 	lease storage.Lease
 	// began is when the owner was made.
 	began time.Time
-	// renewed is when the lease was last asked for, and then granted. Guarded by
-	// Node.mu.
-	renewed moment
+	// renewed is when the lease was last asked for, and then granted: the same for all
+	// leases that were renewed together. Guarded by Node.mu.
+	renewed *moment
 }
 
 var _ partition.Router = (*Node)(nil)
@@ -182,11 +182,12 @@ func (n *Node) begin(ctx context.Context, p ids.Partition) error {
 
 // takeLocked acquires a partition that this node does not run, and runs it.
 func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
-	asked := n.moment()
+	asked := n.asking()
 	lease, err := n.acquireLocked(ctx, p)
 	if err != nil {
 		return err
 	}
+	subject := partition.Subject(p)
 	owner, err := partition.NewOwner(ctx, partition.Options{
 		Partition: p, Count: n.opts.Count, Store: n.opts.Store, Epoch: lease.Epoch,
 		Clock: n.opts.Clock, Log: n.opts.Log, Tables: n.opts.Tables, Effects: n.opts.Effects,
@@ -197,7 +198,7 @@ func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
 				(*w).Published(b)
 			}
 			// The bus is a hint: subscribers see the gap and read the log.
-			if err := n.opts.Bus.Publish(partition.Subject(p), b); err != nil {
+			if err := n.opts.Bus.Publish(subject, b); err != nil {
 				n.opts.Log.Debug("publish batch", "partition", p, "error", err)
 			}
 		},
@@ -329,7 +330,7 @@ func (n *Node) renewTogether(ctx context.Context) []bool {
 	if len(leases) == 0 {
 		return sure
 	}
-	asked := n.moment()
+	asked := n.asking()
 	var failed error
 	for i, err := range storage.Renew(ctx, n.opts.Store, leases, n.opts.LeaseTTL) {
 		sure[leases[i].Partition] = !errors.Is(err, storage.ErrFenced)
@@ -360,7 +361,7 @@ func (n *Node) renew(ctx context.Context, p ids.Partition) {
 		}
 		return
 	}
-	asked := n.moment()
+	asked := n.asking()
 	lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
 	switch {
 	case err == nil && lease.Epoch == o.lease.Epoch:
@@ -425,7 +426,7 @@ func (n *Node) Heads(ctx context.Context, ps ...ids.Partition) ([]ids.Seq, error
 // elsewhere.
 func (n *Node) ownHeads(ps []ids.Partition) (heads []ids.Seq, rest []int) {
 	heads = make([]ids.Seq, len(ps))
-	renewed := make([]moment, len(ps)) // long ago for the others
+	renewed := make([]*moment, len(ps)) // nil for the others
 	n.mu.RLock()
 	for i, p := range ps {
 		if o := n.mu.owned[p]; o != nil {
@@ -435,8 +436,13 @@ func (n *Node) ownHeads(ps []ids.Partition) (heads []ids.Seq, rest []int) {
 	n.mu.RUnlock()
 	// Only now: who stopped between the two would trust what was long over.
 	now := n.moment()
-	for i := range ps {
-		if !within(renewed[i], now, n.opts.LeaseTTL/trusted) {
+	var last *moment
+	sure := false // of last
+	for i, m := range renewed {
+		if m != last {
+			last, sure = m, m.within(now, n.opts.LeaseTTL/trusted)
+		}
+		if !sure {
 			rest = append(rest, i)
 		}
 	}
@@ -449,10 +455,16 @@ type moment struct{ steady, wall time.Time }
 
 func (n *Node) moment() moment { return moment{time.Now(), n.opts.Clock.Now().Round(0)} }
 
+// asking is the moment before a lease is asked for.
+func (n *Node) asking() *moment {
+	m := n.moment()
+	return &m
+}
+
 // within reports whether less than d has passed since a moment by both clocks: one that
-// jumps back or stands still makes nobody trust a lease for longer.
-func within(since, now moment, d time.Duration) bool {
-	return now.steady.Sub(since.steady) < d && now.wall.Sub(since.wall) < d
+// jumps back or stands still makes nobody trust a lease for longer. A nil one is long ago.
+func (m *moment) within(now moment, d time.Duration) bool {
+	return m != nil && now.steady.Sub(m.steady) < d && now.wall.Sub(m.wall) < d
 }
 
 // Owns reports whether this node runs a partition.

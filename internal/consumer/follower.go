@@ -41,6 +41,8 @@ type follower struct {
 	savedAt time.Time
 	// took is the goroutine's: when it last took something from the queue.
 	took time.Time
+	// due is the goroutine's: what it waits for beside a signal.
+	due *time.Timer
 
 	mu struct {
 		sync.Mutex
@@ -137,6 +139,8 @@ func size(b *partition.Published) int {
 
 func (f *follower) run() {
 	defer f.cancel()
+	f.due = time.NewTimer(0) // and whatever it says is forgotten by Reset
+	defer f.due.Stop()
 	if !f.retry("open cursor", f.open) {
 		return
 	}
@@ -224,9 +228,9 @@ func (f *follower) wait(gather time.Duration) {
 		gather = max(time.Until(f.savedAt.Add(f.set.pace.save)), 1)
 	}
 	if gather > 0 {
-		t := time.NewTimer(gather)
-		defer t.Stop()
-		due = t.C
+		f.due.Reset(gather)
+		defer f.due.Stop()
+		due = f.due.C
 	}
 	select {
 	case <-f.signal:

@@ -363,7 +363,7 @@ func (h *Hub) pushContext(ctx context.Context, id ids.RoomID, user ids.UserID, s
 		return nil, err
 	}
 	if m != nil {
-		p.member.DisplayName = m.Member().DisplayName
+		p.member = pushrules.NewMember(m.Member().DisplayName)
 	}
 	if h.opts.Rules.Threads() {
 		p.member.Threads, err = h.accounts.SubscribedThreads(ctx, user, id)

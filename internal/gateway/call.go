@@ -26,8 +26,8 @@ const (
 	internalError = `{"errcode":"M_UNKNOWN","error":"Internal server error"}`
 )
 
-// request starts a call on a goroutine of its own: calls are answered in any
-// order.
+// request takes a call, which runs beside what else the session does: calls are answered
+// in any order.
 func (s *session) request(m *message) {
 	if m.ID == nil || *m.ID > wire.MaxID || m.Method == "" || m.Path == "" {
 		s.close(wire.CloseMalformed, "malformed req")
@@ -47,7 +47,7 @@ func (s *session) request(m *message) {
 			Method: m.Method, Target: m.Path, Body: m.Body,
 			Caller: caller, Addr: s.addr, UserAgent: s.userAgent,
 		}
-		s.g.workers.do(func() { s.call(ctx, id, c) })
+		s.next = func() { s.call(ctx, id, c) }
 		return
 	}
 	s.mu.Unlock()

@@ -42,6 +42,7 @@ type message struct {
 // HandleMessage takes one message or control frame. It runs on the reading
 // goroutine; until it returns, nothing more is read.
 func (s *session) HandleMessage(op wire.Op, payload []byte) error {
+	s.begin()
 	if op == wire.OpClose {
 		code, _, err := wire.ParseClose(payload)
 		if err != nil {

@@ -64,6 +64,8 @@ type reading struct {
 	rate    int64 // when the rate limit's bucket will be full again, of Gateway.now
 	helloed bool
 	discard bool // the stream has no known position any more: its bytes are skipped
+	// next is the call that came last, which was not begun yet.
+	next func()
 }
 
 // links are a session's places in the hub.
@@ -134,10 +136,12 @@ func (s *session) wait() {
 }
 
 // work handles what came, reads on while a message is under way, and goes back
-// to waiting. It runs on the reading goroutine.
+// to waiting. It runs on the reading goroutine, which then makes the last of the calls
+// that came: mostly there is one, and nobody has to be woken for it.
 func (s *session) work(buf *idleread.Buffer, n int, err error) {
 	defer func() {
 		if v := recover(); v != nil {
+			s.begin()
 			s.panicked(v)
 			s.ended(errPanicked)
 		}
@@ -149,6 +153,7 @@ func (s *session) work(buf *idleread.Buffer, n int, err error) {
 		if err = s.take(buf[:n]); err != nil || s.discard || s.dec.Idle() {
 			break
 		}
+		s.begin()
 		if !deadline && s.helloed {
 			deadline = true
 			_ = s.conn.SetReadDeadline(time.Now().Add(s.g.times.message))
@@ -156,14 +161,28 @@ func (s *session) work(buf *idleread.Buffer, n int, err error) {
 		n, err = s.in.More(buf)
 	}
 	s.g.pool.Put(buf)
+	call := s.next
+	s.next = nil
 	if err != nil {
 		s.ended(err)
-		return
+	} else {
+		if deadline {
+			_ = s.conn.SetReadDeadline(time.Time{})
+		}
+		s.rest(s.heard.Load()-before >= int64(s.g.times.park))
 	}
-	if deadline {
-		_ = s.conn.SetReadDeadline(time.Time{})
+	if call != nil {
+		call()
 	}
-	s.rest(s.heard.Load()-before >= int64(s.g.times.park))
+}
+
+// begin makes the call that came last on a goroutine of its own: the reading one has
+// something else to do.
+func (s *session) begin() {
+	if s.next != nil {
+		s.g.workers.do(s.next)
+		s.next = nil
+	}
 }
 
 // rest ends the reading goroutine until more comes. Who was quiet for long before what

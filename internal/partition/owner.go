@@ -36,6 +36,7 @@ type Owner struct {
 // task is a command on its way through the owner.
 type task struct {
 	cmd   Command
+	prep  Prep // what the command prepares with
 	pins  []*row
 	fresh string
 	res   any
@@ -151,7 +152,8 @@ func (o *Owner) attempt(ctx context.Context, cmd Command) (any, error) {
 			o.rows.unpin(t.pins)
 		}
 	}()
-	if err := cmd.Prepare(ctx, &Prep{owner: o, task: t}); err != nil {
+	t.prep = Prep{owner: o, task: t}
+	if err := cmd.Prepare(ctx, &t.prep); err != nil {
 		return nil, err
 	}
 	if err := o.enqueue(t); err != nil {

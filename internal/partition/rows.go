@@ -103,6 +103,7 @@ func (c *rows) unrefLocked(r *row) {
 func (c *rows) pin(ctx context.Context, keys []storage.Key) ([]*row, error) {
 	out := make([]*row, len(keys))
 	var load []*row
+	loaded := true // all rows, when nobody has to be waited for
 	c.mu.Lock()
 	for i, k := range keys {
 		r := c.mu.byKey[k]
@@ -118,9 +119,13 @@ func (c *rows) pin(ctx context.Context, keys []storage.Key) ([]*row, error) {
 			load = append(load, r)
 		}
 		r.refs++
+		loaded = loaded && r.loaded
 		out[i] = r
 	}
 	c.mu.Unlock()
+	if loaded {
+		return out, nil
+	}
 	if len(load) > 0 {
 		c.load(ctx, load)
 	}
@@ -157,9 +162,7 @@ func (c *rows) load(ctx context.Context, load []*row) {
 		case err != nil:
 			r.err = err
 			// A later command tries again; those that wait see the error.
-			if c.mu.byKey[r.key] == r {
-				delete(c.mu.byKey, r.key)
-			}
+			delete(c.mu.byKey, r.key)
 		default:
 			r.Row, r.extra, r.loaded = found[i].Row, found[i].extra, true
 		}
@@ -219,7 +222,7 @@ func (c *rows) unpin(list []*row) {
 // releaseLocked drops a reference. A row whose load failed is no longer in the
 // map, where another may stand in its place.
 func (c *rows) releaseLocked(r *row) {
-	if c.mu.byKey[r.key] != r {
+	if r.err != nil {
 		r.refs--
 		return
 	}

@@ -256,7 +256,7 @@ func (s *Service) judgePage(ctx context.Context, w *work, r ids.RoomID, events [
 		if err != nil {
 			return err
 		}
-		as := pushrules.Member{DisplayName: m.Member().DisplayName}
+		as := pushrules.NewMember(m.Member().DisplayName)
 		if threads != nil {
 			as.Threads = threads[i]
 		}

@@ -72,7 +72,7 @@ func (s *Service) firstOf(ctx context.Context, w *work, user ids.UserID, person 
 	if err != nil {
 		return err
 	}
-	as := pushrules.Member{DisplayName: member.Member().DisplayName}
+	as := pushrules.NewMember(member.Member().DisplayName)
 	if threads != nil {
 		as.Threads = threads[0]
 	}

@@ -197,7 +197,11 @@ func compilePath(key string) path {
 	return p
 }
 
-// get returns the property at a path. It may be nil if there is none.
+// The paths that rules look at without naming them, compiled once.
+var bodyPath, mentionsPath = compilePath(pathBody), compilePath(pathMentions)
+
+// get returns the property at a path. It may be nil if there is none, but not for a path
+// that has a slot.
 func (e *Event) get(p *path) *property {
 	if p.slot != slotOther {
 		prop := &e.known[p.slot]
@@ -263,13 +267,4 @@ func parse(raw []byte) (value any, ok bool) {
 		return s, true
 	}
 	return value, json.Unmarshal(raw, &value) == nil
-}
-
-// slot returns the property of a slot, never nil.
-func (e *Event) slot(s slot, key string) *property {
-	if !e.done[s] {
-		p := compilePath(key)
-		return e.get(&p)
-	}
-	return &e.known[s]
 }

@@ -239,12 +239,16 @@ type evaluation struct {
 
 // Member is what conditions ask about the user in the room.
 type Member struct {
-	// DisplayName is the user's name in the room, "" for none.
-	DisplayName string
+	// name is the user's name in the room in lower case, as it is looked for in each
+	// message, "" for none.
+	name string
 	// Threads are the roots of the threads that the user is subscribed to. It is looked
 	// at for events in threads only, and only if Defaults.Threads.
 	Threads map[ids.EventID]struct{}
 }
+
+// NewMember is a member with a display name, "" for none.
+func NewMember(displayName string) Member { return Member{name: strings.ToLower(displayName)} }
 
 // Evaluate returns the outcome of the most important rule that matches the event,
 // and false if none does or the user sent the event. An outcome without Notify means
@@ -334,7 +338,7 @@ func (e *evaluation) holds(c *condition) bool {
 	case opContains:
 		return e.event.get(&c.path).contains(c.value)
 	case opDisplayName:
-		return e.member.DisplayName != "" && e.bodyHas(strings.ToLower(e.member.DisplayName))
+		return e.member.name != "" && e.bodyHas(e.member.name)
 	case opMembers:
 		return e.room.Members >= c.count.min && e.room.Members <= c.count.max
 	case opPermission:
@@ -353,7 +357,7 @@ func (e *evaluation) holds(c *condition) bool {
 		_, subscribed := e.member.Threads[e.event.fields.Thread]
 		return e.program.defaults.threads && e.event.fields.Thread != "" && c.value == subscribed
 	case opNoMentions:
-		return !e.event.slot(slotMentions, pathMentions).present
+		return !e.event.get(&mentionsPath).present
 	}
 	return false
 }
@@ -361,7 +365,7 @@ func (e *evaluation) holds(c *condition) bool {
 // bodyHas reports whether the body contains a text, given in lower case, between
 // word boundaries.
 func (e *evaluation) bodyHas(text string) bool {
-	body, ok := e.event.slot(slotBody, pathBody).text()
+	body, ok := e.event.get(&bodyPath).text()
 	if !ok {
 		return false
 	}

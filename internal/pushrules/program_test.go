@@ -53,7 +53,7 @@ func put(t testing.TB, s *Set, kind Kind, id, body string) {
 // check evaluates and compares the rule that matched, "" for none.
 func check(t *testing.T, p *Program, ev *Event, room RoomInfo, want string) *Outcome {
 	t.Helper()
-	o, ok := p.Evaluate(ev, &room, Member{DisplayName: "Alice A."})
+	o, ok := p.Evaluate(ev, &room, NewMember("Alice A."))
 	got := ""
 	if ok {
 		got = o.RuleID
@@ -140,7 +140,7 @@ func TestDefaultRules(t *testing.T) {
 func TestOwnEvent(t *testing.T) {
 	p := open(t, true).Compile()
 	ev := NewEvent(Fields{Sender: alice, Type: "m.room.message"})
-	if _, ok := p.Evaluate(ev, &RoomInfo{Members: 2}, Member{DisplayName: ""}); ok {
+	if _, ok := p.Evaluate(ev, &RoomInfo{Members: 2}, NewMember("")); ok {
 		t.Error("notified of an event of their own")
 	}
 }
@@ -245,7 +245,7 @@ func TestConditions(t *testing.T) {
 	} {
 		s := open(t, false)
 		put(t, s, Override, "r", `{"actions":["notify"],"conditions":[`+tt.condition+`]}`)
-		o, ok := s.Compile().Evaluate(ev, &five, Member{DisplayName: "Nobody"})
+		o, ok := s.Compile().Evaluate(ev, &five, NewMember("Nobody"))
 		if got := ok && o.RuleID == "r"; got != tt.want {
 			t.Errorf("%s: got %v", tt.condition, got)
 		}
@@ -279,7 +279,7 @@ func TestDisplayName(t *testing.T) {
 		{"x", strings.Repeat("ax ", 50) + "x", true},
 	} {
 		ev := message(`{"body":"` + tt.body + `"}`)
-		o, _ := p.Evaluate(ev, &RoomInfo{Members: 3}, Member{DisplayName: tt.name})
+		o, _ := p.Evaluate(ev, &RoomInfo{Members: 3}, NewMember(tt.name))
 		if got := o.RuleID == RuleContainsDisplayName; got != tt.want {
 			t.Errorf("name %q in %q: got %v", tt.name, tt.body, got)
 		}
@@ -386,14 +386,14 @@ func BenchmarkMessage(b *testing.B) {
 			b.ReportAllocs()
 			ev := message(bb.content)
 			for b.Loop() {
-				p.Evaluate(ev, &room, Member{DisplayName: "Alice"})
+				p.Evaluate(ev, &room, NewMember("Alice"))
 			}
 		})
 		b.Run(bb.name+"/newEvent", func(b *testing.B) {
 			b.ReportAllocs()
 			fields := message(bb.content).fields
 			for b.Loop() {
-				p.Evaluate(NewEvent(fields), &room, Member{DisplayName: "Alice"})
+				p.Evaluate(NewEvent(fields), &room, NewMember("Alice"))
 			}
 		})
 	}
@@ -404,7 +404,7 @@ func BenchmarkHostile(b *testing.B) {
 		p, ev := hostile(b, 1000, pattern)
 		b.Run(pattern[:min(len(pattern), 12)], func(b *testing.B) {
 			for b.Loop() {
-				p.Evaluate(ev, &RoomInfo{Members: 3}, Member{DisplayName: "Alice"})
+				p.Evaluate(ev, &RoomInfo{Members: 3}, NewMember("Alice"))
 			}
 		})
 	}

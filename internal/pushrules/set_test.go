@@ -184,7 +184,7 @@ func FuzzDecodeRule(f *testing.F) {
 			if twice, err := again.Stored(); err != nil || string(twice) != string(stored) {
 				t.Fatalf("stored %s, then %s (%v)", stored, twice, err)
 			}
-			again.Compile().Evaluate(message(`{"body":"x","n":1}`), &RoomInfo{}, Member{DisplayName: "x"})
+			again.Compile().Evaluate(message(`{"body":"x","n":1}`), &RoomInfo{}, NewMember("x"))
 		}
 	})
 }
@@ -392,7 +392,7 @@ func FuzzOpen(f *testing.F) {
 		if err != nil {
 			return
 		}
-		s.Compile().Evaluate(message(`{"body":"alice"}`), &RoomInfo{}, Member{DisplayName: "alice"})
+		s.Compile().Evaluate(message(`{"body":"alice"}`), &RoomInfo{}, NewMember("alice"))
 		if _, err := json.Marshal(s.Ruleset()); err != nil {
 			t.Fatal(err)
 		}

@@ -94,7 +94,23 @@ func (p Place) indexOf(s *Stored) (storage.Key, bool) {
 	return p.eventIndex(s.ID)
 }
 
-func stateSort(eventType, stateKey string) string { return partition.JoinSort(eventType, stateKey) }
+// stateSort is the sort key of a piece of state.
+func stateSort(eventType, stateKey string) string {
+	if sort, ok := onceSorts[eventType]; ok && stateKey == "" {
+		return sort
+	}
+	return partition.JoinSort(eventType, stateKey)
+}
+
+// onceSorts are the sort keys of what each event is authorized by and a room has once,
+// joined once.
+var onceSorts = func() map[string]string {
+	sorts := make(map[string]string)
+	for _, t := range []string{event.TypeCreate, event.TypePowerLevels, event.TypeJoinRules} {
+		sorts[t] = partition.JoinSort(t, "")
+	}
+	return sorts
+}()
 
 // appendHash appends the bytes an event ID stands for.
 func appendHash(dst []byte, id ids.EventID) ([]byte, bool) {
