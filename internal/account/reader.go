@@ -72,23 +72,13 @@ func (r *Reader) row(ctx context.Context, k storage.Key) ([]byte, error) {
 
 // scan reads a stretch of one of the user's tables to its end.
 func (r *Reader) scan(ctx context.Context, p Place, t storage.Table, from, to string, fn func(storage.Entry) error) error {
-	for {
-		rows, err := r.st.Scan(ctx, storage.Range{
-			Partition: p.Partition, Table: t, Entity: string(p.User), From: from, To: to, Limit: storage.MaxScan,
-		})
-		if err != nil {
-			return fmt.Errorf("scan table %d: %w", t, err)
-		}
-		for _, row := range rows {
-			if err := fn(row); err != nil {
-				return fmt.Errorf("row of table %d: %w", t, err)
-			}
-		}
-		if len(rows) < storage.MaxScan {
-			return nil
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
+	err := storage.Each(ctx, r.st, storage.Range{
+		Partition: p.Partition, Table: t, Entity: string(p.User), From: from, To: to, Limit: storage.MaxScan,
+	}, func(row storage.Entry) (more bool, err error) { return true, fn(row) })
+	if err != nil {
+		return fmt.Errorf("scan table %d: %w", t, err)
 	}
+	return nil
 }
 
 // Account returns a user's account.

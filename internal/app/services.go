@@ -77,22 +77,16 @@ func (s *Server) service(token string) string {
 
 // hasPeople reports whether a partition has an account that is not an application
 // service's.
-func (s *Server) hasPeople(ctx context.Context, p ids.Partition) (bool, error) {
-	for from := ""; ; {
-		rows, err := s.store.Scan(ctx, storage.Range{Partition: p, Table: tables.Users, From: from, Limit: storage.MaxScan})
-		if err != nil {
-			return false, fmt.Errorf("look for accounts: %w", err)
-		}
-		for _, row := range rows {
-			if !s.services.registry.Owns(ids.UserID(row.Sort)) {
-				return true, nil
-			}
-		}
-		if len(rows) < storage.MaxScan {
-			return false, nil
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
+func (s *Server) hasPeople(ctx context.Context, p ids.Partition) (found bool, err error) {
+	users := storage.Range{Partition: p, Table: tables.Users, Limit: storage.MaxScan}
+	err = storage.Each(ctx, s.store, users, func(row storage.Entry) (more bool, err error) {
+		found = !s.services.registry.Owns(ids.UserID(row.Sort))
+		return !found, nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("look for accounts: %w", err)
 	}
+	return found, nil
 }
 
 func (s *Server) serviceRoutes() []api.Route {

@@ -78,22 +78,18 @@ func (d *Directory) Rooms(ctx context.Context, in Instance) ([]ids.RoomID, error
 		to = partition.PrefixEnd(from)
 	}
 	var out []ids.RoomID
-	for len(out) < MaxListed {
-		rows, err := d.st.Scan(ctx, storage.Range{
-			Partition: ids.PartitionOf(in.Service, d.count), Table: tables.NetworkRoom, Entity: in.Service,
-			From: from, To: to, Limit: storage.MaxScan,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("read directory of a network: %w", err)
-		}
+	err := storage.Pages(ctx, d.st, storage.Range{
+		Partition: ids.PartitionOf(in.Service, d.count), Table: tables.NetworkRoom, Entity: in.Service,
+		From: from, To: to, Limit: storage.MaxScan,
+	}, func(rows []storage.Entry) (more bool, err error) {
 		for _, row := range rows {
 			_, id, _ := strings.Cut(row.Sort, "\x00")
 			out = append(out, ids.RoomID(id))
 		}
-		if len(rows) < storage.MaxScan {
-			break
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
+		return len(out) < MaxListed, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read directory of a network: %w", err)
 	}
 	return out, nil
 }

@@ -143,34 +143,29 @@ func (s *Service) DeleteOlderThan(ctx context.Context, before int64, keep func(*
 }
 
 func (s *Service) deleteOlder(ctx context.Context, p ids.Partition, before int64, keep func(*Media) bool, total *Use) error {
-	from, to := "", timeSort(before)
-	for {
-		rows, err := s.o.Store.Scan(ctx, storage.Range{Partition: p, Table: tables.MediaTime, From: from, To: to, Limit: sweepPage})
+	due := storage.Range{Partition: p, Table: tables.MediaTime, To: timeSort(before), Limit: sweepPage}
+	err := storage.Each(ctx, s.o.Store, due, func(row storage.Entry) (more bool, err error) {
+		m, err := s.Info(ctx, ID(row.Sort[timeSize:]))
+		if merr.Is(err, merr.NotFound) || err == nil && keep != nil && keep(m) {
+			return true, nil
+		}
 		if err != nil {
-			return fmt.Errorf("scan media: %w", err)
+			return false, err
 		}
-		for _, row := range rows {
-			m, err := s.Info(ctx, ID(row.Sort[timeSize:]))
-			if merr.Is(err, merr.NotFound) || err == nil && keep != nil && keep(m) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			switch r, err := s.remove(ctx, m.ID); {
-			case merr.Is(err, merr.NotFound): // somebody else did
-			case err != nil:
-				return err
-			default:
-				total.Media++
-				total.Bytes += r.Size
-			}
+		switch r, err := s.remove(ctx, m.ID); {
+		case merr.Is(err, merr.NotFound): // somebody else did
+		case err != nil:
+			return false, err
+		default:
+			total.Media++
+			total.Bytes += r.Size
 		}
-		if len(rows) < sweepPage {
-			return nil
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("delete old media: %w", err)
 	}
+	return nil
 }
 
 // Quarantine hides the content of media, wherever else it is shown, and keeps it

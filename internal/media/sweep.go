@@ -53,12 +53,8 @@ func (s *Service) Sweep(ctx context.Context) error {
 // keeps nothing else from being removed.
 func (s *Service) sweep(ctx context.Context, p ids.Partition) error {
 	var errs []error
-	from, to := "", timeSort(s.now()+1)
-	for {
-		rows, err := s.o.Store.Scan(ctx, storage.Range{Partition: p, Table: tables.MediaDue, From: from, To: to, Limit: sweepPage})
-		if err != nil {
-			return errors.Join(append(errs, fmt.Errorf("scan due media: %w", err))...)
-		}
+	due := storage.Range{Partition: p, Table: tables.MediaDue, To: timeSort(s.now() + 1), Limit: sweepPage}
+	err := storage.Pages(ctx, s.o.Store, due, func(rows []storage.Entry) (more bool, err error) {
 		done := &Forget{At: p}
 		for _, row := range rows {
 			if err := s.removeDue(ctx, row.Sort, done); err != nil {
@@ -73,11 +69,12 @@ func (s *Service) sweep(ctx context.Context, p ids.Partition) error {
 				errs = append(errs, fmt.Errorf("forget what was due: %w", err))
 			}
 		}
-		if len(rows) < sweepPage || ctx.Err() != nil {
-			return errors.Join(errs...)
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
+		return ctx.Err() == nil, nil
+	})
+	if err != nil {
+		errs = append(errs, fmt.Errorf("scan due media: %w", err))
 	}
+	return errors.Join(errs...)
 }
 
 // removeDue removes what one row says. What has no command of its own is left to

@@ -267,24 +267,16 @@ func decodeOutbox(p ids.Partition, row storage.Entry) (Effect, error) {
 // loadOutbox reads the effects that an earlier owner left.
 func loadOutbox(ctx context.Context, st storage.Store, p ids.Partition) ([]outItem, error) {
 	var out []outItem
-	from := ""
-	for {
-		rows, err := st.Scan(ctx, storage.Range{Partition: p, Table: tables.Outbox, From: from, Limit: storage.MaxScan})
-		if err != nil {
-			return nil, fmt.Errorf("read outbox: %w", err)
-		}
-		for _, row := range rows {
-			e, err := decodeOutbox(p, row)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, outItem{effect: e})
-		}
-		if len(rows) < storage.MaxScan {
-			return out, nil
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
+	outbox := storage.Range{Partition: p, Table: tables.Outbox, Limit: storage.MaxScan}
+	err := storage.Each(ctx, st, outbox, func(row storage.Entry) (more bool, err error) {
+		e, err := decodeOutbox(p, row)
+		out = append(out, outItem{effect: e})
+		return true, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read outbox: %w", err)
 	}
+	return out, nil
 }
 
 // ApplyEffects is the relay's command to a destination partition.

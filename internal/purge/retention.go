@@ -51,24 +51,19 @@ func (s *Service) sweep(ctx context.Context, p Retention) error {
 		if !s.opts.Owner.Owns(part) {
 			continue
 		}
-		for from := ""; ; {
-			rows, err := s.opts.Store.Scan(ctx, storage.Range{Partition: part, Table: tables.Rooms, From: from, Limit: roomsPage})
-			if err != nil {
-				return fmt.Errorf("list rooms: %w", err)
+		rooms := storage.Range{Partition: part, Table: tables.Rooms, Limit: roomsPage}
+		err := storage.Each(ctx, s.opts.Store, rooms, func(row storage.Entry) (more bool, err error) {
+			err = s.expire(ctx, p, ids.RoomID(row.Sort))
+			if ctx.Err() != nil {
+				return false, err
 			}
-			for _, row := range rows {
-				err := s.expire(ctx, p, ids.RoomID(row.Sort))
-				if ctx.Err() != nil {
-					return err
-				}
-				if err != nil && failed == nil {
-					failed = fmt.Errorf("room %s: %w", row.Sort, err)
-				}
+			if err != nil && failed == nil {
+				failed = fmt.Errorf("room %s: %w", row.Sort, err)
 			}
-			if len(rows) < roomsPage {
-				break
-			}
-			from = rows[len(rows)-1].Sort + "\x00"
+			return true, nil
+		})
+		if err != nil {
+			return fmt.Errorf("look through rooms: %w", err)
 		}
 	}
 	// One node does it for all.

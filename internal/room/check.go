@@ -28,23 +28,12 @@ func Check(ctx context.Context, st storage.Store, count int, report func(string)
 	c := &checker{report: report}
 	c.r = NewReader(st, count).leavingOut(c.damaged)
 	for p := range count {
-		from := ""
-		for {
-			rows, err := st.Scan(ctx, storage.Range{
-				Partition: ids.Partition(p), Table: tables.Rooms, From: from, Limit: checkPage,
-			})
-			if err != nil {
-				return c.Checked, fmt.Errorf("list rooms: %w", err)
-			}
-			for _, row := range rows {
-				if err := c.room(ctx, ids.RoomID(row.Sort)); err != nil {
-					return c.Checked, err
-				}
-			}
-			if len(rows) < checkPage {
-				break
-			}
-			from = rows[len(rows)-1].Sort + "\x00"
+		rooms := storage.Range{Partition: ids.Partition(p), Table: tables.Rooms, Limit: checkPage}
+		err := storage.Each(ctx, st, rooms, func(row storage.Entry) (more bool, err error) {
+			return true, c.room(ctx, ids.RoomID(row.Sort))
+		})
+		if err != nil {
+			return c.Checked, fmt.Errorf("check rooms: %w", err)
 		}
 	}
 	return c.Checked, nil
@@ -125,13 +114,11 @@ func (c *checker) state(ctx context.Context, id ids.RoomID) error {
 
 func (c *checker) receipts(ctx context.Context, id ids.RoomID) error {
 	p := c.r.Place(id)
-	err := storage.Pages(ctx, c.r.st, storage.Range{
+	err := storage.Each(ctx, c.r.st, storage.Range{
 		Partition: p.Partition, Table: tables.Receipt, Entity: string(id), Limit: checkPage,
-	}, func(rows []storage.Entry) (bool, error) {
-		for _, row := range rows {
-			if _, err := DecodeReceipt(row.Sort, row.Value); err != nil {
-				c.damaged(p.key(tables.Receipt, row.Sort), err)
-			}
+	}, func(row storage.Entry) (more bool, err error) {
+		if _, err := DecodeReceipt(row.Sort, row.Value); err != nil {
+			c.damaged(p.key(tables.Receipt, row.Sort), err)
 		}
 		return true, nil
 	})

@@ -68,24 +68,18 @@ func (r *Reader) erasures(ctx context.Context, head *Head, joined func(upTo ids.
 		return nil, nil
 	}
 	e := &Erasures{version: head.Version, until: make(map[ids.UserID]ids.Seq)}
-	p, from := r.Place(head.RoomID), ""
-	for {
-		rows, err := r.st.Scan(ctx, storage.Range{
-			Partition: p.Partition, Table: tables.Erased, Entity: string(head.RoomID), From: from, Limit: storage.MaxScan,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("scan erased users: %w", err)
+	err := storage.Each(ctx, r.st, storage.Range{
+		Partition: r.Place(head.RoomID).Partition, Table: tables.Erased, Entity: string(head.RoomID), Limit: storage.MaxScan,
+	}, func(row storage.Entry) (more bool, err error) {
+		if at := tables.SortSeq(string(row.Value)); !joined(at) {
+			e.until[ids.UserID(row.Sort)] = at
 		}
-		for _, row := range rows {
-			if at := tables.SortSeq(string(row.Value)); !joined(at) {
-				e.until[ids.UserID(row.Sort)] = at
-			}
-		}
-		if len(rows) < storage.MaxScan {
-			return e, nil
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
+		return true, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("scan erased users: %w", err)
 	}
+	return e, nil
 }
 
 // Hides reports whether a message is one of those that the viewer gets redacted.

@@ -262,30 +262,27 @@ func (r *Reader) WalkState(ctx context.Context, room ids.RoomID, eventType strin
 
 func (r *Reader) walk(ctx context.Context, room ids.RoomID, from, to string, fn func(*Stored) bool) error {
 	p := r.Place(room)
-	for {
-		rows, err := r.st.Scan(ctx, storage.Range{
-			Partition: p.Partition, Table: tables.State, Entity: string(room), From: from, To: to, Limit: statePage,
-		})
-		if err != nil {
-			return fmt.Errorf("read state: %w", err)
-		}
+	err := storage.Pages(ctx, r.st, storage.Range{
+		Partition: p.Partition, Table: tables.State, Entity: string(room), From: from, To: to, Limit: statePage,
+	}, func(rows []storage.Entry) (more bool, err error) {
 		for _, row := range rows {
 			s, err := r.decode(ctx, p.key(tables.State, row.Sort), row.Value)
 			if err != nil {
-				return err
+				return false, err
 			}
 			if s != nil && !fn(s) {
-				return nil
+				return false, nil
 			}
 		}
-		if len(rows) < statePage {
-			return nil
-		}
-		from = rows[len(rows)-1].Sort + "\x00"
 		// Who reads a hundred thousand members computes for a good while. Whoever has
 		// little to do in the meantime goes first.
 		runtime.Gosched()
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("read state: %w", err)
 	}
+	return nil
 }
 
 // StateUpTo returns the state of a room after the event at position s: all of

@@ -200,13 +200,8 @@ func (x *Index) begin(p ids.Partition, last ids.Seq) ids.Seq {
 // Missed implements consumer.Handler: it reads the stretch from the timelines.
 func (x *Index) Missed(ctx context.Context, p ids.Partition, first, last ids.Seq) error {
 	rooms := storage.Range{Partition: p, Table: tables.Rooms, Limit: timelinePage}
-	return wrap("list rooms", storage.Pages(ctx, x.store, rooms, func(rows []storage.Entry) (bool, error) {
-		for _, row := range rows {
-			if err := x.rebuild(ctx, p, ids.RoomID(row.Sort), first, last); err != nil {
-				return false, err
-			}
-		}
-		return true, nil
+	return wrap("list rooms", storage.Each(ctx, x.store, rooms, func(row storage.Entry) (more bool, err error) {
+		return true, x.rebuild(ctx, p, ids.RoomID(row.Sort), first, last)
 	}))
 }
 

@@ -414,17 +414,10 @@ func (w *writer) segmentOf(ctx context.Context, in *indexing, s ids.Seq) (*part,
 // eachSegment calls fn with the name and the positions of segments that reach a position
 // or above, until it returns false.
 func (w *writer) eachSegment(ctx context.Context, id ids.RoomID, s ids.Seq, fn func(string, []ids.Seq) (bool, error)) error {
-	return wrap("read segments", storage.Pages(ctx, w.x.store, storage.Range{
+	return wrap("read segments", storage.Each(ctx, w.x.store, storage.Range{
 		Partition: w.p, Table: tables.SearchSegment, Entity: string(id),
 		From: segmentSort(rowPositions, tables.SeqSort(s)), To: segmentSort(rowPositions+1, ""), Limit: segmentsPage,
-	}, func(rows []storage.Entry) (bool, error) {
-		for i := range rows {
-			if more, err := fn(rows[i].Sort[1:], decodePositions(rows[i].Value)); err != nil || !more {
-				return false, err
-			}
-		}
-		return true, nil
-	}))
+	}, func(row storage.Entry) (more bool, err error) { return fn(row.Sort[1:], decodePositions(row.Value)) }))
 }
 
 // settle makes rows of what has changed in a room.

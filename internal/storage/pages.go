@@ -17,3 +17,15 @@ func Pages(ctx context.Context, st Store, r Range, fn func([]Entry) (more bool, 
 		r.From = rows[len(rows)-1].Sort + "\x00"
 	}
 }
+
+// Each is Pages with one row at a time.
+func Each(ctx context.Context, st Store, r Range, fn func(Entry) (more bool, err error)) error {
+	return Pages(ctx, st, r, func(rows []Entry) (more bool, err error) {
+		for _, row := range rows {
+			if more, err = fn(row); err != nil || !more {
+				return false, err
+			}
+		}
+		return true, nil
+	})
+}
