@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -396,8 +397,41 @@ func (s *shard) advanceLocked(to ids.Seq) {
 	s.mu.advanced = make(chan struct{})
 }
 
+// yieldAfter is after how many views a delivery to a large room lets others have the
+// processor: what they do for it waits for less than a millisecond.
+const yieldAfter = 256
+
+// delivery is a record as views get it.
+type delivery struct {
+	rec  *partition.Record
+	live *live
+}
+
+// deliver hands records of the room to all views: member by member, since what a
+// delivery touches of a member of a large room has to be fetched from memory, and the
+// next record touches the same.
+func (a *audience) deliver(list []delivery) {
+	for i, seat := range a.seats {
+		for _, d := range list {
+			seat.view.roomChanged(seat.room, d.rec, d.live)
+		}
+		if i%yieldAfter == yieldAfter-1 {
+			runtime.Gosched()
+		}
+	}
+}
+
 // processLocked hands the records of a batch to the views.
 func (s *shard) processLocked(b *partition.Published) {
+	// Records that follow each other in one room are delivered together.
+	var to *audience
+	var list []delivery
+	flush := func() {
+		if len(list) > 0 {
+			to.deliver(list)
+			list = list[:0]
+		}
+	}
 	for i := range b.Records {
 		r := &b.Records[i]
 		if r.Seq <= s.mu.processed {
@@ -405,16 +439,19 @@ func (s *shard) processLocked(b *partition.Published) {
 		}
 		a := s.mu.rooms[ids.RoomID(r.Entity)] // of a user's record there is none
 		s.mu.recent.add(r, a != nil)
+		if a != to {
+			flush()
+			to = a
+		}
 		switch r.Kind {
 		case partition.RecordEvent, partition.RecordReceipt, partition.RecordDevices:
 			if a != nil {
 				l := newLive(s.p, r)
 				if changesPush(r, l) {
+					flush()
 					a.forgetPush()
 				}
-				for _, seat := range a.seats {
-					seat.view.roomChanged(seat.room, r, l)
-				}
+				list = append(list, delivery{r, l})
 			}
 		case partition.RecordUser:
 			if v := s.mu.users[ids.UserID(r.Entity)]; v != nil {
@@ -422,6 +459,7 @@ func (s *shard) processLocked(b *partition.Published) {
 			}
 		}
 	}
+	flush()
 	s.advanceLocked(b.Last)
 }
 

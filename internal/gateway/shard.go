@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +18,11 @@ const shardBufferSize = 64 << 10
 // gathered long before the node is busy: at half of what it can deliver a write with
 // four frames was most of what a delivery costs.
 const flushShare = 12
+
+// yieldAfter is after how many sessions a round lets others have the processor. With
+// thousands of sessions it would keep it for the 10 ms after which Go interrupts a
+// goroutine, while a message passes through half a dozen of them: so many times 10 ms.
+const yieldAfter = 16
 
 // shard writes the queues of a share of the sessions. There is one per CPU, each
 // with one goroutine.
@@ -119,8 +125,11 @@ func (sh *shard) round() int64 {
 		sh.mu.next = emptied(sh.mu.next)
 	}
 	sh.mu.Unlock()
-	for _, s := range batch {
+	for i, s := range batch {
 		sh.flush(s)
+		if i%yieldAfter == yieldAfter-1 {
+			runtime.Gosched()
+		}
 	}
 	sh.batch = emptied(batch)
 	end := sh.g.now()
