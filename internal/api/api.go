@@ -183,12 +183,12 @@ type Caller struct {
 	Device ids.DeviceID
 	// TokenHash identifies the access token in use (never the token).
 	TokenHash string
-	Admin     bool
-	Guest     bool
-	// Suspended: see Request.allowsSuspended.
-	Suspended bool
 	// AppService is the ID of the application service whose token was used.
 	AppService string
+	Admin      bool
+	Guest      bool
+	// Suspended: see Request.allowsSuspended.
+	Suspended bool
 	// Unlimited exempts the caller from rate limits.
 	// spec: application-service §Registration, rate_limited.
 	Unlimited bool

@@ -42,6 +42,9 @@ const (
 type Credentials struct {
 	// Token is the access token, never empty.
 	Token string
+	// TokenHash is Caller.TokenHash of the same token, where someone knows it already: it
+	// saves taking the token apart and hashing it. Else "".
+	TokenHash string
 	// ActAs and ActAsDevice are the user_id and device_id query parameters, which
 	// count only for application services.
 	// spec: application-service §Identity assertion.

@@ -121,6 +121,7 @@ type Gateway struct {
 	poller  *idleread.Poller // nil where there is none
 	lists   sync.Pool        // *frameList
 	bufs    sync.Pool        // *blockBuffer
+	asked   sync.Pool        // *credentialsList
 
 	ctx    context.Context // of sign-ins and acknowledgements; ends when Shutdown gives up waiting
 	cancel context.CancelFunc

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/gateway/wire"
 	"github.com/hubbub-chat/hubbub/internal/merr"
@@ -164,7 +165,7 @@ func (s *session) beginOp() (context.Context, func()) {
 
 // signIn proves the token and makes the socket the user's, or closes it.
 func (s *session) signIn(ctx context.Context, token string) bool {
-	caller, err := s.g.cfg.Auth.Authenticate(ctx, s.credentials(token))
+	caller, err := s.g.cfg.Auth.Authenticate(ctx, s.credentials(token, api.Caller{}))
 	if err != nil {
 		s.closeFor("sign in", err)
 		return false

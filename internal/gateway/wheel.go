@@ -77,13 +77,7 @@ func (g *Gateway) recheck(sessions []*session) {
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			var list []api.Credentials
-			for _, s := range part {
-				if token, _ := s.signedIn(); token != "" {
-					list = append(list, s.credentials(token))
-				}
-			}
-			g.cfg.Auth.Look(ctx, list)
+			g.look(ctx, part)
 			for _, s := range part {
 				s.recheck(ctx)
 			}
@@ -92,12 +86,34 @@ func (g *Gateway) recheck(sessions []*session) {
 	wg.Wait()
 }
 
+// look has the tokens of sessions looked up in one read.
+func (g *Gateway) look(ctx context.Context, sessions []*session) {
+	list, ok := g.asked.Get().(*credentialsList)
+	if !ok {
+		list = new(credentialsList)
+	}
+	n := 0
+	for _, s := range sessions {
+		if token, caller := s.signedIn(); token != "" {
+			list[n] = s.credentials(token, caller)
+			n++
+		}
+	}
+	g.cfg.Auth.Look(ctx, list[:n])
+	clear(list[:n])
+	g.asked.Put(list)
+}
+
+// credentialsList is for the tokens of one look-up. It is used again: thousands of idle
+// sockets, looked at every few seconds, must not be what a server collects garbage for.
+type credentialsList [maxLook]api.Credentials
+
 func (s *session) recheck(ctx context.Context) {
 	token, old := s.signedIn()
 	if token == "" {
 		return
 	}
-	caller, err := s.g.cfg.Auth.Authenticate(ctx, s.credentials(token))
+	caller, err := s.g.cfg.Auth.Authenticate(ctx, s.credentials(token, old))
 	var e *merr.Error
 	switch {
 	case err == nil && (caller.User != old.User || caller.Device != old.Device):
@@ -128,6 +144,8 @@ func (s *session) signedIn() (token string, caller api.Caller) {
 	return s.mu.token, s.mu.caller
 }
 
-func (s *session) credentials(token string) api.Credentials {
-	return api.Credentials{Token: token, Addr: s.addr, UserAgent: s.userAgent}
+// credentials are what is asked of a token. caller is who is known to have it, zero if
+// nobody is.
+func (s *session) credentials(token string, caller api.Caller) api.Credentials {
+	return api.Credentials{Token: token, TokenHash: caller.TokenHash, Addr: s.addr, UserAgent: s.userAgent}
 }

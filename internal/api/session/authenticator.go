@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -34,22 +33,25 @@ type Authenticator struct {
 	clock    clock.Clock
 	log      *slog.Logger
 	ttl      time.Duration
+	start    time.Time
 	wg       sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
 		closed bool
-		proven map[string]proven // by token hash
+		// proven are the tokens by their hash. None of them changes.
+		proven map[string]*proven
 		// forgets counts the calls of Forget. What was read of a token before
 		// one may be what the call was about, and is not remembered.
 		forgets uint64
 	}
 }
 
+// proven is a token that is believed for a while. There is one for each socket.
 type proven struct {
 	caller  api.Caller
-	until   time.Time
-	expires int64 // of the token, ms since 1970, 0 for never
+	until   time.Duration // since Authenticator.start
+	expires int64         // of the token, ms since 1970, 0 for never
 	locked  bool
 	// seen is when the device was last noted as seen, ms since 1970, as far as that is
 	// known here.
@@ -68,8 +70,8 @@ var _ api.Authenticator = (*Authenticator)(nil)
 
 // NewAuthenticator returns an authenticator for the users of a server.
 func NewAuthenticator(accounts *account.Reader, router partition.Router, server string, c clock.Clock, log *slog.Logger) *Authenticator {
-	a := &Authenticator{accounts: accounts, router: router, server: server, clock: c, log: log, ttl: tokenTTL}
-	a.mu.proven = make(map[string]proven)
+	a := &Authenticator{accounts: accounts, router: router, server: server, clock: c, log: log, ttl: tokenTTL, start: c.Now()}
+	a.mu.proven = make(map[string]*proven)
 	return a
 }
 
@@ -80,29 +82,33 @@ func (a *Authenticator) Believe(d time.Duration) { a.ttl = d }
 
 // Authenticate implements api.Authenticator.
 func (a *Authenticator) Authenticate(ctx context.Context, c api.Credentials) (api.Caller, error) {
-	local, ok := ofAccess(c.Token)
-	if !ok {
+	hash, now := tokenHash(c), a.clock.Now()
+	if hash == "" {
 		return api.Caller{}, account.ErrUnknownToken(false)
 	}
-	hash, now := auth.Hash(c.Token), a.clock.Now()
 	a.mu.Lock()
-	p, ok := a.mu.proven[hash]
+	p := a.mu.proven[hash]
 	forgets := a.mu.forgets
 	a.mu.Unlock()
-	if ok && now.Before(p.until) {
+	if a.believed(p, now) {
 		return p.admit(c, now)
 	}
-	name := account.TokenName{User: ids.NewUserID(local, a.server), Hash: hash}
+	name := a.tokenName(c.Token, hash)
 	found, err := a.accounts.TokensAndAccounts(ctx, name)
 	if err != nil {
 		return api.Caller{}, err
 	}
-	p, err = a.prove(ctx, name, found[0], c, now, p.seen)
+	p, err = a.prove(ctx, name, found[0], c, now, p)
 	if err != nil {
 		return api.Caller{}, err
 	}
 	a.remember(hash, p, forgets)
 	return p.admit(c, now)
+}
+
+// believed reports whether a token, nil for one that is not known, need not be looked at.
+func (a *Authenticator) believed(p *proven, now time.Time) bool {
+	return p != nil && now.Sub(a.start) < p.until
 }
 
 // Look looks up, in one read, the tokens of a list that are not believed any more, so that
@@ -111,36 +117,52 @@ func (a *Authenticator) Look(ctx context.Context, list []api.Credentials) {
 	now := a.clock.Now()
 	type question struct {
 		account.TokenName
-		by   api.Credentials
-		seen int64
+		by     api.Credentials
+		before *proven
 	}
-	ask := make([]question, 0, len(list))
-	for _, c := range list {
-		if local, ok := ofAccess(c.Token); ok {
-			name := account.TokenName{User: ids.NewUserID(local, a.server), Hash: auth.Hash(c.Token)}
-			ask = append(ask, question{TokenName: name, by: c})
-		}
-	}
+	var ask []question // nearly always of none: all are believed
 	a.mu.Lock()
 	forgets := a.mu.forgets
-	ask = slices.DeleteFunc(ask, func(q question) bool { return now.Before(a.mu.proven[q.Hash].until) })
-	names := make([]account.TokenName, len(ask))
-	for i := range ask {
-		names[i], ask[i].seen = ask[i].TokenName, a.mu.proven[ask[i].Hash].seen
+	for _, c := range list {
+		hash := tokenHash(c)
+		if p := a.mu.proven[hash]; hash != "" && !a.believed(p, now) {
+			ask = append(ask, question{a.tokenName(c.Token, hash), c, p})
+		}
 	}
 	a.mu.Unlock()
 	if len(ask) == 0 {
 		return
+	}
+	names := make([]account.TokenName, len(ask))
+	for i := range ask {
+		names[i] = ask[i].TokenName
 	}
 	found, err := a.accounts.TokensAndAccounts(ctx, names...)
 	if err != nil {
 		return // Authenticate tries again
 	}
 	for i, q := range ask {
-		if p, err := a.prove(ctx, q.TokenName, found[i], q.by, now, q.seen); err == nil {
+		if p, err := a.prove(ctx, q.TokenName, found[i], q.by, now, q.before); err == nil {
 			a.remember(q.Hash, p, forgets)
 		}
 	}
+}
+
+// tokenHash is the hash of an access token, "" for what cannot be one.
+func tokenHash(c api.Credentials) string {
+	if c.TokenHash != "" {
+		return c.TokenHash
+	}
+	if _, ok := ofAccess(c.Token); !ok {
+		return ""
+	}
+	return auth.Hash(c.Token)
+}
+
+// tokenName is by what an access token is found.
+func (a *Authenticator) tokenName(token, hash string) account.TokenName {
+	local, _ := ofAccess(token)
+	return account.TokenName{User: ids.NewUserID(local, a.server), Hash: hash}
 }
 
 // ofAccess returns the local part of the user whom an access token would be of.
@@ -150,7 +172,7 @@ func ofAccess(token string) (local string, ok bool) {
 }
 
 // remember keeps a proven token, unless Forget was called since it was read.
-func (a *Authenticator) remember(hash string, p proven, forgets uint64) {
+func (a *Authenticator) remember(hash string, p *proven, forgets uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.mu.forgets != forgets {
@@ -169,37 +191,47 @@ func expired(expires int64, now time.Time) error {
 	return nil
 }
 
-// prove makes of what was found of a token what is to be believed of it.
-func (a *Authenticator) prove(ctx context.Context, name account.TokenName, found account.TokenAndAccount, c api.Credentials, now time.Time, seen int64) (proven, error) {
+// prove makes of what was found of a token what is to be believed of it. before is what
+// was believed before, nil for nothing.
+func (a *Authenticator) prove(ctx context.Context, name account.TokenName, found account.TokenAndAccount, c api.Credentials, now time.Time, before *proven) (*proven, error) {
 	user, hash, t, acc := name.User, name.Hash, found.Token, found.Account
 	if found.Err != nil {
-		return proven{}, found.Err
+		return nil, found.Err
 	}
 	if t == nil || t.Refresh {
-		return proven{}, account.ErrUnknownToken(false)
+		return nil, account.ErrUnknownToken(false)
 	}
 	if err := expired(t.ExpiresTS, now); err != nil {
-		return proven{}, err
+		return nil, err
 	}
 	if acc == nil || acc.Deactivated {
-		return proven{}, account.ErrUnknownToken(false)
+		return nil, account.ErrUnknownToken(false)
 	}
 	if len(t.Replaces) > 0 {
 		// The client has its new tokens: the old ones end.
 		if _, err := a.router.Do(ctx, account.NewConfirmToken(user, hash, t)); err != nil {
-			return proven{}, err
+			return nil, err
 		}
 		a.Forget(user)
 	}
-	if now.UnixMilli()-seen >= seenEvery.Milliseconds() {
-		seen = a.noteSeen(ctx, user, t.Device, c, now)
+	device, seen := t.Device, int64(0)
+	if before != nil {
+		seen = before.seen
+		if b := before.caller; b.User == user && b.Device == device {
+			// Sockets keep these names for long. New ones each time would lie among what
+			// is garbage soon, whose memory could not be given back then.
+			user, device, hash = b.User, b.Device, b.TokenHash
+		}
 	}
-	return proven{
+	if now.UnixMilli()-seen >= seenEvery.Milliseconds() {
+		seen = a.noteSeen(ctx, user, device, c, now)
+	}
+	return &proven{
 		caller: api.Caller{
-			User: user, Device: t.Device, TokenHash: hash, Admin: acc.Admin, Guest: acc.Guest,
+			User: user, Device: device, TokenHash: hash, Admin: acc.Admin, Guest: acc.Guest,
 			Suspended: acc.Suspended, Unlimited: acc.Unlimited,
 		},
-		until: now.Add(a.ttl), expires: t.ExpiresTS, locked: acc.Locked, seen: seen,
+		until: now.Sub(a.start) + a.ttl, expires: t.ExpiresTS, locked: acc.Locked, seen: seen,
 	}, nil
 }
 
