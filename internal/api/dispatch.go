@@ -40,10 +40,10 @@ const (
 
 // Credentials are what a request says about who sends it.
 type Credentials struct {
-	// Token is the access token, never empty.
-	Token string
-	// TokenHash is Caller.TokenHash of the same token, where someone knows it already: it
-	// saves taking the token apart and hashing it. Else "".
+	// Token is the access token, or "" for one that was proven before: then User and
+	// TokenHash are those of its Caller.
+	Token     string
+	User      ids.UserID
 	TokenHash string
 	// ActAs and ActAsDevice are the user_id and device_id query parameters, which
 	// count only for application services.

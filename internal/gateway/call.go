@@ -45,9 +45,9 @@ func (s *session) request(m *message) {
 		s.mu.Unlock()
 		c := api.Call{
 			Method: m.Method, Target: m.Path, Body: m.Body,
-			Caller: caller, Addr: s.addr, UserAgent: s.userAgent,
+			Caller: caller, Addr: s.addr, UserAgent: s.userAgent.Value(),
 		}
-		s.next = func() { s.call(ctx, id, c) }
+		s.arriving.next = func() { s.call(ctx, id, c) }
 		return
 	}
 	s.mu.Unlock()

@@ -6,8 +6,8 @@
 // nothing happens, or let a slow client cost anyone else anything. Hence:
 //
 //   - One goroutine per session at most, which waits in a read without a buffer, and
-//     none for a session that has been quiet: it waits in a poller that all share
-//     (package idleread). What arrives is handled on one of a few goroutines that are
+//     none for a session that has been quiet, or has just said hello: it waits in a
+//     poller that all share (package idleread). What arrives is handled on one of a few goroutines that are
 //     used again (see workers), and the session waits on a fresh one: no idle
 //     session keeps a stack that JSON or the API grew.
 //   - No goroutine for writing. Frames are queued in the session, and one of a
@@ -109,19 +109,20 @@ type Config struct {
 // Gateway serves the sockets of one node. Shutdown must be called to stop its
 // goroutines.
 type Gateway struct {
-	cfg     Config
-	times   times
-	metrics *metrics
-	origins []string
-	start   time.Time
-	hub     hub
-	shards  []*shard
-	turn    atomic.Uint64 // deals sessions to the shards
-	pool    idleread.Pool
-	poller  *idleread.Poller // nil where there is none
-	lists   sync.Pool        // *frameList
-	bufs    sync.Pool        // *blockBuffer
-	asked   sync.Pool        // *credentialsList
+	cfg      Config
+	times    times
+	metrics  *metrics
+	origins  []string
+	start    time.Time
+	hub      hub
+	shards   []*shard
+	turn     atomic.Uint64 // deals sessions to the shards
+	pool     idleread.Pool
+	poller   *idleread.Poller // nil where there is none
+	lists    sync.Pool        // *frameList
+	arriving sync.Pool        // *arriving
+	bufs     sync.Pool        // *blockBuffer
+	asked    sync.Pool        // *credentialsList
 
 	ctx    context.Context // of sign-ins and acknowledgements; ends when Shutdown gives up waiting
 	cancel context.CancelFunc
@@ -233,7 +234,7 @@ func (g *Gateway) upgrade(req *api.Request, w http.ResponseWriter, r *http.Reque
 		early, _ = rw.Reader.Peek(n)
 		early = slices.Clone(early)
 	}
-	g.serve(conn, early, req.Addr, strings.Clone(req.UserAgent))
+	g.serve(conn, early, req.Addr, req.UserAgent)
 }
 
 // serve starts a session over a connection whose handshake is done. early are

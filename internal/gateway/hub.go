@@ -23,19 +23,13 @@ type hub struct {
 		n     int
 		turn  uint8 // the slot of the next session
 		slots [wheelSlots][]*session
-		users map[ids.UserID]*userSockets
+		users map[ids.UserID]*session // the newest of each
 	}
-}
-
-// userSockets is the list of a user's sessions, oldest first.
-type userSockets struct {
-	n           int
-	first, last *session
 }
 
 func (h *hub) init(limit int) {
 	h.max = limit
-	h.mu.users = make(map[ids.UserID]*userSockets)
+	h.mu.users = make(map[ids.UserID]*session)
 }
 
 // add registers a session unless the node is full or shutting down. admitted is
@@ -49,7 +43,7 @@ func (h *hub) add(s *session, admitted func()) bool {
 	}
 	s.slot = h.mu.turn
 	h.mu.turn = (h.mu.turn + 1) % wheelSlots
-	s.index = len(h.mu.slots[s.slot])
+	s.index = int32(len(h.mu.slots[s.slot]))
 	h.mu.slots[s.slot] = append(h.mu.slots[s.slot], s)
 	h.mu.n++
 	admitted()
@@ -79,23 +73,18 @@ func (h *hub) remove(s *session) {
 func (h *hub) signIn(s *session, user ids.UserID) *session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	u := h.mu.users[user]
-	if u == nil {
-		u = &userSockets{}
-		h.mu.users[user] = u
+	s.user, s.older = user, h.mu.users[user]
+	if s.older != nil {
+		s.older.newer = s
 	}
-	s.user, s.older = user, u.last
-	if u.last != nil {
-		u.last.newer = s
-	} else {
-		u.first = s
+	h.mu.users[user] = s
+	oldest, n := s, 1
+	for ; oldest.older != nil; oldest = oldest.older {
+		n++
 	}
-	u.last = s
-	u.n++
-	if u.n <= maxUserSockets {
+	if n <= maxUserSockets {
 		return nil
 	}
-	oldest := u.first
 	h.unlinkLocked(oldest)
 	return oldest
 }
@@ -110,32 +99,26 @@ func (h *hub) signOut(s *session) {
 }
 
 func (h *hub) unlinkLocked(s *session) {
-	u := h.mu.users[s.user]
 	if s.older != nil {
 		s.older.newer = s.newer
-	} else {
-		u.first = s.newer
 	}
-	if s.newer != nil {
+	switch {
+	case s.newer != nil:
 		s.newer.older = s.older
-	} else {
-		u.last = s.older
-	}
-	if u.n--; u.n == 0 {
+	case s.older != nil:
+		h.mu.users[s.user] = s.older
+	default:
 		delete(h.mu.users, s.user)
 	}
 	s.user, s.older, s.newer = "", nil, nil
 }
 
+// ofUser are the sessions of a user, the newest first.
 func (h *hub) ofUser(user ids.UserID) []*session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	u := h.mu.users[user]
-	if u == nil {
-		return nil
-	}
-	all := make([]*session, 0, u.n)
-	for s := u.first; s != nil; s = s.newer {
+	var all []*session
+	for s := h.mu.users[user]; s != nil; s = s.older {
 		all = append(all, s)
 	}
 	return all

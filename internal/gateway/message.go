@@ -128,7 +128,7 @@ func (s *session) hello(m *message) {
 	if m.AccessToken != "" && !s.signIn(ctx, m.AccessToken) {
 		return
 	}
-	_ = s.conn.SetReadDeadline(time.Time{})
+	_ = s.in.Conn().SetReadDeadline(time.Time{})
 	s.mu.Lock()
 	caller := s.mu.caller
 	s.mu.Unlock()
@@ -165,7 +165,7 @@ func (s *session) beginOp() (context.Context, func()) {
 
 // signIn proves the token and makes the socket the user's, or closes it.
 func (s *session) signIn(ctx context.Context, token string) bool {
-	caller, err := s.g.cfg.Auth.Authenticate(ctx, s.credentials(token, api.Caller{}))
+	caller, err := s.g.cfg.Auth.Authenticate(ctx, api.Credentials{Token: token, Addr: s.addr, UserAgent: s.userAgent.Value()})
 	if err != nil {
 		s.closeFor("sign in", err)
 		return false
@@ -181,7 +181,7 @@ func (s *session) signIn(ctx context.Context, token string) bool {
 		s.close(wire.CloseUnauthorized, string(merr.UnknownToken))
 		return false
 	}
-	s.mu.caller, s.mu.token = caller, token
+	s.mu.caller = caller
 	s.mu.Unlock()
 	if old.User == "" {
 		if oldest := s.g.hub.signIn(s, caller.User); oldest != nil {

@@ -84,10 +84,13 @@ func TestParkedAreCut(t *testing.T) {
 	}
 }
 
-// A session that is busy is not parked.
+// A session is parked when it has said hello, and not any more while it is busy.
 func TestBusyIsNotParked(t *testing.T) {
 	f := serve(t, Config{times: times{park: time.Hour}})
 	p := signIn(t, f, "@a:x/D", true)
+	if f.poller != nil {
+		f.awaitParked(t, 1)
+	}
 	for range 3 {
 		p.say(`{"op":"ping"}`)
 		p.hear()

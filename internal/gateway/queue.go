@@ -212,8 +212,8 @@ func (s *session) writeBlocking(list *frameList, cur wire.Cursor) {
 	writes, bytes := 0, 0
 	for !cur.Done() {
 		n := cur.Fill(buf[:])
-		_ = s.conn.SetWriteDeadline(time.Now().Add(s.g.times.write))
-		m, err := s.conn.Write(buf[:n])
+		_ = s.in.Conn().SetWriteDeadline(time.Now().Add(s.g.times.write))
+		m, err := s.in.Conn().Write(buf[:n])
 		cur.Advance(m)
 		writes++
 		bytes += m
@@ -223,7 +223,7 @@ func (s *session) writeBlocking(list *frameList, cur wire.Cursor) {
 			return
 		}
 	}
-	_ = s.conn.SetWriteDeadline(time.Time{})
+	_ = s.in.Conn().SetWriteDeadline(time.Time{})
 	s.g.bufs.Put(buf)
 	s.g.metrics.wrote(len(list.frames), bytes, writes)
 	s.written(list, s.g.now())

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"github.com/hubbub-chat/hubbub/internal/api"
 	"github.com/hubbub-chat/hubbub/internal/feed"
@@ -37,9 +38,8 @@ var _ feed.Sink = (*session)(nil)
 type session struct {
 	g         *Gateway
 	shard     *shard
-	conn      net.Conn
 	addr      netip.Addr
-	userAgent string
+	userAgent unique.Handle[string] // one of a few that clients have
 	reading
 	links
 
@@ -60,10 +60,16 @@ type session struct {
 // reading is the state of the reading goroutine.
 type reading struct {
 	in      idleread.Reader
-	dec     wire.Decoder
 	rate    int64 // when the rate limit's bucket will be full again, of Gateway.now
 	helloed bool
 	discard bool // the stream has no known position any more: its bytes are skipped
+	// arriving is nil between two messages.
+	arriving *arriving
+}
+
+// arriving is what a session needs while messages arrive.
+type arriving struct {
+	dec wire.Decoder
 	// next is the call that came last, which was not begun yet.
 	next func()
 }
@@ -71,7 +77,7 @@ type reading struct {
 // links are a session's places in the hub.
 type links struct {
 	slot         uint8
-	index        int
+	index        int32
 	user         ids.UserID
 	older, newer *session
 }
@@ -79,7 +85,6 @@ type links struct {
 // identity is who a session is. The user is "" before the sign-in.
 type identity struct {
 	caller api.Caller
-	token  string
 	feed   feed.Session // nil without sync
 }
 
@@ -103,9 +108,8 @@ type ending struct {
 func newSession(g *Gateway, conn net.Conn, addr netip.Addr, userAgent string) *session {
 	now := g.now()
 	s := &session{
-		g: g, conn: conn, addr: addr, userAgent: userAgent, born: now,
-		shard:   g.shards[g.turn.Add(1)%uint64(len(g.shards))],
-		reading: reading{dec: wire.Decoder{Masked: true, Max: wire.MaxMessage}},
+		g: g, addr: addr, userAgent: unique.Make(userAgent), born: now,
+		shard: g.shards[g.turn.Add(1)%uint64(len(g.shards))],
 	}
 	s.heard.Store(now)
 	s.wrote.Store(now - int64(g.times.flushMax)) // so that the answer to hello goes out at once
@@ -116,11 +120,11 @@ func newSession(g *Gateway, conn net.Conn, addr netip.Addr, userAgent string) *s
 // run is the first thing a session does, on a goroutine of its own.
 func (s *session) run(early []byte) {
 	s.g.metrics.sockets.Inc()
-	if tcp, ok := s.conn.(*net.TCPConn); ok {
+	if tcp, ok := s.in.Conn().(*net.TCPConn); ok {
 		// Pings find dead peers; the kernel's timer would only cost.
 		_ = tcp.SetKeepAlive(false)
 	}
-	_ = s.conn.SetReadDeadline(time.Now().Add(s.g.times.hello))
+	_ = s.in.Conn().SetReadDeadline(time.Now().Add(s.g.times.hello))
 	if len(early) == 0 {
 		go s.wait()
 		return
@@ -147,46 +151,73 @@ func (s *session) work(buf *idleread.Buffer, n int, err error) {
 		}
 	}()
 	deadline := false
-	before := s.heard.Load()
+	quiet := s.mayBeQuiet()
+	s.arriving = s.g.arrive()
 	for err == nil {
 		s.heard.Store(s.g.now())
-		if err = s.take(buf[:n]); err != nil || s.discard || s.dec.Idle() {
+		if err = s.take(buf[:n]); err != nil || s.discard || s.arriving.dec.Idle() {
 			break
 		}
 		s.begin()
 		if !deadline && s.helloed {
 			deadline = true
-			_ = s.conn.SetReadDeadline(time.Now().Add(s.g.times.message))
+			_ = s.in.Conn().SetReadDeadline(time.Now().Add(s.g.times.message))
 		}
 		n, err = s.in.More(buf)
 	}
 	s.g.pool.Put(buf)
-	call := s.next
-	s.next = nil
+	call := s.arrived(err)
 	if err != nil {
 		s.ended(err)
 	} else {
 		if deadline {
-			_ = s.conn.SetReadDeadline(time.Time{})
+			_ = s.in.Conn().SetReadDeadline(time.Time{})
 		}
-		s.rest(s.heard.Load()-before >= int64(s.g.times.park))
+		s.rest(quiet)
 	}
 	if call != nil {
 		call()
 	}
 }
 
+// arrived ends what began with arrive, and returns the call that was not begun, nil if
+// there is none. What stands within a message, after an error, is not used again.
+func (s *session) arrived(err error) (call func()) {
+	a := s.arriving
+	s.arriving = nil
+	call, a.next = a.next, nil
+	if err == nil && !s.discard {
+		s.g.arriving.Put(a)
+	}
+	return call
+}
+
+// arrive takes what is needed for bytes that arrive between two messages.
+func (g *Gateway) arrive() *arriving {
+	if a, ok := g.arriving.Get().(*arriving); ok {
+		return a
+	}
+	return &arriving{dec: wire.Decoder{Masked: true, Max: wire.MaxMessage}}
+}
+
 // begin makes the call that came last on a goroutine of its own: the reading one has
 // something else to do.
 func (s *session) begin() {
-	if s.next != nil {
-		s.g.workers.do(s.next)
-		s.next = nil
+	if a := s.arriving; a != nil && a.next != nil {
+		s.g.workers.do(a.next)
+		a.next = nil
 	}
 }
 
-// rest ends the reading goroutine until more comes. Who was quiet for long before what
-// came now, a pong mostly, will be again.
+// mayBeQuiet tells, before what came is taken, whether nothing may follow it for long:
+// who was quiet for long before, and what comes is a pong mostly, will be again; and who
+// says hello may have no more to say. Otherwise a node that many come to at once would
+// have a goroutine for each, and the runtime keeps its record of a goroutine for ever.
+func (s *session) mayBeQuiet() bool {
+	return !s.helloed || s.g.now()-s.heard.Load() >= int64(s.g.times.park)
+}
+
+// rest ends the reading goroutine until more comes.
 func (s *session) rest(quiet bool) {
 	if quiet && s.helloed && !s.discard && s.g.poller.Park(&s.in, s) {
 		return
@@ -212,7 +243,7 @@ func (s *session) resume() {
 // hangUp closes the connection. A session that waits on a goroutine is told of it by
 // its read, a parked one here.
 func (s *session) hangUp() {
-	_ = s.conn.Close()
+	_ = s.in.Conn().Close()
 	if s.g.poller.Take(&s.in) {
 		s.ended(net.ErrClosed)
 	}
@@ -228,8 +259,9 @@ func (s *session) take(b []byte) error {
 	if s.discard {
 		return nil
 	}
-	err := s.dec.Feed(b, s)
-	for ; s.dec.Fragments > 0; s.dec.Fragments-- {
+	dec := &s.arriving.dec
+	err := dec.Feed(b, s)
+	for ; dec.Fragments > 0; dec.Fragments-- {
 		s.charge()
 	}
 	var v *wire.Violation
@@ -362,7 +394,7 @@ func (s *session) finish(code int, reason string) {
 		s.await(s.g.times.closing, func() bool { return s.mu.readerGone || s.mu.broken })
 	}
 	s.mu.Lock()
-	if tcp, ok := s.conn.(*net.TCPConn); ok && s.mu.broken {
+	if tcp, ok := s.in.Conn().(*net.TCPConn); ok && s.mu.broken {
 		// What the peer never took must not linger in the kernel.
 		_ = tcp.SetLinger(0)
 	}
@@ -385,7 +417,7 @@ func (s *session) finish(code int, reason string) {
 func (s *session) endWriting() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if tcp, ok := s.conn.(*net.TCPConn); ok && s.mu.deaf {
+	if tcp, ok := s.in.Conn().(*net.TCPConn); ok && s.mu.deaf {
 		_ = tcp.CloseWrite()
 	}
 }

@@ -94,8 +94,8 @@ func (g *Gateway) look(ctx context.Context, sessions []*session) {
 	}
 	n := 0
 	for _, s := range sessions {
-		if token, caller := s.signedIn(); token != "" {
-			list[n] = s.credentials(token, caller)
+		if caller := s.signedIn(); caller.User != "" {
+			list[n] = s.proven(&caller)
 			n++
 		}
 	}
@@ -109,24 +109,24 @@ func (g *Gateway) look(ctx context.Context, sessions []*session) {
 type credentialsList [maxLook]api.Credentials
 
 func (s *session) recheck(ctx context.Context) {
-	token, old := s.signedIn()
-	if token == "" {
+	old := s.signedIn()
+	if old.User == "" {
 		return
 	}
-	caller, err := s.g.cfg.Auth.Authenticate(ctx, s.credentials(token, old))
+	caller, err := s.g.cfg.Auth.Authenticate(ctx, s.proven(&old))
 	var e *merr.Error
 	switch {
 	case err == nil && (caller.User != old.User || caller.Device != old.Device):
 		s.close(wire.CloseUnauthorized, string(merr.UnknownToken))
 	case err == nil:
 		s.mu.Lock()
-		if s.mu.token == token { // else an auth message was quicker
+		if s.mu.caller.TokenHash == old.TokenHash { // else an auth message was quicker
 			s.mu.caller = caller
 		}
 		s.mu.Unlock()
 	case errors.As(err, &e) && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden):
 		s.mu.Lock()
-		replaced := s.mu.token != token
+		replaced := s.mu.caller.TokenHash != old.TokenHash
 		s.mu.Unlock()
 		if !replaced {
 			s.close(closeCode(err))
@@ -134,18 +134,18 @@ func (s *session) recheck(ctx context.Context) {
 	}
 }
 
-// signedIn is the token of a session that stays, "" without one, and whose it was.
-func (s *session) signedIn() (token string, caller api.Caller) {
+// signedIn is whose a session is that stays, zero if it is nobody's.
+func (s *session) signedIn() api.Caller {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.closing {
-		return "", api.Caller{}
+		return api.Caller{}
 	}
-	return s.mu.token, s.mu.caller
+	return s.mu.caller
 }
 
-// credentials are what is asked of a token. caller is who is known to have it, zero if
-// nobody is.
-func (s *session) credentials(token string, caller api.Caller) api.Credentials {
-	return api.Credentials{Token: token, TokenHash: caller.TokenHash, Addr: s.addr, UserAgent: s.userAgent}
+// proven are the credentials of a session's caller, which has no other token than one
+// that was proven.
+func (s *session) proven(caller *api.Caller) api.Credentials {
+	return api.Credentials{User: caller.User, TokenHash: caller.TokenHash, Addr: s.addr, UserAgent: s.userAgent.Value()}
 }

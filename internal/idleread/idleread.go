@@ -28,8 +28,9 @@ const smallSize = 16
 // Buffer is a pooled buffer.
 type Buffer [BufferSize]byte
 
-// Pool holds the buffers of any number of Readers. Its zero value is ready.
-type Pool struct{ p sync.Pool }
+// Pool holds the buffers of any number of Readers, and what they wait with. Its zero
+// value is ready.
+type Pool struct{ p, attempts sync.Pool }
 
 // Get takes a buffer.
 func (p *Pool) Get() *Buffer {
@@ -46,20 +47,34 @@ func (p *Pool) Put(b *Buffer) {
 	}
 }
 
-// Reader reads one connection.
+// Reader reads one connection. It is part of each connection that waits: its size counts.
 type Reader struct {
 	conn net.Conn
 	pool *Pool
 	raw  syscall.RawConn // nil if readiness cannot be waited for
-	try  func(fd uintptr) bool
+
+	slot  int32 // in a Poller, guarded by it; 0 if it does not wait there
+	known bool  // to the Poller's descriptor
+}
+
+// attempt is one wait for bytes on a goroutine. A Reader that waits in a Poller has none.
+type attempt struct {
+	pool *Pool
+	try  func(fd uintptr) bool // readFD
 	buf  *Buffer
 	n    int
 	err  error
 
-	small *[smallSize]byte // set if raw is nil
+	small [smallSize]byte // where readiness cannot be waited for
+}
 
-	slot  int32 // in a Poller, guarded by it; 0 if it does not wait there
-	known bool  // to the Poller's descriptor
+func (p *Pool) attempt() *attempt {
+	if a, ok := p.attempts.Get().(*attempt); ok {
+		return a
+	}
+	a := &attempt{pool: p}
+	a.try = a.readFD
+	return a
 }
 
 // Init prepares r to read conn.
@@ -67,35 +82,35 @@ func (r *Reader) Init(conn net.Conn, pool *Pool) {
 	r.conn, r.pool = conn, pool
 	if tcp, ok := conn.(*net.TCPConn); ok && readable {
 		if raw, err := tcp.SyscallConn(); err == nil {
-			r.raw, r.try = raw, r.readFD
-			return
+			r.raw = raw
 		}
 	}
-	r.small = new([smallSize]byte)
 }
 
 // Next waits for bytes. It returns a buffer, which the caller gives back to the
 // pool, and how many bytes of it were read (at least 1); or the connection's
 // error, io.EOF at its end.
 func (r *Reader) Next() (*Buffer, int, error) {
+	a := r.pool.attempt()
 	if r.raw == nil {
-		return r.nextSmall()
+		return a.readSmall(r.conn)
 	}
-	return r.taken(r.raw.Read(r.try))
+	return a.taken(r.raw.Read(a.try))
 }
 
-// taken returns what readFD read, unless there was an error.
-func (r *Reader) taken(err error) (*Buffer, int, error) {
-	buf, n := r.buf, r.n
-	r.buf, r.n = nil, 0
+// taken returns what readFD read, unless there was an error, and ends the attempt.
+func (a *attempt) taken(err error) (*Buffer, int, error) {
+	buf, n := a.buf, a.n
 	if err == nil {
-		err = r.err
+		err = a.err
 	}
 	if err == nil && n == 0 {
 		err = io.EOF
 	}
+	a.buf, a.n, a.err = nil, 0, nil
+	a.pool.attempts.Put(a)
 	if err != nil {
-		r.pool.Put(buf)
+		a.pool.Put(buf)
 		return nil, 0, err
 	}
 	return buf, n, nil
@@ -104,40 +119,42 @@ func (r *Reader) taken(err error) (*Buffer, int, error) {
 // Try is Next without the wait: no buffer and no error if there is nothing to read.
 // It is for what a Poller found ready.
 func (r *Reader) Try() (*Buffer, int, error) {
-	there := true
+	a, there := r.pool.attempt(), true
 	err := r.raw.Read(func(fd uintptr) bool {
-		there = r.readFD(fd)
+		there = a.readFD(fd)
 		return true
 	})
-	if err == nil && !there {
+	buf, n, err := a.taken(err)
+	if !there {
 		return nil, 0, nil
 	}
-	return r.taken(err)
+	return buf, n, err
 }
 
 // readFD is called when the descriptor may be readable; false means wait.
-func (r *Reader) readFD(fd uintptr) bool {
-	buf := r.pool.Get()
+func (a *attempt) readFD(fd uintptr) bool {
+	buf := a.pool.Get()
 	n, err := readNonblock(fd, buf[:])
 	if err == errWait {
-		r.pool.Put(buf)
+		a.pool.Put(buf)
 		return false
 	}
-	r.buf, r.n, r.err = buf, n, err
+	a.buf, a.n, a.err = buf, n, err
 	return true
 }
 
-func (r *Reader) nextSmall() (*Buffer, int, error) {
-	n, err := r.conn.Read(r.small[:])
-	if n == 0 {
-		if err == nil {
-			err = io.ErrNoProgress
-		}
-		return nil, 0, err
+// readSmall waits with a few bytes.
+func (a *attempt) readSmall(conn net.Conn) (*Buffer, int, error) {
+	n, err := conn.Read(a.small[:])
+	if n > 0 {
+		a.buf, a.n = a.pool.Get(), n
+		copy(a.buf[:], a.small[:n])
+		return a.taken(nil)
 	}
-	buf := r.pool.Get()
-	copy(buf[:], r.small[:n])
-	return buf, n, nil
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return a.taken(err)
 }
 
 // More reads on into a buffer that the caller holds, because a message is under
@@ -152,6 +169,9 @@ func (r *Reader) More(buf *Buffer) (int, error) {
 	}
 	return 0, err
 }
+
+// Conn returns the connection.
+func (r *Reader) Conn() net.Conn { return r.conn }
 
 // Raw gives access to the descriptor of a TCP connection, nil for any other.
 func (r *Reader) Raw() syscall.RawConn { return r.raw }

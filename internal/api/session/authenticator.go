@@ -93,7 +93,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, c api.Credentials) (ap
 	if a.believed(p, now) {
 		return p.admit(c, now)
 	}
-	name := a.tokenName(c.Token, hash)
+	name := a.tokenName(c, hash)
 	found, err := a.accounts.TokensAndAccounts(ctx, name)
 	if err != nil {
 		return api.Caller{}, err
@@ -126,7 +126,7 @@ func (a *Authenticator) Look(ctx context.Context, list []api.Credentials) {
 	for _, c := range list {
 		hash := tokenHash(c)
 		if p := a.mu.proven[hash]; hash != "" && !a.believed(p, now) {
-			ask = append(ask, question{a.tokenName(c.Token, hash), c, p})
+			ask = append(ask, question{a.tokenName(c, hash), c, p})
 		}
 	}
 	a.mu.Unlock()
@@ -150,7 +150,7 @@ func (a *Authenticator) Look(ctx context.Context, list []api.Credentials) {
 
 // tokenHash is the hash of an access token, "" for what cannot be one.
 func tokenHash(c api.Credentials) string {
-	if c.TokenHash != "" {
+	if c.Token == "" {
 		return c.TokenHash
 	}
 	if _, ok := ofAccess(c.Token); !ok {
@@ -160,8 +160,11 @@ func tokenHash(c api.Credentials) string {
 }
 
 // tokenName is by what an access token is found.
-func (a *Authenticator) tokenName(token, hash string) account.TokenName {
-	local, _ := ofAccess(token)
+func (a *Authenticator) tokenName(c api.Credentials, hash string) account.TokenName {
+	if c.Token == "" {
+		return account.TokenName{User: c.User, Hash: hash}
+	}
+	local, _ := ofAccess(c.Token)
 	return account.TokenName{User: ids.NewUserID(local, a.server), Hash: hash}
 }
 

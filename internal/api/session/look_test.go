@@ -36,7 +36,7 @@ func TestLook(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i%2 == 0 { // as sockets do
-			list[i].TokenHash = caller.TokenHash
+			list[i] = api.Credentials{User: caller.User, TokenHash: caller.TokenHash}
 		}
 	}
 	for round := range 2 {
