@@ -117,7 +117,7 @@ func (s *syncer) addToDevice(ctx context.Context) error {
 	if s.req.Since != nil {
 		after = s.since.inbox(s.v.home)
 	}
-	budget := maxToDevice - s.req.Unacked
+	budget := maxToDevice - int(s.req.Unacked)
 	if budget <= 0 {
 		s.next.Inbox = after
 		return nil

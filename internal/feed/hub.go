@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -83,6 +84,17 @@ type Options struct {
 	Present func(u ids.UserID, event []byte, rooms []ids.RoomID)
 }
 
+// moment is a time of the hub's clock, as how long after the hub's start it was: one word
+// of memory, where a time.Time is three.
+type moment time.Duration
+
+// longAgo is before anything that matters.
+const longAgo = moment(math.MinInt64 / 2)
+
+func (m moment) sub(before moment) time.Duration { return time.Duration(m - before) }
+
+func (h *Hub) moment(t time.Time) moment { return moment(t.Sub(h.start)) }
+
 // Hub follows the logs of all partitions for the users that are connected to
 // this node.
 //
@@ -96,6 +108,7 @@ type Options struct {
 // the time has seen every record up to s.
 type Hub struct {
 	opts     Options
+	start    time.Time
 	pace     pace
 	rooms    *room.Reader
 	accounts *account.Reader
@@ -148,7 +161,7 @@ type audience struct {
 // seat is one user's place in the audience of a room.
 type seat struct {
 	view *view
-	room ids.RoomID
+	room *userRoom
 	aud  *audience
 	at   int // index in aud.seats
 }
@@ -162,7 +175,7 @@ func newHub(ctx context.Context, opts Options, pc pace) (*Hub, error) {
 	tag := fnv.New32a()
 	_, _ = tag.Write([]byte(opts.Node)) // a hash does not fail
 	h := &Hub{
-		opts: opts, pace: pc, node: tag.Sum32(),
+		opts: opts, start: opts.Clock.Now(), pace: pc, node: tag.Sum32(),
 		rooms:    room.NewReader(opts.Store, opts.Count).WithRetention(opts.Retention, opts.Clock).Tolerant(opts.Damage),
 		accounts: account.NewReader(opts.Store, opts.Count).Tolerant(opts.Damage),
 	}
@@ -413,7 +426,7 @@ type delivery struct {
 func (a *audience) deliver(list []delivery) {
 	for i, seat := range a.seats {
 		for _, d := range list {
-			seat.view.roomChanged(seat.room, d.rec, d.live)
+			seat.view.roomChanged(seat.room.id, d.rec, d.live)
 		}
 		if i%yieldAfter == yieldAfter-1 {
 			runtime.Gosched()
@@ -499,11 +512,11 @@ func (s *shard) used() bool {
 	return len(s.mu.rooms)+len(s.mu.users) > 0
 }
 
-func (s *shard) joinLocked(v *view, r ids.RoomID) *seat {
-	a := s.mu.rooms[r]
+func (s *shard) joinLocked(v *view, r *userRoom) *seat {
+	a := s.mu.rooms[r.id]
 	if a == nil {
 		a = &audience{}
-		s.mu.rooms[r] = a
+		s.mu.rooms[r.id] = a
 	}
 	st := &seat{view: v, room: r, aud: a, at: len(a.seats)}
 	a.seats = append(a.seats, st)
@@ -527,7 +540,7 @@ func (s *shard) leaveLocked(st *seat) {
 	a.seats = a.seats[:len(a.seats)-1]
 	st.aud = nil
 	if len(a.seats) == 0 {
-		delete(s.mu.rooms, st.room)
+		delete(s.mu.rooms, st.room.id)
 	}
 }
 
@@ -601,7 +614,7 @@ func (h *Hub) sweep(now time.Time) {
 	h.mu.Lock()
 	var idle []*view
 	for _, v := range h.mu.users {
-		if v.refs == 0 && now.Sub(v.used) > idleUser {
+		if v.refs == 0 && h.moment(now).sub(v.used) > idleUser {
 			idle = append(idle, v)
 			delete(h.mu.users, v.user)
 		}

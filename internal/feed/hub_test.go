@@ -258,7 +258,7 @@ func TestSeats(t *testing.T) {
 			s := w.hub.shardOf(string(r))
 			s.mu.Lock()
 			for i, st := range s.mu.rooms[r].seats {
-				if st.at != i || st.room != r || !in[r][st.view.user] {
+				if st.at != i || st.room.id != r || !in[r][st.view.user] {
 					t.Fatalf("seat %d of %s: %+v", i, r, st)
 				}
 			}

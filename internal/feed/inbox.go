@@ -8,16 +8,8 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/ids"
 )
 
-// inboxes is what a view knows of its user's to-device messages. A client that polls
-// acknowledges with each request, nearly always nothing: it need not be looked for.
-type inboxes struct {
-	// last is the last message to any of the devices. Of those before the view was
-	// loaded it does not know, so it is that place at least.
-	last ids.Seq
-	// emptied are the devices that were found to have no message up to a position.
-	emptied []emptied
-}
-
+// emptied says that a device was found to have no message up to a position. A client that
+// polls acknowledges with each request, nearly always nothing: it need not be looked for.
 type emptied struct {
 	device ids.DeviceID
 	upTo   ids.Seq
@@ -28,9 +20,12 @@ type emptied struct {
 func (v *view) inboxEmpty(device ids.DeviceID, upTo ids.Seq) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, e := range v.mu.polled.inboxes.emptied {
+	if v.mu.polled == nil {
+		return false
+	}
+	for _, e := range v.mu.polled.emptied {
 		if e.device == device {
-			return e.upTo >= min(upTo, v.mu.polled.inboxes.last)
+			return e.upTo >= min(upTo, v.mu.inbox)
 		}
 	}
 	return false
@@ -41,21 +36,22 @@ func (v *view) inboxEmpty(device ids.DeviceID, upTo ids.Seq) bool {
 func (v *view) wroteSince(at ids.Seq) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return at < v.mu.polled.inboxes.last
+	return at < v.mu.inbox
 }
 
 // emptied notes that a device has no message up to a position, likewise.
 func (v *view) emptied(device ids.DeviceID, upTo ids.Seq) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	list := v.mu.polled.inboxes.emptied
+	p := v.polledLocked()
+	list := p.emptied
 	for i := range list {
 		if list[i].device == device {
 			list[i].upTo = max(list[i].upTo, upTo)
 			return
 		}
 	}
-	v.mu.polled.inboxes.emptied = ofDevices(list, emptied{device, upTo})
+	p.emptied = ofDevices(list, emptied{device, upTo})
 }
 
 // acknowledged is acknowledge for a client that says with each request what it has. A

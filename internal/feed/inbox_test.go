@@ -163,13 +163,13 @@ func TestManyPollingDevices(t *testing.T) {
 		v.emptied(device(i), 10)
 		v.emptied(device(i), 5)
 	}
-	v.mu.polled.inboxes.last = 10
+	v.mu.inbox = 10
 	for i := range maxPolled + 3 {
 		if got, want := v.inboxEmpty(device(i), 20), i >= 3; got != want {
 			t.Errorf("device %d: empty %v, want %v", i, got, want)
 		}
 	}
-	v.mu.polled.inboxes.last = 11
+	v.mu.inbox = 11
 	if v.inboxEmpty(device(9), 11) || !v.inboxEmpty(device(9), 10) {
 		t.Error("a message is passed over, or one behind the position counts")
 	}

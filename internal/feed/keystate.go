@@ -24,9 +24,9 @@ type deviceKeys struct {
 // noteKeysLocked takes note of a change of the user's: the keys of devices, or the end
 // of some.
 func (v *view) noteKeysLocked(c *account.Change) {
-	if c.Kind == account.ChangeKeyCounts || c.Kind == account.ChangeSessions {
-		v.mu.polled.keys.changes++
-		v.mu.polled.keys.list = nil
+	if p := v.mu.polled; p != nil && (c.Kind == account.ChangeKeyCounts || c.Kind == account.ChangeSessions) {
+		p.keys.changes++
+		p.keys.list = nil
 	}
 }
 
@@ -34,8 +34,9 @@ func (v *view) noteKeysLocked(c *account.Change) {
 // has heard of. It does not change.
 func (v *view) keyState(ctx context.Context, d ids.DeviceID) (*account.KeyState, error) {
 	v.mu.Lock()
-	changes := v.mu.polled.keys.changes
-	for _, k := range v.mu.polled.keys.list {
+	keys := &v.polledLocked().keys
+	changes := keys.changes
+	for _, k := range keys.list {
 		if k.device == d {
 			v.mu.Unlock()
 			return k.state, nil
@@ -48,9 +49,9 @@ func (v *view) keyState(ctx context.Context, d ids.DeviceID) (*account.KeyState,
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.mu.polled.keys.changes != changes {
+	if keys.changes != changes {
 		return st, nil
 	}
-	v.mu.polled.keys.list = ofDevices(v.mu.polled.keys.list, deviceKeys{d, st})
+	keys.list = ofDevices(keys.list, deviceKeys{d, st})
 	return st, nil
 }

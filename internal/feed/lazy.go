@@ -75,17 +75,18 @@ func (p poller) begin(since *Position) {
 	}
 	p.view.mu.Lock()
 	defer p.view.mu.Unlock()
-	if p.view.mu.polled.lazy == nil {
-		p.view.mu.polled.lazy = make(map[ids.DeviceID]*polledLazy)
+	polled := p.view.polledLocked()
+	if polled.lazy == nil {
+		polled.lazy = make(map[ids.DeviceID]*polledLazy)
 	}
-	d := p.view.mu.polled.lazy[p.device]
+	d := polled.lazy[p.device]
 	switch {
 	case d == nil || at == "" || at != d.at && at != d.next:
-		if d == nil && len(p.view.mu.polled.lazy) >= maxPollers {
-			clear(p.view.mu.polled.lazy)
+		if d == nil && len(polled.lazy) >= maxPollers {
+			clear(polled.lazy)
 		}
 		d = &polledLazy{has: make(lazyMembers)}
-		p.view.mu.polled.lazy[p.device] = d
+		polled.lazy[p.device] = d
 	case at == d.next:
 		d.has.add(d.sent)
 	}
@@ -96,7 +97,7 @@ func (p poller) begin(since *Position) {
 func (p poller) end(sent []lazyMember, next Position) {
 	p.view.mu.Lock()
 	defer p.view.mu.Unlock()
-	if d := p.view.mu.polled.lazy[p.device]; d != nil {
+	if d := p.view.polledLocked().lazy[p.device]; d != nil {
 		d.sent, d.next = sent, next.Token()
 	}
 }
@@ -109,6 +110,9 @@ func (p poller) member(k lazyKey) ids.Seq {
 
 // lazyOfLocked is what a polling device has.
 func (v *view) lazyOfLocked(d ids.DeviceID) lazyMembers {
+	if v.mu.polled == nil {
+		return nil
+	}
 	if l := v.mu.polled.lazy[d]; l != nil {
 		return l.has
 	}

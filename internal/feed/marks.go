@@ -57,9 +57,9 @@ func (m *roomMarks) each(since *Position, home ids.Partition, fn func(i int)) {
 // touchLocked notes that a room moves. It costs next to nothing: this is on the way of
 // each message to each member.
 func (v *view) touchLocked(r *userRoom) {
-	if m := v.mu.marks; m != nil && !r.touched {
+	if m := v.mu.many; m != nil && m.marks != nil && !r.touched {
 		r.touched = true
-		m.touched = append(m.touched, r)
+		m.marks.touched = append(m.marks.touched, r)
 	}
 }
 
@@ -73,10 +73,11 @@ func (v *view) eachMovedLocked(since *Position, fn func(*userRoom)) {
 		}
 		return
 	}
-	if v.mu.marks == nil {
-		v.mu.marks = &roomMarks{}
+	many := v.manyLocked()
+	if many.marks == nil {
+		many.marks = &roomMarks{}
 	}
-	m := v.mu.marks
+	m := many.marks
 	for _, r := range m.touched {
 		if r.touched = false; int(r.at) < len(m.ps) {
 			m.set(r.at, r.mark())

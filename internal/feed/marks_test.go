@@ -16,7 +16,6 @@ func TestMarks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const partitions, most = 3, 12
 		v := &view{hub: &Hub{opts: Options{Count: partitions}, pace: pace{many: rapid.IntRange(0, most).Draw(t, "many")}}, home: 1}
-		v.mu.parts = newPartitionSet(partitions)
 		seq := ids.Seq(0)
 		t.Repeat(map[string]func(*rapid.T){
 			"enter": func(t *rapid.T) {
@@ -81,7 +80,6 @@ func TestMarks(t *testing.T) {
 // the user changed before.
 func TestSnapshotOfAnOldPosition(t *testing.T) {
 	v := &view{hub: &Hub{opts: Options{Count: 2}, pace: pace{many: 1}}, home: 1}
-	v.mu.parts = newPartitionSet(2)
 	for i := range 3 {
 		r := &userRoom{id: ids.RoomID(fmt.Sprint("!", i)), at: int32(i)}
 		v.addRoomLocked(r)

@@ -21,12 +21,13 @@ import (
 //
 // It belongs to one goroutine at a time.
 type Waiting struct {
-	hub   *Hub
-	req   *Request
-	away  func()
-	timer *time.Timer
-	poll  *poll
-	stale int
+	hub *Hub
+	req *Request
+	// present is where the request counts as presence, see presence.begin.
+	present *presentDevice
+	timer   *time.Timer
+	poll    *poll
+	stale   int
 	// view is nil before the first response is built, and after Close.
 	view *view
 	// session is nil for a request that does not wait.

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -71,9 +72,16 @@ func (p Position) Clone() Position {
 // sparse is a Position without the entries that are 0: the partitions that none of
 // the user's rooms is in, most of them on a large node. An idle session keeps it.
 type sparse struct {
-	partitions []ids.Partition // ascending
-	seqs       []ids.Seq
-	rest       Position // without At
+	at               []place // by partition
+	node, generation uint32
+	typing           uint64
+	inbox            ids.Seq
+}
+
+// place is one entry of a Position.
+type place struct {
+	p   ids.Partition
+	seq ids.Seq
 }
 
 func newSparse(p *Position) *sparse {
@@ -83,11 +91,10 @@ func newSparse(p *Position) *sparse {
 			n++
 		}
 	}
-	c := &sparse{partitions: make([]ids.Partition, 0, n), seqs: make([]ids.Seq, 0, n), rest: *p}
-	c.rest.At = nil
+	c := &sparse{at: make([]place, 0, n), node: p.Node, generation: p.Generation, typing: p.Typing, inbox: p.Inbox}
 	for i, s := range p.At {
 		if s != 0 {
-			c.partitions, c.seqs = append(c.partitions, ids.Partition(i)), append(c.seqs, s)
+			c.at = append(c.at, place{ids.Partition(i), s})
 		}
 	}
 	return c
@@ -95,21 +102,20 @@ func newSparse(p *Position) *sparse {
 
 // set moves one entry.
 func (c *sparse) set(p ids.Partition, s ids.Seq) {
-	i, ok := slices.BinarySearch(c.partitions, p)
+	i, ok := slices.BinarySearchFunc(c.at, p, func(e place, p ids.Partition) int { return cmp.Compare(e.p, p) })
 	if !ok {
-		c.partitions, c.seqs = slices.Insert(c.partitions, i, p), slices.Insert(c.seqs, i, 0)
+		c.at = slices.Insert(c.at, i, place{p: p})
 	}
-	c.seqs[i] = s
+	c.at[i].seq = s
 }
 
 // position is the Position again, of a deployment of count partitions.
 func (c *sparse) position(count int) *Position {
-	p := c.rest
-	p.At = make([]ids.Seq, count)
-	for i, part := range c.partitions {
-		p.At[part] = c.seqs[i]
+	p := &Position{At: make([]ids.Seq, count), Node: c.node, Typing: c.typing, Inbox: c.inbox, Generation: c.generation}
+	for _, e := range c.at {
+		p.At[e.p] = e.seq
 	}
-	return &p
+	return p
 }
 
 // Token writes the position as an opaque token. spec: client-server §Syncing,

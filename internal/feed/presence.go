@@ -92,7 +92,7 @@ type PresenceState struct {
 	Currently bool
 }
 
-// present is what a node knows of one user.
+// present is what a node knows of one user. There is one for each who is there.
 type present struct {
 	// devices are those of this node, and a place for each other node. People have few: a
 	// list takes a quarter of what a map does.
@@ -104,18 +104,38 @@ type present struct {
 	active time.Time
 	// told is what others were told, at a time; repeated is when the other nodes
 	// were told last.
-	told     PresenceState
-	toldAt   time.Time
-	repeated time.Time
+	told             toldPresence
+	toldAt, repeated moment
+}
+
+// toldPresence is the part of a PresenceState that is told when it changes.
+type toldPresence struct {
+	presence  Presence
+	status    string
+	currently bool
+}
+
+func (st *PresenceState) told() toldPresence {
+	return toldPresence{st.Presence, st.Status, st.Currently}
 }
 
 type presentDevice struct {
-	name  string
-	state Presence
-	open  int // requests and sockets under way
-	seen  time.Time
-	grace time.Duration
+	name   string
+	state  Presence
+	seen   moment
+	open   int32 // requests and sockets under way
+	remote bool  // it stands for another node
 }
+
+func (d *presentDevice) grace() time.Duration {
+	if d.remote {
+		return remoteGrace
+	}
+	return presenceGrace
+}
+
+// gone reports whether nobody is there any more.
+func (d *presentDevice) gone(now moment) bool { return d.open == 0 && now.sub(d.seen) > d.grace() }
 
 // presence is who is there, as far as this node knows.
 //
@@ -172,20 +192,20 @@ func (p *presence) close() {
 func (p *presence) userLocked(u ids.UserID) *present {
 	s := p.mu.users[u]
 	if s == nil {
-		s = &present{}
-		s.told.Presence = Offline
+		s = &present{toldAt: longAgo, repeated: longAgo}
+		s.told.presence = Offline
 		p.mu.users[u] = s
 	}
 	return s
 }
 
-func (s *present) device(name string, grace time.Duration) *presentDevice {
+func (s *present) device(name string, remote bool) *presentDevice {
 	for _, d := range s.devices {
 		if d.name == name {
 			return d
 		}
 	}
-	d := &presentDevice{name: name, grace: grace}
+	d := &presentDevice{name: name, remote: remote}
 	s.devices = append(s.devices, d)
 	return d
 }
@@ -200,10 +220,10 @@ func (s *present) saidBy(said *account.Presence) {
 }
 
 // state is how present the user is at a time.
-func (s *present) state(now time.Time) PresenceState {
+func (p *presence) state(s *present, now time.Time) PresenceState {
 	out := PresenceState{Presence: Offline, Status: s.said.Status, Active: s.active}
 	for _, d := range s.devices {
-		if d.open == 0 && now.Sub(d.seen) > d.grace {
+		if d.gone(p.hub.moment(now)) {
 			continue
 		}
 		if d.state == Online || out.Presence == Offline {
@@ -220,17 +240,16 @@ func (s *present) state(now time.Time) PresenceState {
 
 // checkLocked marks a user of whom there is something to tell.
 func (p *presence) checkLocked(u ids.UserID, s *present, now time.Time) {
-	st := s.state(now)
-	if st.Presence != s.told.Presence || st.Status != s.told.Status || st.Currently != s.told.Currently {
+	if st := p.state(s, now); st.told() != s.told {
 		p.mu.dirty[u] = struct{}{}
 	}
 }
 
-// begin notes that a device is there with a state, until the function it returns
-// is called and a while beyond.
-func (p *presence) begin(u ids.UserID, device ids.DeviceID, state Presence) (end func()) {
+// begin notes that a device is there with a state, until end is called with what it
+// returns and a while beyond.
+func (p *presence) begin(u ids.UserID, device ids.DeviceID, state Presence) *presentDevice {
 	if !p.hub.opts.Presence || state == Offline {
-		return func() {}
+		return nil
 	}
 	if state != Unavailable {
 		state = Online
@@ -239,19 +258,25 @@ func (p *presence) begin(u ids.UserID, device ids.DeviceID, state Presence) (end
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.userLocked(u)
-	d := s.device(string(device), presenceGrace)
-	if s.state(now).Presence == Offline {
+	d := s.device(string(device), false)
+	if p.state(s, now).Presence == Offline {
 		s.active = now // who comes back is active
 	}
-	d.state, d.seen = state, now
+	d.state, d.seen = state, p.hub.moment(now)
 	d.open++
 	p.checkLocked(u, s, now)
-	return sync.OnceFunc(func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
+	return d
+}
+
+// end notes that what begin returned device for is over, unless that was noted.
+func (p *presence) end(device **presentDevice) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if d := *device; d != nil {
 		d.open--
-		d.seen = p.hub.opts.Clock.Now()
-	})
+		d.seen = p.hub.moment(p.hub.opts.Clock.Now())
+		*device = nil
+	}
 }
 
 // SetPresence is what a user says of themselves; said is what is stored of that now,
@@ -262,8 +287,8 @@ func (h *Hub) SetPresence(u ids.UserID, device ids.DeviceID, state Presence, sai
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.userLocked(u)
-	d := s.device(string(device), presenceGrace)
-	d.state, d.seen = state, now
+	d := s.device(string(device), false)
+	d.state, d.seen = state, h.moment(now)
 	if state == Online {
 		s.active = now
 	}
@@ -295,8 +320,8 @@ func (p *presence) remote(n *PresenceNotice) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.userLocked(n.User)
-	d := s.device("\x00"+string(n.Node), remoteGrace)
-	d.state, d.seen = n.State, now
+	d := s.device("\x00"+string(n.Node), true)
+	d.state, d.seen = n.State, p.hub.moment(now)
 	s.saidBy(&n.Said)
 	if n.Active.After(s.active) {
 		s.active = n.Active
@@ -314,7 +339,7 @@ func (h *Hub) PresenceOf(ctx context.Context, u ids.UserID) (PresenceState, erro
 	s := p.mu.users[u]
 	if s != nil && s.asked {
 		defer p.mu.Unlock()
-		return s.state(h.opts.Clock.Now()), nil
+		return p.state(s, h.opts.Clock.Now()), nil
 	}
 	p.mu.Unlock()
 	stored, err := h.accounts.Presence(ctx, u)
@@ -334,7 +359,7 @@ func (h *Hub) PresenceOf(ctx context.Context, u ids.UserID) (PresenceState, erro
 		return st, nil
 	}
 	s.saidBy(stored)
-	return s.state(h.opts.Clock.Now()), nil
+	return p.state(s, h.opts.Clock.Now()), nil
 }
 
 func (p *presence) loop() {
@@ -356,7 +381,7 @@ func (p *presence) loop() {
 
 // due takes marked users whom others may be told of now.
 func (p *presence) due() []ids.UserID {
-	now := p.hub.opts.Clock.Now()
+	now := p.hub.moment(p.hub.opts.Clock.Now())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []ids.UserID
@@ -364,7 +389,7 @@ func (p *presence) due() []ids.UserID {
 		if len(out) == presencePerTick {
 			break
 		}
-		if s := p.mu.users[u]; s == nil || now.Sub(s.toldAt) >= presenceEvery {
+		if s := p.mu.users[u]; s == nil || now.sub(s.toldAt) >= presenceEvery {
 			delete(p.mu.dirty, u)
 			out = append(out, u)
 		}
@@ -381,7 +406,7 @@ func (p *presence) tell(ctx context.Context, u ids.UserID) error {
 	now := p.hub.opts.Clock.Now()
 	p.mu.Lock()
 	if s := p.mu.users[u]; s != nil {
-		s.told, s.toldAt = st, now
+		s.told, s.toldAt = st.told(), p.hub.moment(now)
 	}
 	notice := p.noticeLocked(u, now)
 	p.mu.Unlock()
@@ -421,15 +446,15 @@ func (p *presence) noticeLocked(u ids.UserID, now time.Time) *PresenceNotice {
 	own := *s
 	own.devices = nil
 	for _, d := range s.devices {
-		if d.grace == presenceGrace {
+		if !d.remote {
 			own.devices = append(own.devices, d)
 		}
 	}
 	if len(own.devices) == 0 {
 		return nil
 	}
-	s.repeated = now
-	return &PresenceNotice{User: u, State: own.state(now).Presence, Said: s.said, Active: s.active, Node: p.hub.opts.Node}
+	s.repeated = p.hub.moment(now)
+	return &PresenceNotice{User: u, State: p.state(&own, now).Presence, Said: s.said, Active: s.active, Node: p.hub.opts.Node}
 }
 
 // audience are the views in a room that is small enough.
@@ -453,14 +478,14 @@ func (p *presence) expire(now time.Time) {
 	var repeat []*PresenceNotice
 	p.mu.Lock()
 	for u, s := range p.mu.users {
-		s.devices = slices.DeleteFunc(s.devices, func(d *presentDevice) bool { return d.open == 0 && now.Sub(d.seen) > d.grace })
+		s.devices = slices.DeleteFunc(s.devices, func(d *presentDevice) bool { return d.gone(p.hub.moment(now)) })
 		p.checkLocked(u, s, now)
 		_, dirty := p.mu.dirty[u]
 		switch {
 		case dirty:
 		case len(s.devices) == 0 && now.Sub(s.active) > presenceForget:
 			delete(p.mu.users, u)
-		case len(s.devices) > 0 && now.Sub(s.repeated) > presenceRepeat:
+		case len(s.devices) > 0 && p.hub.moment(now).sub(s.repeated) > presenceRepeat:
 			if n := p.noticeLocked(u, now); n != nil {
 				repeat = append(repeat, n)
 			}
@@ -516,7 +541,7 @@ func (v *view) notePresenceLocked(u ids.UserID) {
 }
 
 // presentStep is by how much the list of a view grows at least.
-const presentStep = 4
+const presentStep = 2
 
 // presenceChanged tells a view how present a user is.
 func (v *view) presenceChanged(u ids.UserID, frame []byte) {

@@ -121,7 +121,8 @@ type SlidingExtensions struct {
 // until there is something to tell or the time is over; the first of a connection
 // does not. The error is ErrUnknownPosition if the connection is gone.
 func (h *Hub) Slide(ctx context.Context, req *SlidingRequest) (jsontext.Value, error) {
-	defer h.presence.begin(req.User, req.Device, req.SetPresence)()
+	present := h.presence.begin(req.User, req.Device, req.SetPresence)
+	defer h.presence.end(&present)
 	if err := h.ackSliding(ctx, req); err != nil {
 		return nil, err
 	}

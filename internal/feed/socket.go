@@ -35,8 +35,8 @@ type session struct {
 	sink Sink
 	req  Request
 	done sync.WaitGroup
-	// away ends the presence that the socket stands for.
-	away func()
+	// present is where the socket counts as presence, see presence.begin.
+	present *presentDevice
 	// poll is nil for a socket. A request that waits has no sink.
 	poll *poll
 
@@ -91,7 +91,7 @@ func (h *Hub) Open(ctx context.Context, o Open, sink Sink) (Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.away = h.presence.begin(o.User, o.Device, Presence(o.SetPresence))
+	s.present = h.presence.begin(o.User, o.Device, Presence(o.SetPresence))
 	s.attach(v)
 	s.wake()
 	return s, nil
@@ -231,7 +231,7 @@ func (s *session) Close() {
 	}
 	s.mu.Unlock()
 	s.done.Wait()
-	s.away()
+	s.hub.presence.end(&s.present)
 	s.detach()
 }
 
@@ -291,7 +291,7 @@ func (s *session) push(ctx context.Context) error {
 			s.req.Since, s.mu.at = s.mu.at.position(s.hub.opts.Count), nil
 		}
 		v := s.mu.view
-		s.req.Unacked = len(s.mu.unacked)
+		s.req.Unacked = int32(len(s.mu.unacked))
 		s.mu.Unlock()
 		version := s.hold(v)
 		r, err := s.hub.build(ctx, v, &s.req, s)

@@ -32,6 +32,12 @@ type Request struct {
 	Since     *Position
 	Filter    *Filter
 	FullState bool
+	// Pushed: the response goes out by itself. Its timelines after the first are
+	// as long as they can be: the client does not ask for more, events come.
+	Pushed bool
+	// Unacked is how many to-device messages the client was pushed and has not
+	// acknowledged.
+	Unacked int32
 	// StateAfter is the member in which the client wants the state as it is after
 	// the timeline, "" for that before it, in the member "state".
 	// spec: client-server §GET /sync, use_state_after (MSC4222).
@@ -40,12 +46,6 @@ type Request struct {
 	SetPresence Presence
 	// Timeout is how long to wait for something to happen.
 	Timeout time.Duration
-	// Pushed: the response goes out by itself. Its timelines after the first are
-	// as long as they can be: the client does not ask for more, events come.
-	Pushed bool
-	// Unacked is how many to-device messages the client was pushed and has not
-	// acknowledged.
-	Unacked int
 
 	// bound is what the response has to cover, nil until the first is built.
 	bound *bound
@@ -66,7 +66,7 @@ func (h *Hub) Begin(ctx context.Context, req *Request) *Waiting {
 		req.Filter = &Filter{}
 	}
 	w := &Waiting{hub: h, req: req, poll: &poll{ready: make(chan struct{}, 1)}}
-	w.away = h.presence.begin(req.User, req.Device, req.SetPresence)
+	w.present = h.presence.begin(req.User, req.Device, req.SetPresence)
 	if req.Since != nil {
 		h.acknowledged(ctx, req.User, req.Device, req.Since)
 	}
@@ -79,7 +79,7 @@ func (h *Hub) Begin(ctx context.Context, req *Request) *Waiting {
 func (w *Waiting) Close() {
 	w.timer.Stop()
 	w.leave()
-	w.away()
+	w.hub.presence.end(&w.present)
 }
 
 // leave gives up the view.

@@ -27,30 +27,24 @@ type view struct {
 	home ids.Partition
 
 	// refs and used are guarded by Hub.mu.
-	refs int
-	used time.Time
+	refs int32
+	used moment
 
 	// settling is held while changes are applied, one after another.
 	settling sync.Mutex
 
-	// loaded is closed when the view can be used, and nil then, guarded by Hub.mu; err is
-	// set before.
-	loaded chan struct{}
-	err    error
+	// loading is nil when the view was loaded, guarded by Hub.mu.
+	loading *loading
 
 	mu struct {
 		sync.Mutex
 		stale bool
 		// homeSeq is the last change of the user that rooms reflect.
 		homeSeq ids.Seq
-		// list are the user's rooms, none of which ever goes, and parts the partitions
-		// that they and the user are in; index has the rooms by ID, and is nil where there
-		// are few.
-		list  []*userRoom
-		index map[ids.RoomID]*userRoom
-		parts partitionSet
-		// marks say of the rooms in list when they moved; nil where there are few.
-		marks *roomMarks
+		// list are the user's rooms, none of which ever goes; many is nil where there are
+		// few.
+		list []*userRoom
+		many *roomIndex
 		// since is what homeSeq was when the view was loaded: what the user changed
 		// up to there, it does not know by room.
 		since ids.Seq
@@ -64,19 +58,37 @@ type view struct {
 		sessions []*session
 		ignored  map[ids.UserID]struct{}
 		program  *pushrules.Program
-		polled   polled
+		// inbox is the last message to any of the devices. Of those before the view was
+		// loaded it does not know, so it is that place at least.
+		inbox ids.Seq
+		// polled is nil until a device polls.
+		polled *polled
 		// present are the users whose presence changed, each once. Few views have many:
 		// a list takes a third of what a map does.
 		present []presentChange
 	}
 }
 
+// loading is the loading of a view.
+type loading struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
 // polled is what a view remembers for the user's devices that poll.
 type polled struct {
 	// lazy are the member events that each has.
-	lazy    map[ids.DeviceID]*polledLazy
-	inboxes inboxes
+	lazy map[ids.DeviceID]*polledLazy
+	// emptied are the devices that were found to have no message up to a position.
+	emptied []emptied
 	keys    keyStates
+}
+
+func (v *view) polledLocked() *polled {
+	if v.mu.polled == nil {
+		v.mu.polled = &polled{}
+	}
+	return v.mu.polled
 }
 
 // maxPolled bounds the devices of a user of which a view remembers something. Few people
@@ -141,36 +153,36 @@ func (h *Hub) acquire(ctx context.Context, user ids.UserID) (*view, error) {
 	v := h.mu.users[user]
 	fresh := v == nil
 	if fresh {
-		v = &view{hub: h, user: user, home: ids.PartitionOf(string(user), h.opts.Count), loaded: make(chan struct{})}
-		v.mu.parts = newPartitionSet(h.opts.Count)
-		v.mu.parts.add(v.home)
+		v = &view{hub: h, user: user, home: ids.PartitionOf(string(user), h.opts.Count), loading: &loading{done: make(chan struct{})}}
 		h.mu.users[user] = v
 	}
 	v.refs++
-	loaded := v.loaded
+	l := v.loading
 	h.mu.Unlock()
+	if l == nil {
+		return v, nil
+	}
 	if fresh {
 		// For all who wait, so not with this caller's context.
-		v.err = v.load(h.ctx)
-		h.mu.Lock()
-		v.loaded = nil
-		h.mu.Unlock()
-		close(loaded)
-		if v.err != nil {
+		if l.err = v.load(h.ctx); l.err == nil {
+			h.mu.Lock()
+			v.loading = nil
+			h.mu.Unlock()
+		}
+		close(l.done)
+		if l.err != nil {
 			h.discard(v)
 		}
 	}
-	if loaded != nil {
-		select {
-		case <-loaded:
-		case <-ctx.Done():
-			h.release(v)
-			return nil, ctx.Err()
-		}
-	}
-	if v.err != nil {
+	select {
+	case <-l.done:
+	case <-ctx.Done():
 		h.release(v)
-		return nil, v.err
+		return nil, ctx.Err()
+	}
+	if l.err != nil {
+		h.release(v)
+		return nil, l.err
 	}
 	return v, nil
 }
@@ -179,7 +191,7 @@ func (h *Hub) release(v *view) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	v.refs--
-	v.used = h.opts.Clock.Now()
+	v.used = h.moment(h.opts.Clock.Now())
 }
 
 // load reads the user's rooms and takes seats in them.
@@ -202,7 +214,7 @@ func (v *view) load(ctx context.Context) error {
 	}
 	v.mu.Lock()
 	v.mu.homeSeq, v.mu.since = at, at
-	v.mu.polled.inboxes.last = max(v.mu.polled.inboxes.last, at)
+	v.mu.inbox = max(v.mu.inbox, at)
 	v.mu.Unlock()
 	// The list was not read at one moment: changes up to the last that it shows
 	// may be missing, and come by the log.
@@ -267,10 +279,49 @@ func Ignored(d *account.Data) map[ids.UserID]struct{} {
 // of these places.
 const fewRooms = 8
 
+// roomIndex finds those of many rooms that are asked for without looking at all.
+type roomIndex struct {
+	byID map[ids.RoomID]*userRoom
+	// parts are the partitions that they and the user are in.
+	parts partitionSet
+	// marks say of the rooms in the view's list when they moved; nil where nobody asked.
+	marks *roomMarks
+}
+
+func (m *roomIndex) add(r *userRoom) {
+	m.byID[r.id] = r
+	m.parts.add(r.p)
+}
+
+// manyLocked returns the index of the rooms, which is made if need be.
+func (v *view) manyLocked() *roomIndex {
+	if v.mu.many == nil {
+		v.mu.many = &roomIndex{byID: make(map[ids.RoomID]*userRoom, 2*fewRooms), parts: newPartitionSet(v.hub.opts.Count)}
+		v.mu.many.parts.add(v.home)
+		for _, r := range v.mu.list {
+			v.mu.many.add(r)
+		}
+	}
+	return v.mu.many
+}
+
+// partsLocked tells of each partition whether the user or one of the rooms is in it.
+func (v *view) partsLocked() []bool {
+	if v.mu.many != nil {
+		return v.mu.many.parts.list(v.hub.opts.Count)
+	}
+	in := make([]bool, v.hub.opts.Count)
+	in[v.home] = true
+	for _, r := range v.mu.list {
+		in[r.p] = true
+	}
+	return in
+}
+
 // roomLocked returns one of the user's rooms, nil if there is none.
 func (v *view) roomLocked(id ids.RoomID) *userRoom {
-	if v.mu.index != nil {
-		return v.mu.index[id]
+	if v.mu.many != nil {
+		return v.mu.many.byID[id]
 	}
 	for _, r := range v.mu.list {
 		if r.id == id {
@@ -282,15 +333,8 @@ func (v *view) roomLocked(id ids.RoomID) *userRoom {
 
 func (v *view) addRoomLocked(r *userRoom) {
 	v.mu.list = append(v.mu.list, r)
-	v.mu.parts.add(r.p)
-	switch {
-	case v.mu.index != nil:
-		v.mu.index[r.id] = r
-	case len(v.mu.list) > fewRooms:
-		v.mu.index = make(map[ids.RoomID]*userRoom, 2*fewRooms)
-		for _, o := range v.mu.list {
-			v.mu.index[o.id] = o
-		}
+	if v.mu.many != nil || len(v.mu.list) > fewRooms {
+		v.manyLocked().add(r)
 	}
 }
 
@@ -317,7 +361,7 @@ func (v *view) setRoom(r ids.RoomID, m event.Membership, roomSeq, joined ids.Seq
 	switch {
 	case v.mu.stale:
 	case m == event.Join && ur.seat == nil:
-		ur.seat, ur.since, ur.last, ur.shared = s.joinLocked(v, r), s.mu.processed, 0, 0
+		ur.seat, ur.since, ur.last, ur.shared = s.joinLocked(v, ur), s.mu.processed, 0, 0
 	case m != event.Join && ur.seat != nil:
 		s.leaveLocked(ur.seat)
 		ur.seat = nil
@@ -339,7 +383,7 @@ func (v *view) userChanged(r *partition.Record) {
 	defer v.mu.Unlock()
 	v.mu.pending = append(v.mu.pending, c)
 	if c.Kind == account.ChangeToDevice {
-		v.mu.polled.inboxes.last = c.Seq
+		v.mu.inbox = c.Seq
 	}
 	v.noteKeysLocked(c)
 	v.bumpLocked()
@@ -508,7 +552,7 @@ func (v *view) leaveAll() {
 	v.bumpLocked()
 	v.mu.Unlock()
 	for _, st := range seats {
-		v.hub.shardOf(string(st.room)).leave(st)
+		v.hub.shardOf(string(st.room.id)).leave(st)
 	}
 }
 
@@ -541,7 +585,7 @@ func (v *view) snapshot(since *Position, also map[ids.RoomID]bool) (c cutRooms) 
 	v.settleSettling()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	c.homeSeq, c.stale, c.parts = v.mu.homeSeq, v.mu.stale, v.mu.parts.list(v.hub.opts.Count)
+	c.homeSeq, c.stale, c.parts = v.mu.homeSeq, v.mu.stale, v.partsLocked()
 	if since != nil && since.At[v.home] < v.mu.since {
 		since = nil
 	}
@@ -574,7 +618,7 @@ type cutRooms struct {
 	parts []bool
 }
 
-// partitionSet is a set of partitions, a bit for each: there is one in each view.
+// partitionSet is a set of partitions, a bit for each.
 type partitionSet []uint64
 
 func newPartitionSet(count int) partitionSet { return make(partitionSet, (count+63)/64) }
@@ -602,7 +646,7 @@ func (v *view) changedSince(at ids.Seq) bool {
 func (v *view) partitions() []bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.mu.parts.list(v.hub.opts.Count)
+	return v.partsLocked()
 }
 
 // size is how many rooms the view has.
