@@ -73,7 +73,7 @@ func (h *hub) remove(s *session) {
 func (h *hub) signIn(s *session, user ids.UserID) *session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s.user, s.older = user, h.mu.users[user]
+	s.older = h.mu.users[user]
 	if s.older != nil {
 		s.older.newer = s
 	}
@@ -85,20 +85,20 @@ func (h *hub) signIn(s *session, user ids.UserID) *session {
 	if n <= maxUserSockets {
 		return nil
 	}
-	h.unlinkLocked(oldest)
+	h.unlinkLocked(oldest, user)
 	return oldest
 }
 
-// signOut takes a session out of its user's, if it is there.
-func (h *hub) signOut(s *session) {
+// signOut takes a session out of those of the user, "" for none, whose it is, if it is there.
+func (h *hub) signOut(s *session, user ids.UserID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if s.user != "" {
-		h.unlinkLocked(s)
+	if s.newer != nil || h.mu.users[user] == s {
+		h.unlinkLocked(s, user)
 	}
 }
 
-func (h *hub) unlinkLocked(s *session) {
+func (h *hub) unlinkLocked(s *session, user ids.UserID) {
 	if s.older != nil {
 		s.older.newer = s.newer
 	}
@@ -106,11 +106,11 @@ func (h *hub) unlinkLocked(s *session) {
 	case s.newer != nil:
 		s.newer.older = s.older
 	case s.older != nil:
-		h.mu.users[s.user] = s.older
+		h.mu.users[user] = s.older
 	default:
-		delete(h.mu.users, s.user)
+		delete(h.mu.users, user)
 	}
-	s.user, s.older, s.newer = "", nil, nil
+	s.older, s.newer = nil, nil
 }
 
 // ofUser are the sessions of a user, the newest first.

@@ -189,7 +189,7 @@ func (s *session) signIn(ctx context.Context, token string) bool {
 		}
 		if s.isClosing() {
 			// finish may have signed it out before it was in.
-			s.g.hub.signOut(s)
+			s.g.hub.signOut(s, caller.User)
 			return false
 		}
 		// A revocation that came between the look-up and the entry above found no

@@ -78,7 +78,6 @@ type arriving struct {
 type links struct {
 	slot         uint8
 	index        int32
-	user         ids.UserID
 	older, newer *session
 }
 
@@ -113,7 +112,7 @@ func newSession(g *Gateway, conn net.Conn, addr netip.Addr, userAgent string) *s
 	}
 	s.heard.Store(now)
 	s.wrote.Store(now - int64(g.times.flushMax)) // so that the answer to hello goes out at once
-	s.in.Init(conn, &g.pool)
+	s.in.Init(conn)
 	return s
 }
 
@@ -135,7 +134,7 @@ func (s *session) run(early []byte) {
 
 // wait waits for bytes with a shallow stack and no buffer.
 func (s *session) wait() {
-	buf, n, err := s.in.Next()
+	buf, n, err := s.in.Next(&s.g.pool)
 	s.g.workers.do(func() { s.work(buf, n, err) })
 }
 
@@ -232,7 +231,7 @@ func (s *session) Ready() { s.g.workers.do(s.resume) }
 
 // resume reads what a parked session was woken for.
 func (s *session) resume() {
-	buf, n, err := s.in.Try()
+	buf, n, err := s.in.Try(&s.g.pool)
 	if buf == nil && err == nil {
 		s.rest(true)
 		return
@@ -375,11 +374,11 @@ func (s *session) await(limit time.Duration, ok func() bool) {
 // frame.
 func (s *session) finish(code int, reason string) {
 	defer s.g.sessions.Done()
-	s.g.hub.signOut(s)
 	s.mu.Lock()
-	sess := s.mu.feed
+	sess, user := s.mu.feed, s.mu.caller.User
 	s.mu.feed = nil
 	s.mu.Unlock()
+	s.g.hub.signOut(s, user)
 	if sess != nil {
 		sess.Close()
 	}

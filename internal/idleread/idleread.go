@@ -47,10 +47,10 @@ func (p *Pool) Put(b *Buffer) {
 	}
 }
 
-// Reader reads one connection. It is part of each connection that waits: its size counts.
+// Reader reads one connection. It is part of each connection that waits: its size counts,
+// so what it shares with others is given to its methods.
 type Reader struct {
 	conn net.Conn
-	pool *Pool
 	raw  syscall.RawConn // nil if readiness cannot be waited for
 
 	slot  int32 // in a Poller, guarded by it; 0 if it does not wait there
@@ -78,8 +78,8 @@ func (p *Pool) attempt() *attempt {
 }
 
 // Init prepares r to read conn.
-func (r *Reader) Init(conn net.Conn, pool *Pool) {
-	r.conn, r.pool = conn, pool
+func (r *Reader) Init(conn net.Conn) {
+	r.conn = conn
 	if tcp, ok := conn.(*net.TCPConn); ok && readable {
 		if raw, err := tcp.SyscallConn(); err == nil {
 			r.raw = raw
@@ -87,11 +87,11 @@ func (r *Reader) Init(conn net.Conn, pool *Pool) {
 	}
 }
 
-// Next waits for bytes. It returns a buffer, which the caller gives back to the
-// pool, and how many bytes of it were read (at least 1); or the connection's
-// error, io.EOF at its end.
-func (r *Reader) Next() (*Buffer, int, error) {
-	a := r.pool.attempt()
+// Next waits for bytes. It returns a buffer, which the caller gives back to the pool, and
+// how many bytes of it were read (at least 1); or the connection's error, io.EOF at its
+// end.
+func (r *Reader) Next(pool *Pool) (*Buffer, int, error) {
+	a := pool.attempt()
 	if r.raw == nil {
 		return a.readSmall(r.conn)
 	}
@@ -118,8 +118,8 @@ func (a *attempt) taken(err error) (*Buffer, int, error) {
 
 // Try is Next without the wait: no buffer and no error if there is nothing to read.
 // It is for what a Poller found ready.
-func (r *Reader) Try() (*Buffer, int, error) {
-	a, there := r.pool.attempt(), true
+func (r *Reader) Try(pool *Pool) (*Buffer, int, error) {
+	a, there := pool.attempt(), true
 	err := r.raw.Read(func(fd uintptr) bool {
 		there = a.readFD(fd)
 		return true

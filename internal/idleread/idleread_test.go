@@ -40,14 +40,14 @@ func TestReader(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var pool Pool
 			var r Reader
-			r.Init(p[1], &pool)
+			r.Init(p[1])
 			if (r.Raw() != nil) != (name == "tcp" && readable) {
 				t.Fatalf("raw access: %v", r.Raw())
 			}
 			if err := p[1].SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := r.Next(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			if _, _, err := r.Next(&pool); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatalf("past the deadline: %v", err)
 			}
 			if err := p[1].SetReadDeadline(time.Time{}); err != nil {
@@ -60,7 +60,7 @@ func TestReader(t *testing.T) {
 			}()
 			var got []byte
 			for i := 0; ; i++ {
-				buf, n, err := r.Next()
+				buf, n, err := r.Next(&pool)
 				if errors.Is(err, io.EOF) {
 					break
 				}

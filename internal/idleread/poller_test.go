@@ -25,13 +25,13 @@ func TestPoller(t *testing.T) {
 	both := pairs(t)
 	tcp, pipe := both["tcp"], both["pipe"]
 	var r, other Reader
-	r.Init(tcp[1], &pool)
-	other.Init(pipe[1], &pool)
+	r.Init(tcp[1])
+	other.Init(pipe[1])
 	w := make(waiter, 1)
 	if p.Park(&other, w) || p.Take(&other) {
 		t.Error("a connection without readiness waits")
 	}
-	if buf, n, err := r.Try(); buf != nil || n != 0 || err != nil {
+	if buf, n, err := r.Try(&pool); buf != nil || n != 0 || err != nil {
 		t.Errorf("nothing sent: %d, %v", n, err)
 	}
 	for i := range 3 {
@@ -47,7 +47,7 @@ func TestPoller(t *testing.T) {
 			t.Fatal("does not wait")
 		}
 		<-w
-		buf, n, err := r.Try()
+		buf, n, err := r.Try(&pool)
 		if err != nil || string(buf[:n]) != "abc" {
 			t.Fatalf("read %d bytes, %v", n, err)
 		}
@@ -64,7 +64,7 @@ func TestPoller(t *testing.T) {
 	}
 	_ = tcp[0].Close()
 	<-w
-	if _, _, err := r.Try(); !errors.Is(err, io.EOF) {
+	if _, _, err := r.Try(&pool); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
 	}
 	_ = tcp[1].Close()
@@ -86,14 +86,14 @@ func TestLateEvent(t *testing.T) {
 	var pool Pool
 	conns := pairs(t)["tcp"]
 	var r Reader
-	r.Init(conns[1], &pool)
+	r.Init(conns[1])
 	w := make(waiter, 1)
 	if !p.Park(&r, w) {
 		t.Fatal("does not wait")
 	}
 	p.ready(r.slot)
 	<-w
-	if buf, _, err := r.Try(); buf != nil || err != nil {
+	if buf, _, err := r.Try(&pool); buf != nil || err != nil {
 		t.Errorf("read something: %v", err)
 	}
 	p.ready(1) // nobody is there any more

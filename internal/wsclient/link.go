@@ -83,7 +83,7 @@ func (l *link) readSome() error {
 			_ = l.conn.SetReadDeadline(now.Add(l.quiet))
 		}
 	}
-	buf, n, err := l.in.Next()
+	buf, n, err := l.in.Next(&l.c.d.pool)
 	defer l.c.d.pool.Put(buf)
 	for err == nil {
 		if err = l.dec.Feed(buf[:n], l); err != nil || l.dec.Idle() {

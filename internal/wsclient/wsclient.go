@@ -181,7 +181,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	}
 	l := &link{c: c, conn: conn}
 	l.dec.Max = maxFrame
-	l.in.Init(conn, &c.d.pool)
+	l.in.Init(conn)
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	if hs.Protocol != wire.Subprotocol {

@@ -40,7 +40,7 @@ func (l *Lot) own(conn net.Conn) *Conn {
 	}
 	c := &Conn{Conn: conn, lot: l}
 	c.tcp, _ = conn.(*net.TCPConn) // ConnContext saw to that
-	c.reader.Init(conn, &l.pool)
+	c.reader.Init(conn)
 	return c
 }
 

@@ -270,7 +270,7 @@ func (l *Lot) listen(p *Place) {
 // more is read: net/http does not notice either that a client goes away behind that.
 func (l *Lot) hear(p *Place) {
 	c := p.conn
-	buf, n, err := c.reader.Try()
+	buf, n, err := c.reader.Try(&l.pool)
 	switch {
 	case err != nil:
 		c.gone = true
