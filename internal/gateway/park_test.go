@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/hubbub-chat/hubbub/internal/gateway/wire"
 	"github.com/hubbub-chat/hubbub/internal/lint/skip"
@@ -81,6 +82,14 @@ func TestParkedAreCut(t *testing.T) {
 	}
 	if left := f.poller.Waiting(); left != 0 {
 		t.Errorf("%d still wait", left)
+	}
+}
+
+// A session fits into 352 bytes. The runtime's next size is that of decoded events, which
+// the opening of a session leaves as garbage: sessions among it would keep the memory.
+func TestSessionSize(t *testing.T) {
+	if n := unsafe.Sizeof(session{}); n > 352 {
+		t.Errorf("%d bytes", n)
 	}
 }
 

@@ -34,7 +34,7 @@ var _ feed.Sink = (*session)(nil)
 // Its life: run (which waits for hello) → wait and work in turn, on one goroutine
 // at a time, the reading goroutine → finish, started by whoever calls close
 // first. finish does all that must happen at the end, in order, and is the last
-// to go. The struct is allocated for every socket: its size counts.
+// to go. The struct is allocated for every socket: its size counts (TestSessionSize).
 type session struct {
 	g         *Gateway
 	shard     *shard
