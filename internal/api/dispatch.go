@@ -40,11 +40,12 @@ const (
 
 // Credentials are what a request says about who sends it.
 type Credentials struct {
-	// Token is the access token, or "" for one that was proven before: then User and
-	// TokenHash are those of its Caller.
-	Token     string
-	User      ids.UserID
-	TokenHash string
+	// Token is the access token, or "" for one that was proven before: then User,
+	// TokenHash and AppService are those of its Caller.
+	Token      string
+	User       ids.UserID
+	TokenHash  string
+	AppService string
 	// ActAs and ActAsDevice are the user_id and device_id query parameters, which
 	// count only for application services.
 	// spec: application-service §Identity assertion.

@@ -147,5 +147,5 @@ func (s *session) signedIn() api.Caller {
 // proven are the credentials of a session's caller, which has no other token than one
 // that was proven.
 func (s *session) proven(caller *api.Caller) api.Credentials {
-	return api.Credentials{User: caller.User, TokenHash: caller.TokenHash, Addr: s.addr, UserAgent: s.userAgent.Value()}
+	return api.Credentials{User: caller.User, TokenHash: caller.TokenHash, AppService: caller.AppService, Addr: s.addr, UserAgent: s.userAgent.Value()}
 }

@@ -39,6 +39,9 @@ func NewServiceAuthenticator(users api.Authenticator, services *appservice.Regis
 // assertion.
 func (a *ServiceAuthenticator) Authenticate(ctx context.Context, c api.Credentials) (api.Caller, error) {
 	s := a.services.ByToken(c.Token)
+	if c.Token == "" {
+		s = a.services.ByID(c.AppService)
+	}
 	if s == nil {
 		return a.users.Authenticate(ctx, c)
 	}
