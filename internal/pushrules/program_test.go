@@ -372,6 +372,7 @@ func TestEvaluateIsBounded(t *testing.T) {
 }
 
 func BenchmarkMessage(b *testing.B) {
+	member := NewMember("Alice")
 	for _, bb := range []struct {
 		name, content string
 		legacy        bool
@@ -386,14 +387,14 @@ func BenchmarkMessage(b *testing.B) {
 			b.ReportAllocs()
 			ev := message(bb.content)
 			for b.Loop() {
-				p.Evaluate(ev, &room, NewMember("Alice"))
+				p.Evaluate(ev, &room, member)
 			}
 		})
 		b.Run(bb.name+"/newEvent", func(b *testing.B) {
 			b.ReportAllocs()
 			fields := message(bb.content).fields
 			for b.Loop() {
-				p.Evaluate(NewEvent(fields), &room, NewMember("Alice"))
+				p.Evaluate(NewEvent(fields), &room, member)
 			}
 		})
 	}
