@@ -205,7 +205,7 @@ func (s *present) device(name string, remote bool) *presentDevice {
 			return d
 		}
 	}
-	d := &presentDevice{name: name, remote: remote}
+	d := &presentDevice{name: name, remote: remote, seen: longAgo}
 	s.devices = append(s.devices, d)
 	return d
 }

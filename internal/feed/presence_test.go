@@ -60,3 +60,15 @@ func TestSaidInOrder(t *testing.T) {
 		t.Errorf("again: %+v, not %+v", again, second)
 	}
 }
+
+// Who comes is there and active, also when the node has just begun to run.
+func TestThereFromTheStart(t *testing.T) {
+	w := open(t)
+	w.hub.opts.Presence = true
+	d := w.hub.presence.begin(alice, "A", "")
+	defer w.hub.presence.end(&d)
+	st, err := w.hub.PresenceOf(ctx, alice)
+	if err != nil || st.Presence != Online || !st.Currently {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
