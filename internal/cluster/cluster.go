@@ -182,7 +182,7 @@ func (n *Node) begin(ctx context.Context, p ids.Partition) error {
 
 // takeLocked acquires a partition that this node does not run, and runs it.
 func (n *Node) takeLocked(ctx context.Context, p ids.Partition) error {
-	asked := n.asking()
+	asked := n.moment()
 	lease, err := n.acquireLocked(ctx, p)
 	if err != nil {
 		return err
@@ -330,7 +330,7 @@ func (n *Node) renewTogether(ctx context.Context) []bool {
 	if len(leases) == 0 {
 		return sure
 	}
-	asked := n.asking()
+	asked := n.moment()
 	var failed error
 	for i, err := range storage.Renew(ctx, n.opts.Store, leases, n.opts.LeaseTTL) {
 		sure[leases[i].Partition] = !errors.Is(err, storage.ErrFenced)
@@ -361,7 +361,7 @@ func (n *Node) renew(ctx context.Context, p ids.Partition) {
 		}
 		return
 	}
-	asked := n.asking()
+	asked := n.moment()
 	lease, err := n.opts.Store.Acquire(ctx, p, n.opts.Node, n.opts.LeaseTTL)
 	switch {
 	case err == nil && lease.Epoch == o.lease.Epoch:
@@ -453,17 +453,11 @@ func (n *Node) ownHeads(ps []ids.Partition) (heads []ids.Seq, rest []int) {
 // sleeps, and that of the wall, which jumps.
 type moment struct{ steady, wall time.Time }
 
-func (n *Node) moment() moment { return moment{time.Now(), n.opts.Clock.Now().Round(0)} }
-
-// asking is the moment before a lease is asked for.
-func (n *Node) asking() *moment {
-	m := n.moment()
-	return &m
-}
+func (n *Node) moment() *moment { return &moment{time.Now(), n.opts.Clock.Now().Round(0)} }
 
 // within reports whether less than d has passed since a moment by both clocks: one that
 // jumps back or stands still makes nobody trust a lease for longer. A nil one is long ago.
-func (m *moment) within(now moment, d time.Duration) bool {
+func (m *moment) within(now *moment, d time.Duration) bool {
 	return m != nil && now.steady.Sub(m.steady) < d && now.wall.Sub(m.wall) < d
 }
 

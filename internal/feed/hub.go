@@ -426,7 +426,7 @@ type delivery struct {
 func (a *audience) deliver(list []delivery) {
 	for i, seat := range a.seats {
 		for _, d := range list {
-			seat.view.roomChanged(seat.room.id, d.rec, d.live)
+			seat.view.roomChanged(seat.room, d.rec, d.live)
 		}
 		if i%yieldAfter == yieldAfter-1 {
 			runtime.Gosched()

@@ -439,16 +439,12 @@ func (v *view) apply(c *account.Change) {
 
 // roomChanged is called by a shard, which is locked, for each record of a room
 // the user has a seat in. l is nil for records that sessions build responses for.
-func (v *view) roomChanged(r ids.RoomID, rec *partition.Record, l *live) {
+func (v *view) roomChanged(ur *userRoom, rec *partition.Record, l *live) {
 	if rc, ok := rec.Obj.(*room.Receipt); ok && rc.Type == room.ReceiptReadPrivate && rc.User != v.user {
 		return
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	ur := v.roomLocked(r)
-	if ur == nil {
-		return
-	}
 	v.touchLocked(ur)
 	if changesSharing(rec) {
 		ur.shared = rec.Seq

@@ -7,9 +7,9 @@
 //
 //   - One goroutine per session at most, which waits in a read without a buffer, and
 //     none for a session that has been quiet, or has just said hello: it waits in a
-//     poller that all share (package idleread). What arrives is handled on one of a few goroutines that are
-//     used again (see workers), and the session waits on a fresh one: no idle
-//     session keeps a stack that JSON or the API grew.
+//     poller that all share (package idleread). What arrives is handled on one of a
+//     few goroutines that are used again (see workers), and the session waits on a
+//     fresh one: no idle session keeps a stack that JSON or the API grew.
 //   - No goroutine for writing. Frames are queued in the session, and one of a
 //     few shards writes all that is ready in one non-blocking system call (see
 //     shard). Only a socket whose kernel buffer is full gets a goroutine, until

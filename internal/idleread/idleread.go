@@ -5,8 +5,8 @@
 // costs. On a TCP connection the Reader waits for readiness first and takes a
 // buffer from a pool only for the system call that has something to read. On any
 // other connection (TLS keeps a buffer of its own anyway) it waits with a few
-// bytes that are part of the Reader. A connection that will be quiet for long can wait
-// without a goroutine too, in a Poller.
+// bytes. A connection that will be quiet for long can wait without a goroutine too, in a
+// Poller.
 //
 // A Reader belongs to one goroutine at a time.
 package idleread
