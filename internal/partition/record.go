@@ -37,6 +37,8 @@ const (
 	// RecordPush: there is something to send to the pushers of a user, Entity;
 	// Data is read by package account.
 	RecordPush RecordKind = 16
+	// RecordWatch: the room Entity lists a user, Data, as watching.
+	RecordWatch RecordKind = 17
 )
 
 // Record is one entry of a partition's log.

@@ -37,14 +37,17 @@ type work struct {
 	read map[ids.UserID]map[ids.RoomID]struct{}
 	// notified are the new notifications by user.
 	notified map[ids.UserID]*account.Notified
+	// watched is the partition's.
+	watched *watched
 }
 
 // Handle implements consumer.Handler.
 func (s *Service) Handle(ctx context.Context, b consumer.Batch) error {
 	w := &work{
 		events: make(map[ids.RoomID][]*room.Stored), read: make(map[ids.UserID]map[ids.RoomID]struct{}),
-		notified: make(map[ids.UserID]*account.Notified),
+		notified: make(map[ids.UserID]*account.Notified), watched: &s.watched[b.Partition],
 	}
+	w.watched.expire(s.opts.Clock.Now())
 	for i := range b.Records {
 		if err := s.sort(ctx, w, &b.Records[i], b.Partition); err != nil {
 			return err
@@ -71,6 +74,7 @@ func (s *Service) Missed(ctx context.Context, p ids.Partition, _, _ ids.Seq) err
 // Begin implements consumer.Beginner: the partition's users are this node's now.
 func (s *Service) Begin(ctx context.Context, p ids.Partition) error {
 	s.sender.begin(ctx, p)
+	s.watched[p] = watched{}
 	var last account.Waiting
 	for {
 		list, err := s.accounts.WaitingPushers(ctx, p, last, waitingPage)
@@ -117,6 +121,8 @@ func (s *Service) sort(ctx context.Context, w *work, r *partition.Record, p ids.
 		for _, id := range pushers {
 			s.sender.wake(p, account.Waiting{User: ids.UserID(r.Entity), Pusher: id})
 		}
+	case partition.RecordWatch:
+		w.watched.forget(ids.RoomID(r.Entity))
 	}
 	return nil
 }
@@ -153,7 +159,7 @@ func (s *Service) judgeRoom(ctx context.Context, w *work, r ids.RoomID, events [
 		return err
 	}
 	for after := ids.UserID(""); ; {
-		page, err := s.rooms.Watchers(ctx, r, after, watcherPage)
+		page, err := w.watched.page(ctx, s.rooms, r, after)
 		if err != nil || len(page) == 0 {
 			return err
 		}
@@ -194,6 +200,7 @@ func (s *Service) newcomers(ctx context.Context, w *work, r ids.RoomID, events [
 			if _, err := s.opts.Router.Do(ctx, cmd); err != nil {
 				return err
 			}
+			w.watched.forget(r)
 			continue
 		}
 		if err := open(); err != nil {
@@ -265,6 +272,7 @@ func (s *Service) judgePage(ctx context.Context, w *work, r ids.RoomID, events [
 		}
 	}
 	if len(vain.Users) > 0 {
+		w.watched.forget(r)
 		_, err = s.opts.Router.Do(ctx, vain)
 	}
 	return err

@@ -6,8 +6,8 @@
 // # Steps of a notification
 //
 //  1. An event is committed. The consumer (Handle) reads whom the room lists as
-//     watching: the members with a pusher, or a list of notifications. Of a room
-//     nobody watches it reads one empty page.
+//     watching: the members with a pusher, or a list of notifications. What it has
+//     read it remembers (watched), until the room lists someone new.
 //  2. It judges the event for each of them, as the feed counts what is unread, and
 //     brings what notifies to their partitions by account.Notify: rows of the list
 //     and of the queue of each pusher, and a record in the log of the user. Then the
@@ -56,8 +56,8 @@ import (
 // ConsumerName is the name of the consumer; its cursors bear it.
 const ConsumerName = "push"
 
-// Gather is how long the consumer gathers records: whom a busy room lists as
-// watching is then read a few times a second, not for each of its messages. A push
+// Gather is how long the consumer gathers records: what is read of those who watch a
+// busy room is then read a few times a second, not for each of its messages. A push
 // takes longer than that on its way to a phone.
 const Gather = 200 * time.Millisecond
 
@@ -94,6 +94,7 @@ type Service struct {
 	judge    *feed.Judge
 	sender   *sender
 	metrics  *metrics
+	watched  []watched // by partition
 }
 
 var (
@@ -115,7 +116,7 @@ func New(opts Options) *Service { return newService(opts, defaultPace) }
 
 func newService(opts Options, pc pace) *Service {
 	s := &Service{
-		opts: opts, accounts: account.NewReader(opts.Store, opts.Count).Tolerant(opts.Damage),
+		opts: opts, watched: make([]watched, opts.Count), accounts: account.NewReader(opts.Store, opts.Count).Tolerant(opts.Damage),
 		rooms: room.NewReader(opts.Store, opts.Count).WithRetention(opts.Retention, opts.Clock).Tolerant(opts.Damage),
 		judge: feed.NewJudge(feed.Options{
 			Count: opts.Count, Store: opts.Store, Clock: opts.Clock, Log: opts.Log, Rules: opts.Rules, Retention: opts.Retention, Damage: opts.Damage,

@@ -21,6 +21,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/account"
 	"github.com/hubbub-chat/hubbub/internal/clock"
 	"github.com/hubbub-chat/hubbub/internal/cluster/clustertest"
+	"github.com/hubbub-chat/hubbub/internal/consumer"
 	"github.com/hubbub-chat/hubbub/internal/event"
 	"github.com/hubbub-chat/hubbub/internal/feed"
 	"github.com/hubbub-chat/hubbub/internal/ids"
@@ -30,6 +31,7 @@ import (
 	"github.com/hubbub-chat/hubbub/internal/roomstate"
 	"github.com/hubbub-chat/hubbub/internal/storage"
 	"github.com/hubbub-chat/hubbub/internal/storage/memstore"
+	"github.com/hubbub-chat/hubbub/internal/storage/storagetest"
 	"github.com/hubbub-chat/hubbub/internal/tables"
 )
 
@@ -352,7 +354,7 @@ func TestJoinsWatchAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	judge := func(e *room.Stored) error {
-		w := &work{notified: make(map[ids.UserID]*account.Notified)}
+		w := &work{notified: make(map[ids.UserID]*account.Notified), watched: &s.watched[0]}
 		return s.judgeRoom(t.Context(), w, "!r:h", []*room.Stored{e})
 	}
 	for _, e := range []*room.Stored{
@@ -371,6 +373,110 @@ func TestJoinsWatchAtOnce(t *testing.T) {
 	want := &room.AddWatch{Room: "!r:h", User: "@bob:h", Gen: 3}
 	if len(r.cmds) != 1 || !reflect.DeepEqual(r.cmds[0], partition.Command(want)) {
 		t.Errorf("commands %+v", r.cmds)
+	}
+}
+
+// Whom a room lists is read once, and again when the log says that it lists someone, for
+// a follower that begins, and after a while.
+func TestWatchersAreRemembered(t *testing.T) {
+	s, r := newTest(t)
+	st := &storagetest.Counting{Store: s.opts.Store}
+	s.rooms = room.NewReader(st, 1)
+	at := ids.Seq(0)
+	handle := func(kinds ...partition.RecordKind) (reads int64, err error) {
+		b := consumer.Batch{First: at + 1}
+		for _, k := range kinds {
+			at++
+			rec := partition.Record{Seq: at, Kind: k, Entity: "!r:h"}
+			if k == partition.RecordEvent {
+				rec.Obj = eventAt(at, "m.room.message", "-", joined, "")
+			}
+			b.Records = append(b.Records, rec)
+		}
+		b.Last = at
+		before := st.Reads.Load()
+		err = s.Handle(t.Context(), b)
+		return st.Reads.Load() - before, err
+	}
+	expect := func(what string, want int64, kinds ...partition.RecordKind) {
+		t.Helper()
+		if got, err := handle(kinds...); err != nil || got != want {
+			t.Errorf("%s: %d reads, want %d; %v", what, got, want, err)
+		}
+	}
+	message := partition.RecordEvent
+	expect("the first", 1, message)
+	expect("the next", 0, message, message)
+	lease, err := s.opts.Store.Acquire(t.Context(), 0, "n", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b storage.Batch
+	b.Put(storage.Key{Table: tables.RoomWatch, Entity: "!r:h", Sort: "@bob:h"}, []byte{3})
+	if err := s.opts.Store.Commit(t.Context(), 0, lease.Epoch, &b); err != nil {
+		t.Fatal(err)
+	}
+	expect("somebody watches, and the log does not say so", 0, message)
+	// Bob is not in the room: that he was found shows by a command to list him no more.
+	found := func(what string, kinds ...partition.RecordKind) {
+		t.Helper()
+		r.cmds = nil
+		if _, err := handle(kinds...); !errors.Is(err, errLoose) || len(r.cmds) != 1 {
+			t.Errorf("%s: %v, %+v", what, err, r.cmds)
+		}
+	}
+	found("the log says so, behind a message", message, partition.RecordWatch)
+	found("the command failed", message)
+	stale := func() { s.watched[0].remember("!r:h", nil) }
+	stale()
+	expect("remembered", 0, message)
+	if err := s.Begin(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	found("a follower begins", message)
+	stale()
+	s.opts.Clock.(*clock.Manual).Advance(watchedFor)
+	found("a minute later", message)
+}
+
+// What is remembered is bounded, and long lists are not.
+func TestWatchedIsBounded(t *testing.T) {
+	s, _ := newTest(t)
+	st := &storagetest.Counting{Store: s.opts.Store}
+	rooms := room.NewReader(st, 1)
+	c := &s.watched[0]
+	for i := range 2 * maxWatched {
+		r := ids.RoomID(fmt.Sprint("!", i, ":h"))
+		if _, err := c.page(t.Context(), rooms, r, ""); err != nil {
+			t.Fatal(err)
+		}
+		if len(c.rooms) > maxWatched || c.size != len(c.rooms) {
+			t.Fatalf("%d rooms, size %d", len(c.rooms), c.size)
+		}
+	}
+	lease, err := s.opts.Store.Acquire(t.Context(), 0, "n", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b storage.Batch
+	for i := range watcherPage {
+		b.Put(storage.Key{Table: tables.RoomWatch, Entity: "!r:h", Sort: fmt.Sprintf("@u%03d:h", i)}, []byte{1})
+	}
+	if err := s.opts.Store.Commit(t.Context(), 0, lease.Epoch, &b); err != nil {
+		t.Fatal(err)
+	}
+	before := st.Reads.Load()
+	for range 2 {
+		first, err := c.page(t.Context(), rooms, "!r:h", "")
+		if err != nil || len(first) != watcherPage {
+			t.Fatalf("%d watchers, %v", len(first), err)
+		}
+		if rest, err := c.page(t.Context(), rooms, "!r:h", first[len(first)-1].User); err != nil || len(rest) > 0 {
+			t.Errorf("behind the last %d, %v", len(rest), err)
+		}
+	}
+	if n := st.Reads.Load() - before; n != 4 {
+		t.Errorf("%d reads of two times two pages", n)
 	}
 }
 

@@ -77,6 +77,7 @@ func (watchEffects) Apply(tx *partition.Tx, e partition.Effect) error {
 func (v view) addWatch(u ids.UserID, gen uint64) {
 	if v.head() != nil {
 		v.tx.Put(v.p.watch(u), binary.AppendUvarint(nil, gen), nil)
+		v.tx.Emit(partition.Record{Kind: partition.RecordWatch, Entity: string(v.p.Room), Data: []byte(u)})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
 )
@@ -49,6 +50,35 @@ func TestMessageIsPushed(t *testing.T) {
 	e = alice.Send(t, id, "again")
 	if n := g.event(t); n["event_id"] != e {
 		t.Errorf("pushed %v, want %s", n, e)
+	}
+}
+
+// Of a room in which people talk it is known who watches: also who begins to.
+func TestWhoBeginsToWatchIsPushed(t *testing.T) {
+	s := apptest.Start(t, local)
+	alice, bob, carol := s.User(t, "alice"), s.User(t, "bob"), s.User(t, "carol")
+	g, hers := newGateway(t), newGateway(t)
+	id := room(t, alice, bob, carol)
+	set(t, bob, g.pusher("k", nil))
+	alice.Send(t, id, "hello")
+	g.event(t)
+	set(t, carol, hers.pusher("hers", nil))
+	for deadline := time.Now().Add(patience); ; { // the room learns of it a moment later
+		e := alice.Send(t, id, "again")
+		if n := g.event(t); n["event_id"] != e {
+			t.Fatalf("pushed %v, want %s", n, e)
+		}
+		select {
+		case n := <-hers.got:
+			if n["room_id"] != id {
+				t.Errorf("pushed %v", n)
+			}
+			return
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("who began to watch a busy room is not pushed to")
+		}
 	}
 }
 
