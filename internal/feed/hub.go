@@ -141,7 +141,7 @@ type shard struct {
 	mu struct {
 		sync.Mutex
 		processed ids.Seq
-		// advanced is closed and replaced when processed moves.
+		// advanced is closed when processed moves; nil while nobody waits for that.
 		advanced chan struct{}
 		rooms    map[ids.RoomID]*audience
 		users    map[ids.UserID]*view
@@ -208,7 +208,6 @@ func (h *Hub) openShards(ctx context.Context) error {
 	for i := range all {
 		all[i] = ids.Partition(i)
 		s := &shard{hub: h, p: all[i], filling: longlock.New()}
-		s.mu.advanced = make(chan struct{})
 		s.mu.rooms = make(map[ids.RoomID]*audience)
 		s.mu.users = make(map[ids.UserID]*view)
 		var err error
@@ -268,7 +267,6 @@ func (s *shard) receive(p bus.Payload) {
 			s.hub.opts.Log.Warn("malformed batch", "partition", s.p, "error", err)
 			return
 		}
-		s.decode(b)
 	default:
 		return
 	}
@@ -287,20 +285,17 @@ func (s *shard) receive(p bus.Payload) {
 	}
 }
 
-// decode gives the records of a batch from another process their decoded forms.
-// Those that have none take the long way, which reads the store.
-func (s *shard) decode(b *partition.Published) {
-	for i := range b.Records {
-		r := &b.Records[i]
-		switch r.Kind {
-		case partition.RecordEvent:
-			if e, err := room.DecodeStored(ids.RoomID(r.Entity), r.Body); err == nil {
-				r.Obj = e
-			}
-		case partition.RecordReceipt:
-			if rc, err := room.DecodeReceipt(string(r.Data), r.Body); err == nil {
-				r.Obj = rc
-			}
+// decode gives a record from another process its decoded form. One that has none takes
+// the long way, which reads the store.
+func decode(r *partition.Record) {
+	switch r.Kind {
+	case partition.RecordEvent:
+		if e, err := room.DecodeStored(ids.RoomID(r.Entity), r.Body); err == nil {
+			r.Obj = e
+		}
+	case partition.RecordReceipt:
+		if rc, err := room.DecodeReceipt(string(r.Data), r.Body); err == nil {
+			r.Obj = rc
 		}
 	}
 }
@@ -406,8 +401,10 @@ func (s *shard) advanceLocked(to ids.Seq) {
 		return
 	}
 	s.mu.processed = to
-	close(s.mu.advanced)
-	s.mu.advanced = make(chan struct{})
+	if s.mu.advanced != nil {
+		close(s.mu.advanced)
+		s.mu.advanced = nil
+	}
 }
 
 // yieldAfter is after how many views a delivery to a large room lets others have the
@@ -451,6 +448,9 @@ func (s *shard) processLocked(b *partition.Published) {
 			continue
 		}
 		a := s.mu.rooms[ids.RoomID(r.Entity)] // of a user's record there is none
+		if a != nil && r.Obj == nil && r.Body != nil {
+			decode(r) // each node has the records of all rooms, and people in some of them
+		}
 		s.mu.recent.add(r, a != nil)
 		if a != to {
 			flush()
@@ -481,11 +481,16 @@ func (s *shard) processLocked(b *partition.Published) {
 func (s *shard) await(ctx context.Context, at ids.Seq) (ids.Seq, error) {
 	for {
 		s.mu.Lock()
-		processed, advanced := s.mu.processed, s.mu.advanced
-		s.mu.Unlock()
+		processed := s.mu.processed
 		if processed >= at {
+			s.mu.Unlock()
 			return processed, nil
 		}
+		if s.mu.advanced == nil {
+			s.mu.advanced = make(chan struct{})
+		}
+		advanced := s.mu.advanced
+		s.mu.Unlock()
 		t := time.NewTimer(s.hub.pace.gap)
 		select {
 		case <-advanced:
