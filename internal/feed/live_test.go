@@ -324,6 +324,89 @@ func TestPolledLazyMembers(t *testing.T) {
 	has(one, true)   // from another client of the device
 }
 
+// Whatever changed about members in a gap is in its state, although they said nothing
+// there: a client that keeps a list of members learns of it nowhere else.
+func TestLazyMembersInGap(t *testing.T) {
+	const filter = `{"room":{"timeline":{"limit":2},"state":{"lazy_load_members":true}}}`
+	w := open(t)
+	r := w.create(alice, "shared")
+	w.join(r, bob)
+	since := w.sync(w.hub, bob, "", filter).NextBatch
+	gap := func(want ...string) {
+		t.Helper()
+		for i := range 3 {
+			w.say(r, alice, fmt.Sprint("more ", i))
+		}
+		got := w.sync(w.hub, bob, since, filter)
+		since = got.NextBatch
+		var members []string
+		for _, e := range got.Rooms.Join[r].State.Events {
+			members = append(members, fmt.Sprint(*e.StateKey, " ", e.Content["membership"], " ", e.Content["displayname"]))
+		}
+		if slices.Sort(members); !slices.Equal(members, want) {
+			t.Fatalf("members %v, want %v", members, want)
+		}
+	}
+	gap()
+	w.join(r, carol)
+	gap(string(carol) + " join <nil>")
+	gap()
+	w.event(r, state(carol, event.TypeMember, string(carol), `{"displayname":"C","membership":"join"}`))
+	gap(string(carol) + " join C")
+	w.member(r, carol, carol, event.Leave)
+	gap(string(carol) + " leave <nil>")
+	for i := range maxStateChanges + 1 { // more than are read one by one
+		w.event(r, state(alice, "m.other", fmt.Sprint(i), `{}`))
+	}
+	w.join(r, carol)
+	for i := range 3 {
+		w.say(r, alice, fmt.Sprint("more ", i))
+	}
+	var members []string
+	for _, e := range w.sync(w.hub, bob, since, filter).Rooms.Join[r].State.Events {
+		if e.Type == event.TypeMember {
+			members = append(members, *e.StateKey)
+		}
+	}
+	if !slices.Equal(members, []string{string(carol)}) {
+		t.Fatalf("behind many changes the members are %v", members)
+	}
+}
+
+// State that the filter keeps out of the timeline is in the state that goes before
+// it, where it changed before it.
+func TestStateBeforeFilteredTimeline(t *testing.T) {
+	for _, filter := range []string{
+		`{"room":{"timeline":{"types":["m.room.message"]}}}`,
+		`{"room":{"timeline":{"types":["m.room.message"]},"state":{"lazy_load_members":true}}}`,
+	} {
+		w := open(t)
+		r := w.create(alice, "shared")
+		w.join(r, bob)
+		since := w.sync(w.hub, bob, "", filter).NextBatch
+		look := func(want ...string) {
+			t.Helper()
+			got := w.sync(w.hub, bob, since, filter)
+			since = got.NextBatch
+			var types []string
+			for _, e := range got.Rooms.Join[r].State.Events {
+				types = append(types, e.Type)
+			}
+			if slices.Sort(types); !slices.Equal(types, want) || got.Rooms.Join[r].Timeline.Limited {
+				t.Fatalf("%s: state %v, want %v", filter, types, want)
+			}
+		}
+		w.event(r, state(alice, event.TypeName, "", `{"name":"one"}`))
+		w.join(r, carol)
+		w.say(r, bob, "behind both")
+		look(event.TypeMember, event.TypeName)
+		w.event(r, state(alice, event.TypeName, "", `{"name":"two"}`))
+		look(event.TypeName) // alone
+		w.say(r, bob, "nothing else")
+		look()
+	}
+}
+
 // Resuming behind any of the frames gives exactly what came after it.
 func TestResumeAnywhere(t *testing.T) {
 	w, r, s, k := calm(t, "")

@@ -106,6 +106,7 @@ type section struct {
 	limited bool
 	state   []*room.Stored
 	members bool // the list of members changed
+	hidden  bool // the filter keeps changes of state out of the timeline
 	read    bool // the user read something, so that the counts may have changed
 	// bundled are the aggregations of the events.
 	bundled room.Aggregations
@@ -211,6 +212,7 @@ func (s *syncer) timelineLimit(fresh bool) int {
 func (sec *section) readTimeline(ctx context.Context) error {
 	f := &sec.s.req.Filter.Room.Timeline
 	if !f.Room(sec.r.id) {
+		sec.hidden, sec.members = true, true // for all that is known
 		return nil
 	}
 	upTo := sec.to
@@ -236,6 +238,7 @@ func (sec *section) readTimeline(ctx context.Context) error {
 			}
 			sec.members = sec.members || e.Type == event.TypeMember && e.StateKey != nil
 			if !f.Event(e) || related != nil && !related[i] || e.StateKey == nil && sec.s.v.ignores(e.Sender) {
+				sec.hidden = sec.hidden || e.StateKey != nil
 				continue
 			}
 			if len(sec.events) == sec.limit {
@@ -271,7 +274,9 @@ func (sec *section) stateAt() ids.Seq {
 }
 
 // readState collects the state that goes with the timeline: all of it for a
-// client that does not know the room, what changed for others.
+// client that does not know the room, what changed for others. It is not in the gap
+// alone that state changes before the timeline: it does too where the filter of the
+// timeline lets other events pass and those not. spec: client-server §GET /sync, state.
 func (sec *section) readState(ctx context.Context) error {
 	f := &sec.s.req.Filter.Room
 	rd := sec.s.h.rooms
@@ -279,7 +284,7 @@ func (sec *section) readState(ctx context.Context) error {
 	var list []*room.Stored
 	var err error
 	switch {
-	case !whole && !sec.limited && sec.s.req.StateAfter == "":
+	case !whole && !sec.limited && !sec.hidden && sec.s.req.StateAfter == "":
 		// Nothing but what is in the timeline.
 	case !whole:
 		sec.members = sec.members || sec.limited
@@ -287,6 +292,13 @@ func (sec *section) readState(ctx context.Context) error {
 		list, more, err = sec.s.h.stateChanges(ctx, sec.r.id, sec.from, sec.stateAt(), maxStateChanges)
 		if err == nil && more {
 			list, err = rd.StateUpTo(ctx, sec.r.id, sec.stateAt(), room.StateOptions{NoMembers: f.State.LazyLoad})
+			if err == nil && f.State.LazyLoad {
+				err = rd.WalkStateUpTo(ctx, sec.r.id, sec.stateAt(), room.StateOptions{Type: event.TypeMember}, func(e *room.Stored) {
+					if e.Seq > sec.from {
+						list = append(list, e)
+					}
+				})
+			}
 		}
 	default:
 		sec.members = true
@@ -296,8 +308,7 @@ func (sec *section) readState(ctx context.Context) error {
 		return err
 	}
 	if f.State.LazyLoad {
-		list = slices.DeleteFunc(list, func(e *room.Stored) bool { return e.Type == event.TypeMember })
-		members, err := sec.lazyMembers(ctx, whole)
+		members, err := sec.lazyMembers(ctx, whole, list)
 		if err != nil {
 			return err
 		}
@@ -312,8 +323,10 @@ func (sec *section) readState(ctx context.Context) error {
 }
 
 // lazyMembers returns the member events of those who sent something, where this
-// device has not had them. spec: client-server §Lazy-loading room members.
-func (sec *section) lazyMembers(ctx context.Context, whole bool) ([]*room.Stored, error) {
+// device has not had them. changed is the state that is sent in any case: what
+// changed in a gap about members is lost to a client that is not told of it there,
+// whoever they are. spec: client-server §GET /sync, §Lazy-loading room members.
+func (sec *section) lazyMembers(ctx context.Context, whole bool, changed []*room.Stored) ([]*room.Stored, error) {
 	want := make(map[ids.UserID]bool)
 	if whole {
 		want[sec.s.v.user] = true
@@ -326,6 +339,13 @@ func (sec *section) lazyMembers(ctx context.Context, whole bool) ([]*room.Stored
 			if sec.s.req.StateAfter != "" { // it is in the timeline, which changes no state
 				want[ids.UserID(*e.StateKey)] = true
 			}
+		}
+	}
+	for _, e := range changed {
+		if e.Type == event.TypeMember {
+			u := ids.UserID(*e.StateKey)
+			delete(want, u)
+			sec.s.out.lazy = append(sec.s.out.lazy, lazyMember{lazyKey{sec.r.id, u}, e.Seq})
 		}
 	}
 	var out []*room.Stored

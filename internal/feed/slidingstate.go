@@ -189,7 +189,7 @@ func (sec *section) readRequired(ctx context.Context, q, has *required, from ids
 	}
 	if err == nil && q.lazy {
 		var members []*room.Stored
-		members, err = sec.lazyMembers(ctx, has == nil)
+		members, err = sec.lazyMembers(ctx, has == nil, nil)
 		c.list = append(c.list, members...)
 	}
 	c.list = onceEach(c.list)
