@@ -245,6 +245,8 @@ func TestAliasNamespaces(t *testing.T) {
 	bot.Fails(t, "PUT", alias("x"), object{"room_id": theirs}, 400, "M_EXCLUSIVE")
 	bot.Fails(t, "POST", v3+"/createRoom", object{"room_alias_name": "x"}, 400, "M_EXCLUSIVE")
 	bot.Must(t, "PUT", alias("_irc_x"), object{"room_id": theirs})
+	bot.Must(t, "PUT", alias("_irc_y"), object{"room_id": room}) // where none of its users is
+	bot.Fails(t, "PUT", alias("_irc_z"), object{"room_id": "!none:" + apptest.Name}, 403, "M_FORBIDDEN")
 	alice.Fails(t, "DELETE", alias("_irc_x"), nil, 400, "M_EXCLUSIVE")
 	// The service has full control of its namespace, whichever of its users made the alias.
 	b.register("_irc_a")

@@ -84,12 +84,26 @@ func (m *Module) setAlias(r *api.Request) (any, error) {
 	if err != nil {
 		return nil, merr.InvalidParamErr("room_id is not a room ID").Because(err)
 	}
-	if err := m.mustBeIn(r.Context, id, r.Caller.User); err != nil {
+	if err := m.mayBeNamed(r, id); err != nil {
 		return nil, err
 	}
 	target := room.AliasTarget{Room: id, Creator: r.Caller.User}
 	_, err = m.Router.Do(r.Context, &room.SetAlias{Alias: a, Target: target})
 	return api.Empty, err
+}
+
+// mayBeNamed is the error of who may not give a room a name. An application service,
+// whose aliases mayName looked at, need not be in the room: a bridge names rooms by what
+// they are on the other side. spec: application-service §Server admin style permissions.
+func (m *Module) mayBeNamed(r *api.Request, id ids.RoomID) error {
+	if r.Caller.AppService == "" {
+		return m.mustBeIn(r.Context, id, r.Caller.User)
+	}
+	head, err := m.Rooms.Head(r.Context, id)
+	if err == nil && head == nil {
+		err = errNotIn()
+	}
+	return err
 }
 
 // deleteAlias: spec client-server §DELETE /directory/room/{roomAlias}. It is up
