@@ -105,6 +105,18 @@ func (l *ledger) acquire(p ids.Partition, node ids.NodeID, ttl time.Duration, no
 	return lease, !live, nil
 }
 
+// renew makes a lease that is held longer, or returns storage.ErrFenced.
+func (l *ledger) renew(want storage.Lease, ttl time.Duration, now time.Time) error {
+	have := l.leases[want.Partition]
+	if have.Epoch != want.Epoch || have.Node != want.Node || !now.Before(have.Expires) {
+		return fmt.Errorf("pebblestore: renew partition %d epoch %d, now %d: %w",
+			want.Partition, want.Epoch, have.Epoch, storage.ErrFenced)
+	}
+	have.Expires = now.Add(ttl)
+	l.leases[want.Partition] = have
+	return nil
+}
+
 func (l *ledger) release(want storage.Lease) error {
 	have := l.leases[want.Partition]
 	if have.Epoch != want.Epoch || have.Node == "" || have.Node != want.Node {

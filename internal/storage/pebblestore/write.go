@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -21,6 +22,7 @@ type requestKind uint8
 const (
 	kindCommit requestKind = iota + 1
 	kindAcquire
+	kindRenew
 	kindRelease
 	kindMeta
 	kindCheckpoint
@@ -33,10 +35,13 @@ type request struct {
 	batch *pebble.Batch // kindCommit; nil if there is nothing to write
 	lease storage.Lease // the arguments; for kindAcquire also the result
 	ttl   time.Duration
-	name  string // of the setting, or the directory of a checkpoint
-	value []byte // of the setting; also the result
-	err   error
-	done  chan struct{} // one value, when the result is durable
+	// leases are those of a kindRenew, and errs the outcome of each.
+	leases []storage.Lease
+	errs   []error
+	name   string // of the setting, or the directory of a checkpoint
+	value  []byte // of the setting; also the result
+	err    error
+	done   chan struct{} // one value, when the result is durable
 }
 
 // group is a number of requests that become durable together.
@@ -90,6 +95,38 @@ func (s *Store) Acquire(ctx context.Context, p ids.Partition, node ids.NodeID, t
 	lease, err := r.lease, r.err
 	s.recycle(r)
 	return lease, err
+}
+
+var _ storage.Renewer = (*Store)(nil)
+
+// Renew implements storage.Renewer. All go in one request: on a disk that takes long to
+// sync, leases that wait for one group each would run out before the last is renewed.
+func (s *Store) Renew(ctx context.Context, leases []storage.Lease, ttl time.Duration) []error {
+	errs := make([]error, len(leases))
+	fail := func(err error) []error {
+		for i := range errs {
+			errs[i] = err
+		}
+		return errs
+	}
+	if err := s.begin(ctx); err != nil {
+		return fail(err)
+	}
+	defer s.calls.RUnlock()
+	for _, l := range leases {
+		if err := storage.CheckAcquire(l.Partition, l.Node, ttl); err != nil {
+			return fail(fmt.Errorf("pebblestore: renew: %w", err))
+		}
+	}
+	r := s.newRequest(kindRenew)
+	// Copies: when the context ends, the request is still on its way.
+	r.leases, r.errs, r.ttl = slices.Clone(leases), make([]error, len(leases)), ttl
+	if err := s.submit(ctx, r); err != nil {
+		return fail(err)
+	}
+	copy(errs, r.errs)
+	s.recycle(r)
+	return errs
 }
 
 // Release implements storage.Store.
@@ -256,6 +293,12 @@ func (s *Store) admit(led *ledger, g *group, r *request) error {
 			return nil
 		}
 		return s.put(g, epochKey(lease.Partition), binary.BigEndian.AppendUint64(nil, uint64(lease.Epoch)))
+	case kindRenew:
+		now := s.clock.Now()
+		for i, l := range r.leases {
+			r.errs[i] = led.renew(l, r.ttl, now)
+		}
+		return nil
 	case kindRelease:
 		r.err = led.release(r.lease)
 		return nil
