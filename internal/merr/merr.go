@@ -45,6 +45,7 @@ const (
 	BadAlias               Code = "M_BAD_ALIAS"
 	DuplicateAnnotation    Code = "M_DUPLICATE_ANNOTATION"
 	GuestAccessForbidden   Code = "M_GUEST_ACCESS_FORBIDDEN"
+	InviteBlocked          Code = "M_INVITE_BLOCKED"
 	CannotOverwriteMedia   Code = "M_CANNOT_OVERWRITE_MEDIA"
 	NotYetUploaded         Code = "M_NOT_YET_UPLOADED"
 	WrongRoomKeysVersion   Code = "M_WRONG_ROOM_KEYS_VERSION"

@@ -116,6 +116,8 @@ func features(d *Deps) map[string]bool {
 		"org.matrix.msc3981": true,
 		// /sync with the state after the timeline (v1.16).
 		"org.matrix.msc4222": true,
+		// Users who block invites (v1.18).
+		"org.matrix.msc4380.stable": true,
 		// Simplified sliding sync.
 		"org.matrix.simplified_msc3575": true,
 		// Push rules that look at m.mentions (v1.7).

@@ -114,6 +114,9 @@ func TestVersions(t *testing.T) {
 			t.Errorf("feature %s: %v", name, on)
 		}
 	}
+	if on := out["unstable_features"].(object)["org.matrix.msc4380.stable"]; on != true {
+		t.Errorf("blocking invites: %v", on)
+	}
 }
 
 func TestCapabilities(t *testing.T) {

@@ -138,7 +138,7 @@ func (m *Module) memberContents(ctx context.Context, p *plan, invited []ids.User
 		if direct {
 			content = event.SetField(nil, content, "is_direct", []byte("true"))
 		}
-		if content, err = m.withProfile(ctx, content, user, true); err != nil {
+		if content, err = m.invitation(ctx, content, p.Creator, user); err != nil {
 			return err
 		}
 		p.Invites = append(p.Invites, room.Invitation{User: user, Content: content})

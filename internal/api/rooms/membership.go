@@ -68,8 +68,7 @@ func (m *Module) completeMember(ctx context.Context, cmd *room.Send, caller api.
 		if err := m.mustBeIn(ctx, cmd.Room, d.Sender); err != nil {
 			return err
 		}
-		// What the invited are called is not the inviter's to say.
-		d.Content, err = m.withProfile(ctx, d.Content, target, true)
+		d.Content, err = m.invitation(ctx, d.Content, d.Sender, target)
 		return err
 	case event.Leave, event.Ban:
 		return nil
@@ -148,6 +147,21 @@ func (m *Module) withProfile(ctx context.Context, content []byte, user ids.UserI
 		}
 	}
 	return content, nil
+}
+
+// invitation completes the content of an invite: what the invited are called is not the
+// inviter's to say. 403 M_INVITE_BLOCKED if they want no invites. Where they say so at
+// this moment, the invite may still be sent, but the feed does not show it.
+func (m *Module) invitation(ctx context.Context, content []byte, by, target ids.UserID) ([]byte, error) {
+	content, err := m.withProfile(ctx, content, target, true)
+	if err != nil || account.Unblockable(by) {
+		return content, err
+	}
+	permission, err := m.Accounts.Data(ctx, target, "", account.TypeInvitePermission)
+	if err == nil && account.BlocksInvites(permission) {
+		err = merr.New(http.StatusForbidden, merr.InviteBlocked, "%s does not accept invites", target)
+	}
+	return content, err
 }
 
 // text is the string that a JSON value is, "" if it is none.

@@ -263,3 +263,53 @@ func TestUpdateProfile(t *testing.T) {
 	}
 	same(t, "who left", membership(t, alice, rooms[2], bob.UserID), "leave")
 }
+
+// Who blocks invites gets none, by no way, and of what was asked nothing is done.
+func TestInvitesBlocked(t *testing.T) {
+	s := apptest.Start(t)
+	alice, bob, carol := s.User(t, "alice"), s.User(t, "bob"), s.User(t, "carol")
+	says := func(content object) {
+		t.Helper()
+		bob.Must(t, "PUT", v3+"/user/"+url.PathEscape(bob.UserID)+"/account_data/m.invite_permission_config", content)
+	}
+	room := alice.CreateRoom(t, nil)
+	knocked := alice.CreateRoom(t, object{"initial_state": []object{{"type": "m.room.join_rules", "content": object{"join_rule": "knock"}}}})
+	before := alice.Must(t, "GET", v3+"/joined_rooms", nil)
+	says(object{"default_action": "block"})
+	refused := func(method, path string, body object) {
+		t.Helper()
+		alice.Fails(t, method, path, body, 403, "M_INVITE_BLOCKED")
+	}
+	for range 2 {
+		refused("POST", at(room, "invite"), object{"user_id": bob.UserID})
+		refused("PUT", at(room, "state", "m.room.member", bob.UserID), object{"membership": "invite"})
+		refused("POST", v3+"/createRoom", object{"room_alias_name": "free", "invite": []string{carol.UserID, bob.UserID}})
+		refused("POST", v3+"/createRoom", object{"is_direct": true, "preset": "trusted_private_chat", "invite": []string{bob.UserID}})
+	}
+	same(t, "member", membership(t, alice, room, bob.UserID), "404")
+	same(t, "rooms", alice.Must(t, "GET", v3+"/joined_rooms", nil), before)
+	alice.Fails(t, "GET", v3+"/directory/room/"+url.PathEscape("#free:"+apptest.Name), nil, 404, "M_NOT_FOUND")
+	if apptest.At(carol.Sync(t, ""), "rooms", "invite") != nil {
+		t.Error("another was invited to a room that was not made")
+	}
+
+	// It is about invites alone, and about those of this user.
+	invite(t, alice, room, carol)
+	bob.Must(t, "POST", v3+"/knock/"+url.PathEscape(knocked), nil)
+	refused("POST", at(knocked, "invite"), object{"user_id": bob.UserID})
+	alice.Must(t, "POST", at(knocked, "kick"), object{"user_id": bob.UserID})
+	bob.Join(t, alice.CreateRoom(t, object{"preset": "public_chat"}))
+	invite(t, bob, bob.CreateRoom(t, nil), alice)
+
+	// Others learn who wants no invites only where they may invite.
+	s.User(t, "eve").Fails(t, "POST", at(room, "invite"), object{"user_id": bob.UserID}, 403, "M_FORBIDDEN")
+
+	for _, content := range []object{{"default_action": "allow"}, {"default_action": 1}, {}} {
+		says(object{"default_action": "block"})
+		refused("POST", at(room, "invite"), object{"user_id": bob.UserID})
+		says(content)
+		invite(t, alice, room, bob)
+		leave(t, bob, room)
+	}
+	bob.Join(t, alice.CreateRoom(t, object{"invite": []string{bob.UserID}}))
+}
