@@ -202,3 +202,49 @@ func TestProfileAndFilter(t *testing.T) {
 		t.Errorf("another's filter %s, %v", f, err)
 	}
 }
+
+// What is asked for comes in its order, and what there is none of is nil.
+func TestGlobalData(t *testing.T) {
+	w := newWorld(t)
+	w.must(NewSetData(alice, "", "a", jsontext.Value(`{"n":1}`)))
+	w.must(NewSetData(alice, "!r:h", "b", jsontext.Value(`{"n":2}`)))
+	w.must(NewSetData(alice, "", "c", jsontext.Value(`{"n":3}`)))
+	got, err := w.r.GlobalData(w.ctx, alice, "c", "b", "a")
+	if err != nil || len(got) != 3 || got[1] != nil {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	for i, typ := range map[int]string{0: "c", 2: "a"} {
+		want, err := w.r.Data(w.ctx, alice, "", typ)
+		if err != nil || fmt.Sprintf("%+v", got[i]) != fmt.Sprintf("%+v", want) {
+			t.Errorf("%s: %+v, want %+v, %v", typ, got[i], want, err)
+		}
+	}
+}
+
+// Only what the specification says blocks invites does.
+func TestBlocksInvites(t *testing.T) {
+	for content, want := range map[string]bool{
+		`{"default_action":"block"}`:               true,
+		`{"x":1, "default_action" : "bl\u006fck"}`: true,
+		`{}`:                                        false,
+		`{"default_action":"allow"}`:                false,
+		`{"default_action":"Block"}`:                false,
+		`{"default_action":["block"]}`:              false,
+		`{"default_action":true}`:                   false,
+		`{"block":true,"action":"block"}`:           false,
+		`{"content":{"default_action":"block"}}`:    false,
+		`{"default_action":null,"block_all":"yes"}`: false,
+	} {
+		if got := BlocksInvites(&Data{Content: jsontext.Value(content)}); got != want {
+			t.Errorf("%s: %t", content, got)
+		}
+	}
+	if BlocksInvites(nil) {
+		t.Error("nothing blocks")
+	}
+	for user, want := range map[ids.UserID]bool{NoticesUser("h"): true, alice: false, "@_server2:h": false} {
+		if got := Unblockable(user); got != want {
+			t.Errorf("%s: %t", user, got)
+		}
+	}
+}

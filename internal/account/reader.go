@@ -291,6 +291,29 @@ func (r *Reader) Data(ctx context.Context, user ids.UserID, room ids.RoomID, typ
 	return d, err
 }
 
+// GlobalData returns account data of the user, in one read: of each type that is asked
+// for, nil where there is none.
+func (r *Reader) GlobalData(ctx context.Context, user ids.UserID, types ...string) ([]*Data, error) {
+	keys := make([]storage.Key, len(types))
+	for i, typ := range types {
+		keys[i] = r.Place(user).data("", typ)
+	}
+	rows, err := r.st.Get(ctx, keys...)
+	if err != nil {
+		return nil, wrap("read account data", err)
+	}
+	out := make([]*Data, len(types))
+	for i, typ := range types {
+		if out[i], err = optional[Data](r, keys[i], rows[i]); err != nil {
+			return nil, err
+		}
+		if out[i] != nil {
+			out[i].Type = typ
+		}
+	}
+	return out, nil
+}
+
 // AllData returns all account data of the user (room "") or of one room.
 func (r *Reader) AllData(ctx context.Context, user ids.UserID, room ids.RoomID) ([]*Data, error) {
 	prefix := partition.JoinSort(string(room), "")

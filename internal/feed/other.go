@@ -19,7 +19,7 @@ func (s *syncer) addOther(ctx context.Context, r *roomState, c *account.Change) 
 	}
 	switch r.membership {
 	case event.Invite:
-		if !s.v.ignores(m.Sender) {
+		if !s.v.hidesInvite(m.Sender) {
 			addRoom(&s.out.invite, r.id, strippedSection("invite_state", m.Stripped))
 		}
 	case event.Knock:

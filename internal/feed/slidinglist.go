@@ -300,10 +300,10 @@ func (b *slide) candidates(ctx context.Context) ([]*wanted, error) {
 }
 
 // readOffer reads what the user may know of a room that they are not in yet. It
-// reports false for an invite by someone whom they ignore.
+// reports false for an invite that they do not want to see.
 func (b *slide) readOffer(ctx context.Context, w *wanted) (bool, error) {
 	m, err := b.h.accounts.Membership(ctx, b.v.user, w.r.id)
-	if err != nil || m == nil || m.Membership != w.r.membership || m.Membership == event.Invite && b.v.ignores(m.Sender) {
+	if err != nil || m == nil || m.Membership != w.r.membership || m.Membership == event.Invite && b.v.hidesInvite(m.Sender) {
 		return false, err // or the view is about to hear what came of it
 	}
 	w.member = m

@@ -57,7 +57,9 @@ type view struct {
 		changed  chan struct{}
 		sessions []*session
 		ignored  map[ids.UserID]struct{}
-		program  *pushrules.Program
+		// blocks: the user wants no invites.
+		blocks  bool
+		program *pushrules.Program
 		// inbox is the last message to any of the devices. Of those before the view was
 		// loaded it does not know, so it is that place at least.
 		inbox ids.Seq
@@ -227,26 +229,27 @@ func (v *view) load(ctx context.Context) error {
 
 // loadData reads what of the account data the feed itself looks at.
 func (v *view) loadData(ctx context.Context) error {
-	ignored, err := v.hub.accounts.Data(ctx, v.user, "", TypeIgnored)
+	data, err := v.hub.accounts.GlobalData(ctx, v.user, TypeIgnored, account.TypePushRules, account.TypeInvitePermission)
 	if err != nil {
 		return err
 	}
-	rules, err := v.hub.accounts.Data(ctx, v.user, "", account.TypePushRules)
-	if err != nil {
-		return err
-	}
-	set := Ignored(ignored)
-	program, err := v.compile(rules)
+	set, blocks := Ignored(data[0]), account.BlocksInvites(data[2])
+	program, err := v.compile(data[1])
 	if err != nil {
 		return err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.mu.ignored, v.mu.program = set, program
+	v.mu.ignored, v.mu.blocks, v.mu.program = set, blocks, program
 	for _, r := range v.mu.list {
 		r.counts = counts{gen: r.counts.gen + 1}
 	}
 	return nil
+}
+
+// viewData reports whether loadData reads account data of a type.
+func viewData(typ string) bool {
+	return typ == TypeIgnored || typ == account.TypePushRules || typ == account.TypeInvitePermission
 }
 
 func (v *view) compile(rules *account.Data) (*pushrules.Program, error) {
@@ -417,7 +420,7 @@ func (v *view) apply(c *account.Change) {
 	switch {
 	case c.Kind == account.ChangeMembership:
 		v.setRoom(c.Room, c.Membership, c.RoomSeq, c.Joined)
-	case c.Kind == account.ChangeAccountData && c.Room == "" && (c.Type == TypeIgnored || c.Type == account.TypePushRules):
+	case c.Kind == account.ChangeAccountData && c.Room == "" && viewData(c.Type):
 		if err := v.loadData(v.hub.ctx); err != nil {
 			v.hub.opts.Log.Warn("read account data", "user", v.user, "error", err)
 			v.hub.discard(v) // it would go by the old data until the next change
@@ -661,6 +664,20 @@ func (v *view) ignores(u ids.UserID) bool {
 func (v *view) ignoresLocked(u ids.UserID) bool {
 	_, ok := v.mu.ignored[u]
 	return ok
+}
+
+// hidesInvite reports whether the user is not shown an invite by someone: they ignore
+// them, or block all invites. Invites are refused then, so this is about those that came
+// before, or at the same time.
+//
+// An invite that was hidden stays in the user's list of rooms. When they block no more,
+// /sync and sockets show it where they begin anew, since later ones tell of rooms where
+// something happened; sliding sync shows it at once, since it goes by what the connection
+// was not told yet. The other way round, a client that knows an invite keeps it.
+func (v *view) hidesInvite(by ids.UserID) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.ignoresLocked(by) || v.mu.blocks && !account.Unblockable(by)
 }
 
 // ignoredUsers returns whom the user ignores; the map does not change.

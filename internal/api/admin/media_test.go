@@ -78,6 +78,8 @@ func TestServerNotice(t *testing.T) {
 	note := func(text string) object {
 		return object{"user_id": bob.UserID, "content": object{"msgtype": "m.text", "body": text}}
 	}
+	// Who wants no invites has to hear this too.
+	bob.Must(t, "PUT", client+"/user/"+esc(bob.UserID)+"/account_data/m.invite_permission_config", object{"default_action": "block"})
 	first := root.Must(t, "PUT", path+"/one", note("maintenance"))["event_id"]
 	same(t, "repeated", root.Must(t, "PUT", path+"/one", note("maintenance"))["event_id"], first)
 	invites, _ := apptest.At(bob.Sync(t, ""), "rooms", "invite").(object)

@@ -155,6 +155,39 @@ func TestIgnoredUsers(t *testing.T) {
 	same(t, "others", c.ask().Rooms[room].bodies(), "y")
 }
 
+// Who blocks invites is not shown those that came before. They are shown when the block
+// ends: by /sync in the next that begins anew, by a connection of sliding sync at once.
+func TestBlockedInvites(t *testing.T) {
+	s := apptest.Start(t)
+	alice, bob := s.User(t, "alice"), s.User(t, "bob")
+	room := bob.CreateRoom(t, nil)
+	c := slide(t, alice, everything(room))
+	c.ask()
+	begun := alice.Sync(t, "")["next_batch"].(string)
+	says := func(action string) {
+		t.Helper()
+		alice.Must(t, "PUT", v3+"/user/"+url.PathEscape(alice.UserID)+"/account_data/m.invite_permission_config", object{"default_action": action})
+	}
+	invited := func(since string) bool {
+		t.Helper()
+		return apptest.At(alice.Sync(t, since), "rooms", "invite", room) != nil
+	}
+	bob.Must(t, "POST", at(room, "invite"), object{"user_id": alice.UserID})
+	same(t, "as usual", []bool{invited(""), invited(begun)}, []bool{true, true})
+	says("block")
+	same(t, "blocked", []bool{invited(""), invited(begun)}, []bool{false, false})
+	a := c.ask()
+	same(t, "blocked, sliding", []any{len(a.Rooms), a.Lists["all"].Count}, []any{0, 0})
+	blocked := alice.Sync(t, "")["next_batch"].(string)
+	says("allow")
+	same(t, "allowed", []bool{invited(""), invited(begun), invited(blocked)}, []bool{true, true, false})
+	a = c.ask()
+	if r := a.Rooms[room]; r == nil || r.Membership != "invite" || len(r.Invite) == 0 {
+		t.Errorf("allowed, sliding: %+v", a)
+	}
+	alice.Join(t, room)
+}
+
 // A stay that ends and one that begins again, as the client follows them.
 func TestStays(t *testing.T) {
 	s := apptest.Start(t)
