@@ -23,6 +23,7 @@ import { RoomFiles } from "./gallery.ts";
 import { t } from "./i18n.ts";
 import { localpart, serverOf, toUserIds } from "./ids.ts";
 import { Ignored } from "./ignored.ts";
+import { Invites } from "./invites.ts";
 import { LockedMessages } from "./locked.ts";
 import { Media } from "./media.ts";
 import { Notifications, type PushBrowser } from "./notifications.ts";
@@ -73,6 +74,7 @@ export class Chat {
     readonly preferences: PreferencesStore;
     readonly devices: Devices;
     readonly ignored: Ignored;
+    readonly invites: Invites;
     readonly own: Own;
     readonly presence: PresenceBook;
     readonly trust: Trust;
@@ -97,6 +99,7 @@ export class Chat {
         this.encryption = new Encryption(running.client, running.secrets, userId);
         this.devices = new Devices(running.client, options.kv, userId);
         this.ignored = new Ignored(running.client);
+        this.invites = new Invites(running.client);
         this.own = new Own(running.client, userId);
         this.trust = new Trust(running.client);
         this.verifications = new Verifications(running.client, () => this.encryption.state.value === "ready");

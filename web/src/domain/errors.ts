@@ -27,6 +27,7 @@ const WORDS: Record<string, string> = {
     M_UNKNOWN_TOKEN: "You were signed out. Sign in again.",
     M_TOO_LARGE: "That is too long to send.",
     M_NOT_FOUND: "That could not be found.",
+    M_INVITE_BLOCKED: "Somebody you want to invite accepts no invitations.",
     M_GUEST_ACCESS_FORBIDDEN: "Only people with an account can do that.",
 };
 

@@ -8,11 +8,12 @@ import type { TransportStatus } from "../protocol/transport.ts";
 import type { Preferences } from "../domain/preferences.ts";
 import { loadLook } from "../platform/theme.ts";
 import { AccentChoice } from "./AccentChoice.tsx";
+import { useAttempt, useChosen } from "./attempt.ts";
 import { Avatar } from "./Avatar.tsx";
 import { KeepKey } from "./EncryptionNotes.tsx";
 import { LanguageField } from "./LanguageField.tsx";
 import { NotificationSettings } from "./NotificationSettings.tsx";
-import { ActionForm, Choice, Dialog, Icon } from "./parts.tsx";
+import { ActionForm, Choice, Dialog, Failure, Icon, Switch } from "./parts.tsx";
 import { go } from "./route.ts";
 
 const CONNECTIONS = (): Record<TransportStatus["kind"], string> => ({
@@ -39,6 +40,22 @@ function NewKey({ chat }: { chat: Chat }): JSX.Element {
                 <p class="hint">{t("Your conversations are encrypted. If you lost your recovery key, make a new one here.")}</p>
             </ActionForm>
             {shown && <KeepKey chat={chat} onClose={() => setShown(false)} />}
+        </>
+    );
+}
+
+function Invitations({ chat }: { chat: Chat }): JSX.Element {
+    const [allowed, choose] = useChosen(chat.invites.allowed.value);
+    const [, error, run] = useAttempt();
+    return (
+        <>
+            <Switch
+                label={t("Allow invitations")}
+                hint={allowed ? t("Others can invite you to conversations and rooms.") : t("Nobody can invite you. Whoever tries is told so.")}
+                on={allowed}
+                onChange={(on) => choose(on, run(() => chat.invites.allow(on)))}
+            />
+            <Failure words={error} />
         </>
     );
 }
@@ -95,6 +112,7 @@ export function Account({ app, chat, onOpen, onClose }: { app: App; chat: Chat; 
                 ]}
             />
             {look.previews === "all" && <p class="hint">{t("The server learns the links of your encrypted conversations, and nothing else of them.")}</p>}
+            <Invitations chat={chat} />
             <NotificationSettings chat={chat} quiet={look.quiet} onQuiet={(quiet) => change({ quiet: { ...now().quiet, ...quiet } })} />
             <div class="buttons">
                 <button type="button" class="button" onClick={() => onOpen("profile")}>

@@ -1,13 +1,12 @@
 /** Being told of messages: the question at a good moment, the switch of this device, quiet hours, and what each room tells of. */
 import type { JSX } from "preact";
-import { useId } from "preact/hooks";
 import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
 import type { PushState } from "../domain/notifications.ts";
 import type { Preferences } from "../domain/preferences.ts";
 import type { RoomNotify } from "../domain/roomnotify.ts";
 import { useAttempt, useChosen } from "./attempt.ts";
-import { Choice, Failure, Icon } from "./parts.tsx";
+import { Choice, Failure, Icon, Switch } from "./parts.tsx";
 
 /** Once, after something was said; never before anybody knows what the app is. */
 export function NotificationNote({ chat }: { chat: Chat }): JSX.Element | null {
@@ -87,19 +86,6 @@ export function RoomNotifications({ chat, roomId }: { chat: Chat; roomId: string
             />
             <Failure words={error} />
         </>
-    );
-}
-
-function Switch(props: { label: string; hint: string; on: boolean; disabled?: boolean; onChange: (on: boolean) => void }): JSX.Element {
-    const id = useId();
-    return (
-        <div class="switch">
-            <label for={id}>{props.label}</label>
-            <input id={id} type="checkbox" role="switch" aria-describedby={`${id}-hint`} checked={props.on} disabled={props.disabled ?? false} onChange={(event) => props.onChange(event.currentTarget.checked)} />
-            <p class="hint" id={`${id}-hint`}>
-                {props.hint}
-            </p>
-        </div>
     );
 }
 

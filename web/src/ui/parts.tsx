@@ -220,3 +220,17 @@ export function Tick(props: { label: string; on: boolean; disabled?: boolean; on
         </label>
     );
 }
+
+/** Something that is on or off, and what that means. */
+export function Switch(props: { label: string; hint: string; on: boolean; disabled?: boolean; onChange: (on: boolean) => void }): JSX.Element {
+    const id = useId();
+    return (
+        <div class="switch">
+            <label for={id}>{props.label}</label>
+            <input id={id} type="checkbox" role="switch" aria-describedby={`${id}-hint`} checked={props.on} disabled={props.disabled ?? false} onChange={(event) => props.onChange(event.currentTarget.checked)} />
+            <p class="hint" id={`${id}-hint`}>
+                {props.hint}
+            </p>
+        </div>
+    );
+}

@@ -111,6 +111,28 @@ async function ignore(ada, bob) {
     await bob.sees("something that bob would not read");
 }
 
+async function noInvitations(ada, bob) {
+    const allow = bob.page.getByRole("switch", { name: "Allow invitations" });
+    const says = async (allowed) => {
+        await bob.back();
+        await click(bob, /^Account/, false);
+        await allow.setChecked(allowed);
+        await bob.page.keyboard.press("Escape");
+        await click(bob, /^Account/, false);
+        await expectSoon(async () => (await allow.isChecked()) === allowed); // now as the server told
+        await shoot([bob], `invitations-${allowed ? "on" : "off"}`);
+        await bob.page.keyboard.press("Escape");
+        await bob.page.getByRole("link", { name: /Garden/ }).click();
+    };
+    await says(false);
+    await ada.page.getByRole("button", { name: "New conversation" }).first().click();
+    await ada.page.getByLabel("Person", { exact: true }).fill("bob");
+    await click(ada, "Start talking");
+    await ada.page.getByText("Somebody you want to invite accepts no invitations.").waitFor();
+    await ada.page.keyboard.press("Escape");
+    await says(true);
+}
+
 async function report(ada, bob) {
     const sent = async (person) => {
         await person.page.getByLabel("What is wrong with it?").fill("it is not true");
@@ -169,7 +191,8 @@ await play((error) => /40[13]/.test(error), async ({ server, browser, people }) 
     await showPictures(ada, bob);
     await moderate(ada, bob, carol);
     await ignore(ada, bob);
+    await noInvitations(ada, bob);
     await report(ada, bob);
     await openAndLeave(ada, bob, carol);
 });
-console.log("ok: pictures, roles, bans, ignoring, reports, and the way out");
+console.log("ok: pictures, roles, bans, ignoring, invitations, reports, and the way out");

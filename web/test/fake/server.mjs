@@ -186,6 +186,7 @@ export class FakeServer {
     }
 
     createRoom(user, body) {
+        for (const invited of body.invite ?? []) this.mustAllowInvites(invited);
         const id = `!room${this.nextId++}:${this.name}`;
         this.rooms.set(id, { id, events: [], typing: new Map(), receipts: new Map() });
         this.event(id, user, "m.room.create", { room_version: "10" }, "");
@@ -198,8 +199,14 @@ export class FakeServer {
         return { room_id: id };
     }
 
+    mustAllowInvites(user) {
+        const said = this.users.get(user)?.accountData.get("m.invite_permission_config")?.content;
+        if (said?.default_action === "block") this.fail(403, "M_INVITE_BLOCKED", `${user} does not accept invites`);
+    }
+
     member(by, roomId, user, membership, answer = {}, direct = false) {
         if (membership === "invite" && !this.users.has(user)) this.fail(404, "M_NOT_FOUND", "There is no such user");
+        if (membership === "invite") this.mustAllowInvites(user);
         const content = { membership, displayname: user.slice(1).split(":")[0], ...(direct ? { is_direct: true } : {}) };
         this.event(roomId, by, "m.room.member", content, user);
         this.push();

@@ -137,6 +137,23 @@ describe("two people", () => {
         expect(await chatOf(bob).createDirect("ada")).toBe(first);
         expect(chatOf(ada).rooms.value[0]!.name).toBe("bob");
     });
+
+    it("invite each other as long as they allow it, on whichever device they say so", async () => {
+        const [ada, bob, elsewhere] = [await join("ada"), await join("bob"), newApp()];
+        await elsewhere.signIn("bob", "secret");
+        const [one, other] = [chatOf(bob).invites, chatOf(elsewhere).invites];
+        const room = await chatOf(ada).createRoom("Garden", "");
+        expect(one.allowed.value).toBe(true);
+        await one.allow(false);
+        expect(one.allowed.value).toBe(false);
+        await until(() => !other.allowed.value, "the other device to follow");
+        await expect(chatOf(ada).invite(room, "bob")).rejects.toThrow("Somebody you want to invite accepts no invitations.");
+        await expect(chatOf(ada).createDirect("bob")).rejects.toThrow(/accepts no invitations/);
+        await other.allow(true);
+        await until(() => one.allowed.value, "the first device to follow");
+        await chatOf(ada).invite(room, "bob");
+        await until(() => chatOf(bob).rooms.value.find((r) => r.kind === "invite"), "the invitation");
+    });
 });
 
 describe("when things go wrong", () => {

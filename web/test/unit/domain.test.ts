@@ -73,6 +73,7 @@ describe("describeError", () => {
         [server(403, "M_FORBIDDEN"), "sign-in", "The name or the password is not right."],
         [server(403, "M_FORBIDDEN"), "other", "the server's words."],
         [server(403, "M_SOMETHING"), "other", "the server's words."],
+        [server(403, "M_INVITE_BLOCKED"), "other", "Somebody you want to invite accepts no invitations."],
         [server(403, "constructor"), "other", "the server's words."],
         [server(500, ""), "other", "The server has a problem of its own."],
         [new TypeError("fetch failed"), "other", "The server cannot be reached."],
