@@ -147,6 +147,7 @@ type judge struct {
 	user    ids.UserID
 	filter  *Filter
 	ignored map[ids.UserID]bool
+	blocks  bool // all invites
 	pushes  bool // over a socket
 	rooms   map[ids.RoomID]*followed
 	// log is what the client was told, for whoever reads of a failure.
@@ -205,6 +206,9 @@ func (j *judge) take(r *response) {
 		j.left(id, sec)
 	}
 	for id := range r.Rooms.Invite {
+		if j.blocks {
+			j.fail("%s: told of an invite", id)
+		}
 		f, _ := j.room(id)
 		f.in = false // if the user was in the room, that ended too
 	}

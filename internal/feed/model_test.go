@@ -287,6 +287,10 @@ func TestEveryoneIsToldTheTruth(t *testing.T) {
 			ignored[carol] = true
 			p.w.must(account.NewSetData(bob, "", TypeIgnored, []byte(`{"ignored_users":{"@carol:h":{}}}`)))
 		}
+		blocks := rapid.Bool().Draw(t, "blocks")
+		if blocks {
+			p.w.must(account.NewSetData(bob, "", account.TypeInvitePermission, []byte(`{"default_action":"block"}`)))
+		}
 		for i := range 2 {
 			p.addRoom(p.w.create(p.users[i], []string{"shared", "joined"}[i]))
 		}
@@ -329,11 +333,11 @@ func TestEveryoneIsToldTheTruth(t *testing.T) {
 		actors.Wait()
 		close(over)
 		readers.Wait()
-		p.judge(followers, ignored)
+		p.judge(followers, ignored, blocks)
 	})
 }
 
-func (p *play) judge(followers []*follower, bobIgnores map[ids.UserID]bool) {
+func (p *play) judge(followers []*follower, bobIgnores map[ids.UserID]bool, bobBlocks bool) {
 	p.w.t.Helper()
 	truths := make(map[ids.RoomID]*truth)
 	for _, r := range p.all() {
@@ -342,7 +346,7 @@ func (p *play) judge(followers []*follower, bobIgnores map[ids.UserID]bool) {
 	for _, f := range followers {
 		j := &judge{w: p.w, name: f.name, user: f.user, pushes: f.pushed, rooms: make(map[ids.RoomID]*followed), truths: truths}
 		if f.user == bob {
-			j.ignored = bobIgnores
+			j.ignored, j.blocks = bobIgnores, bobBlocks
 		}
 		var err error
 		if j.filter, err = p.w.hub.LoadFilter(ctx, f.user, f.filter); err != nil {

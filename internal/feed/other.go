@@ -21,7 +21,16 @@ func (s *syncer) addOther(ctx context.Context, r *roomState, c *account.Change) 
 	case event.Invite:
 		if !s.v.hidesInvite(m.Sender) {
 			addRoom(&s.out.invite, r.id, strippedSection("invite_state", m.Stripped))
+			return nil
 		}
+		if c == nil || c.Prev != event.Join {
+			return nil
+		}
+		end, err := s.beforeInvite(ctx, r)
+		if err != nil || end == nil {
+			return err
+		}
+		return s.addLeft(ctx, end, c, false)
 	case event.Knock:
 		addRoom(&s.out.knock, r.id, strippedSection("knock_state", m.Stripped))
 	default:
@@ -31,6 +40,23 @@ func (s *syncer) addOther(ctx context.Context, r *roomState, c *account.Change) 
 		return s.addLeft(ctx, r, c, m.Forgotten)
 	}
 	return nil
+}
+
+// beforeInvite returns a room as it was for the user before they got an invite that they
+// are not shown, nil if that cannot be read: a client that knows them in the room has to
+// hear that they are not in it any more.
+func (s *syncer) beforeInvite(ctx context.Context, r *roomState) (*roomState, error) {
+	invite, err := s.h.rooms.At(ctx, r.id, r.roomSeq)
+	if err != nil || invite == nil {
+		return nil, err
+	}
+	own, err := s.h.rooms.Replaced(ctx, invite)
+	if err != nil || own == nil {
+		return nil, err
+	}
+	end := *r
+	end.membership, end.roomSeq = own.Member().Membership, own.Seq
+	return &end, nil
 }
 
 func strippedSection(name string, stripped jsontext.Value) []byte {

@@ -269,7 +269,13 @@ func (b *slide) candidates(ctx context.Context) ([]*wanted, error) {
 				return nil, err
 			}
 			if !ok {
-				continue
+				if w.r, err = b.endedBefore(ctx, r); err != nil {
+					return nil, err
+				}
+				if w.r == nil {
+					continue
+				}
+				known = append(known, w.r)
 			}
 		default:
 			if b.stateOf(r.id) == nil {
@@ -297,6 +303,15 @@ func (b *slide) candidates(ctx context.Context) ([]*wanted, error) {
 		return cmp.Or(cmp.Compare(y.card.stamp, x.card.stamp), cmp.Compare(x.r.id, y.r.id))
 	})
 	return out, nil
+}
+
+// endedBefore returns a room whose invite is not told as it was before, if the client knows
+// the user in it, or else nil.
+func (b *slide) endedBefore(ctx context.Context, r *roomState) (*roomState, error) {
+	if sent := b.stateOf(r.id); sent == nil || sent.membership != event.Join || r.membership != event.Invite {
+		return nil, nil
+	}
+	return b.beforeInvite(ctx, r)
 }
 
 // readOffer reads what the user may know of a room that they are not in yet. It

@@ -125,7 +125,7 @@ type slidRoom struct {
 }
 
 // judge follows what the client was told, and compares it with the rooms.
-func (s *slider) judge(truths map[ids.RoomID]*truth, ignored map[ids.UserID]bool) {
+func (s *slider) judge(truths map[ids.RoomID]*truth, ignored map[ids.UserID]bool, blocks bool) {
 	t := s.p.w.t
 	t.Helper()
 	rooms := make(map[ids.RoomID]*slidRoom)
@@ -135,6 +135,9 @@ func (s *slider) judge(truths map[ids.RoomID]*truth, ignored map[ids.UserID]bool
 			continue
 		}
 		for id, r := range a.Rooms {
+			if blocks && r.Membership == event.Invite {
+				t.Fatalf("%s: response %d: %s: told of an invite", s.name, n, id)
+			}
 			if err := s.take(rooms, truths[id], r, ignored); err != nil {
 				t.Fatalf("%s: response %d: %s: %v", s.name, n, id, err)
 			}
@@ -275,6 +278,10 @@ func TestSlidersAreToldTheTruth(t *testing.T) {
 			ignored[carol] = true
 			p.w.must(account.NewSetData(bob, "", TypeIgnored, []byte(`{"ignored_users":{"@carol:h":{}}}`)))
 		}
+		blocks := rapid.Bool().Draw(t, "blocks")
+		if blocks {
+			p.w.must(account.NewSetData(bob, "", account.TypeInvitePermission, []byte(`{"default_action":"block"}`)))
+		}
 		for i := range 2 {
 			p.addRoom(p.w.create(p.users[i], []string{"shared", "joined"}[i]))
 		}
@@ -315,7 +322,7 @@ func TestSlidersAreToldTheTruth(t *testing.T) {
 			if s.user == bob {
 				none = ignored
 			}
-			s.judge(truths, none)
+			s.judge(truths, none, blocks && s.user == bob)
 		}
 	})
 }
