@@ -142,14 +142,13 @@ func (tr *truth) unread(w *world, u ids.UserID, ignored map[ids.UserID]bool) (no
 
 // judge follows what one client was told, and compares it with the truth.
 type judge struct {
-	w       *world
-	name    string
-	user    ids.UserID
-	filter  *Filter
-	ignored map[ids.UserID]bool
-	blocks  bool // all invites
-	pushes  bool // over a socket
-	rooms   map[ids.RoomID]*followed
+	w      *world
+	name   string
+	user   ids.UserID
+	filter *Filter
+	wishes
+	pushes bool // over a socket
+	rooms  map[ids.RoomID]*followed
 	// log is what the client was told, for whoever reads of a failure.
 	log    []string
 	truths map[ids.RoomID]*truth

@@ -282,15 +282,7 @@ func TestEveryoneIsToldTheTruth(t *testing.T) {
 			b.chances(chance.Draw(t, "drop"), chance.Draw(t, "double"), chance.Draw(t, "hold"), chance.Draw(t, "raw"))
 			p.w.follow(b)
 		}
-		ignored := map[ids.UserID]bool{}
-		if rapid.Bool().Draw(t, "ignores") {
-			ignored[carol] = true
-			p.w.must(account.NewSetData(bob, "", TypeIgnored, []byte(`{"ignored_users":{"@carol:h":{}}}`)))
-		}
-		blocks := rapid.Bool().Draw(t, "blocks")
-		if blocks {
-			p.w.must(account.NewSetData(bob, "", account.TypeInvitePermission, []byte(`{"default_action":"block"}`)))
-		}
+		bobs := p.bobsWishes(t)
 		for i := range 2 {
 			p.addRoom(p.w.create(p.users[i], []string{"shared", "joined"}[i]))
 		}
@@ -333,11 +325,30 @@ func TestEveryoneIsToldTheTruth(t *testing.T) {
 		actors.Wait()
 		close(over)
 		readers.Wait()
-		p.judge(followers, ignored, blocks)
+		p.judge(followers, bobs)
 	})
 }
 
-func (p *play) judge(followers []*follower, bobIgnores map[ids.UserID]bool, bobBlocks bool) {
+// wishes are what a user wants to hear nothing of.
+type wishes struct {
+	ignored map[ids.UserID]bool
+	blocks  bool // all invites
+}
+
+// bobsWishes has bob ignore carol, or block invites, or both, or neither.
+func (p *play) bobsWishes(t *rapid.T) wishes {
+	var bobs wishes
+	if rapid.Bool().Draw(t, "ignores") {
+		bobs.ignored = map[ids.UserID]bool{carol: true}
+		p.w.must(account.NewSetData(bob, "", TypeIgnored, []byte(`{"ignored_users":{"@carol:h":{}}}`)))
+	}
+	if bobs.blocks = rapid.Bool().Draw(t, "blocks"); bobs.blocks {
+		p.w.must(account.NewSetData(bob, "", account.TypeInvitePermission, []byte(`{"default_action":"block"}`)))
+	}
+	return bobs
+}
+
+func (p *play) judge(followers []*follower, bobs wishes) {
 	p.w.t.Helper()
 	truths := make(map[ids.RoomID]*truth)
 	for _, r := range p.all() {
@@ -346,7 +357,7 @@ func (p *play) judge(followers []*follower, bobIgnores map[ids.UserID]bool, bobB
 	for _, f := range followers {
 		j := &judge{w: p.w, name: f.name, user: f.user, pushes: f.pushed, rooms: make(map[ids.RoomID]*followed), truths: truths}
 		if f.user == bob {
-			j.ignored, j.blocks = bobIgnores, bobBlocks
+			j.wishes = bobs
 		}
 		var err error
 		if j.filter, err = p.w.hub.LoadFilter(ctx, f.user, f.filter); err != nil {

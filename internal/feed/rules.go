@@ -44,15 +44,11 @@ func (j *Judge) Person(user ids.UserID, rules, ignored *account.Data) (*Person, 
 
 // ReadPerson is Person for a user whose account data has to be read.
 func (j *Judge) ReadPerson(ctx context.Context, user ids.UserID) (*Person, error) {
-	ignored, err := j.hub.accounts.Data(ctx, user, "", TypeIgnored)
+	data, err := j.hub.accounts.GlobalData(ctx, user, account.TypePushRules, TypeIgnored)
 	if err != nil {
 		return nil, err
 	}
-	rules, err := j.hub.accounts.Data(ctx, user, "", account.TypePushRules)
-	if err != nil {
-		return nil, err
-	}
-	return j.Person(user, rules, ignored)
+	return j.Person(user, data[0], data[1])
 }
 
 // Case is an event that is judged for several users, by one goroutine.

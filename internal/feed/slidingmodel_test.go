@@ -125,7 +125,7 @@ type slidRoom struct {
 }
 
 // judge follows what the client was told, and compares it with the rooms.
-func (s *slider) judge(truths map[ids.RoomID]*truth, ignored map[ids.UserID]bool, blocks bool) {
+func (s *slider) judge(truths map[ids.RoomID]*truth, of wishes) {
 	t := s.p.w.t
 	t.Helper()
 	rooms := make(map[ids.RoomID]*slidRoom)
@@ -135,10 +135,10 @@ func (s *slider) judge(truths map[ids.RoomID]*truth, ignored map[ids.UserID]bool
 			continue
 		}
 		for id, r := range a.Rooms {
-			if blocks && r.Membership == event.Invite {
+			if of.blocks && r.Membership == event.Invite {
 				t.Fatalf("%s: response %d: %s: told of an invite", s.name, n, id)
 			}
-			if err := s.take(rooms, truths[id], r, ignored); err != nil {
+			if err := s.take(rooms, truths[id], r, of.ignored); err != nil {
 				t.Fatalf("%s: response %d: %s: %v", s.name, n, id, err)
 			}
 		}
@@ -153,7 +153,7 @@ func (s *slider) judge(truths map[ids.RoomID]*truth, ignored map[ids.UserID]bool
 		if !in {
 			continue
 		}
-		if rest := s.between(tr, f.pos, end, ignored); len(rest) > 0 {
+		if rest := s.between(tr, f.pos, end, of.ignored); len(rest) > 0 {
 			t.Fatalf("%s: %s: never told %v", s.name, id, rest)
 		}
 		if want := tr.state(end); !maps.Equal(f.state, want) {
@@ -162,7 +162,7 @@ func (s *slider) judge(truths map[ids.RoomID]*truth, ignored map[ids.UserID]bool
 		if f.joined != tr.head.Joined || f.invited != tr.head.Invited {
 			t.Fatalf("%s: %s: told %d and %d members, are %d and %d", s.name, id, f.joined, f.invited, tr.head.Joined, tr.head.Invited)
 		}
-		if notify, _ := tr.unread(s.p.w, s.user, ignored); f.notify != notify {
+		if notify, _ := tr.unread(s.p.w, s.user, of.ignored); f.notify != notify {
 			t.Fatalf("%s: %s: told %d unread, are %d", s.name, id, f.notify, notify)
 		}
 	}
@@ -273,15 +273,7 @@ func TestSlidersAreToldTheTruth(t *testing.T) {
 		chance := rapid.SampledFrom([]float64{0, 0.1, 0.5})
 		b.chances(chance.Draw(t, "drop"), chance.Draw(t, "double"), chance.Draw(t, "hold"), chance.Draw(t, "raw"))
 		p.w.follow(b)
-		ignored := map[ids.UserID]bool{}
-		if rapid.Bool().Draw(t, "ignores") {
-			ignored[carol] = true
-			p.w.must(account.NewSetData(bob, "", TypeIgnored, []byte(`{"ignored_users":{"@carol:h":{}}}`)))
-		}
-		blocks := rapid.Bool().Draw(t, "blocks")
-		if blocks {
-			p.w.must(account.NewSetData(bob, "", account.TypeInvitePermission, []byte(`{"default_action":"block"}`)))
-		}
+		bobs := p.bobsWishes(t)
 		for i := range 2 {
 			p.addRoom(p.w.create(p.users[i], []string{"shared", "joined"}[i]))
 		}
@@ -318,11 +310,11 @@ func TestSlidersAreToldTheTruth(t *testing.T) {
 			truths[r] = p.w.truth(r)
 		}
 		for _, s := range sliders {
-			none := map[ids.UserID]bool{}
 			if s.user == bob {
-				none = ignored
+				s.judge(truths, bobs)
+			} else {
+				s.judge(truths, wishes{})
 			}
-			s.judge(truths, none, blocks && s.user == bob)
 		}
 	})
 }

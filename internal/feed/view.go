@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -227,9 +228,13 @@ func (v *view) load(ctx context.Context) error {
 	return nil
 }
 
+// viewData are the types of account data that the feed itself looks at, as loadData
+// reads them.
+var viewData = []string{TypeIgnored, account.TypePushRules, account.TypeInvitePermission}
+
 // loadData reads what of the account data the feed itself looks at.
 func (v *view) loadData(ctx context.Context) error {
-	data, err := v.hub.accounts.GlobalData(ctx, v.user, TypeIgnored, account.TypePushRules, account.TypeInvitePermission)
+	data, err := v.hub.accounts.GlobalData(ctx, v.user, viewData...)
 	if err != nil {
 		return err
 	}
@@ -245,11 +250,6 @@ func (v *view) loadData(ctx context.Context) error {
 		r.counts = counts{gen: r.counts.gen + 1}
 	}
 	return nil
-}
-
-// viewData reports whether loadData reads account data of a type.
-func viewData(typ string) bool {
-	return typ == TypeIgnored || typ == account.TypePushRules || typ == account.TypeInvitePermission
 }
 
 func (v *view) compile(rules *account.Data) (*pushrules.Program, error) {
@@ -420,7 +420,7 @@ func (v *view) apply(c *account.Change) {
 	switch {
 	case c.Kind == account.ChangeMembership:
 		v.setRoom(c.Room, c.Membership, c.RoomSeq, c.Joined)
-	case c.Kind == account.ChangeAccountData && c.Room == "" && viewData(c.Type):
+	case c.Kind == account.ChangeAccountData && c.Room == "" && slices.Contains(viewData, c.Type):
 		if err := v.loadData(v.hub.ctx); err != nil {
 			v.hub.opts.Log.Warn("read account data", "user", v.user, "error", err)
 			v.hub.discard(v) // it would go by the old data until the next change

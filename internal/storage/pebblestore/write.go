@@ -35,7 +35,8 @@ type request struct {
 	batch *pebble.Batch // kindCommit; nil if there is nothing to write
 	lease storage.Lease // the arguments; for kindAcquire also the result
 	ttl   time.Duration
-	// leases are those of a kindRenew, and errs the outcome of each.
+	// leases are those of a kindRenew, and errs the outcome of each, which may be known
+	// before.
 	leases []storage.Lease
 	errs   []error
 	name   string // of the setting, or the directory of a checkpoint
@@ -102,29 +103,22 @@ var _ storage.Renewer = (*Store)(nil)
 // Renew implements storage.Renewer. All go in one request: on a disk that takes long to
 // sync, leases that wait for one group each would run out before the last is renewed.
 func (s *Store) Renew(ctx context.Context, leases []storage.Lease, ttl time.Duration) []error {
-	errs := make([]error, len(leases))
-	fail := func(err error) []error {
-		for i := range errs {
-			errs[i] = err
-		}
-		return errs
-	}
 	if err := s.begin(ctx); err != nil {
-		return fail(err)
+		return slices.Repeat([]error{err}, len(leases))
 	}
 	defer s.calls.RUnlock()
-	for _, l := range leases {
+	r := s.newRequest(kindRenew)
+	// A copy: when the context ends, the request is still on its way.
+	r.leases, r.errs, r.ttl = slices.Clone(leases), make([]error, len(leases)), ttl
+	for i, l := range leases {
 		if err := storage.CheckAcquire(l.Partition, l.Node, ttl); err != nil {
-			return fail(fmt.Errorf("pebblestore: renew: %w", err))
+			r.errs[i] = fmt.Errorf("pebblestore: renew: %w", err)
 		}
 	}
-	r := s.newRequest(kindRenew)
-	// Copies: when the context ends, the request is still on its way.
-	r.leases, r.errs, r.ttl = slices.Clone(leases), make([]error, len(leases)), ttl
 	if err := s.submit(ctx, r); err != nil {
-		return fail(err)
+		return slices.Repeat([]error{err}, len(leases))
 	}
-	copy(errs, r.errs)
+	errs := r.errs
 	s.recycle(r)
 	return errs
 }
@@ -296,7 +290,9 @@ func (s *Store) admit(led *ledger, g *group, r *request) error {
 	case kindRenew:
 		now := s.clock.Now()
 		for i, l := range r.leases {
-			r.errs[i] = led.renew(l, r.ttl, now)
+			if r.errs[i] == nil {
+				r.errs[i] = led.renew(l, r.ttl, now)
+			}
 		}
 		return nil
 	case kindRelease:
