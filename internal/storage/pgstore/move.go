@@ -24,6 +24,8 @@ const (
 	// partition, held in the first database, and of who changes its epoch.
 	moveLock  = 1752523363
 	leaseLock = 1752523362
+	// unlockTimeout is how long a database that may hang is waited for at the end.
+	unlockTimeout = 5 * time.Second
 )
 
 // MoveOptions say how a partition is moved.
@@ -142,6 +144,13 @@ func (m *move) open(ctx context.Context) (err error) {
 }
 
 func (m *move) close() error {
+	if m.lock != nil {
+		// Or whoever moves the partition next may find it held: the server ends a
+		// connection, and what it holds, some time after it was closed.
+		ctx, cancel := context.WithTimeout(context.Background(), unlockTimeout)
+		defer cancel()
+		_, _ = m.lock.Exec(ctx, "SELECT pg_advisory_unlock_all()")
+	}
 	var errs []error
 	for _, c := range append(m.conns, m.lock) {
 		if c != nil {
