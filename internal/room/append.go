@@ -188,10 +188,17 @@ func membershipEffect(v view, s *Stored) error {
 	return nil
 }
 
+// strippedState shows who is invited the inviter too: clients name the inviter, and a
+// direct conversation, which has no name of its own, after that row.
 func strippedState(v view, member *Stored) jsontext.Value {
 	b := []byte{'['}
 	for _, t := range strippedTypes {
 		if s := v.stored(t, ""); s != nil {
+			b = append(s.AppendStripped(b), ',')
+		}
+	}
+	if sender := string(member.Sender); sender != *member.StateKey {
+		if s := v.stored(event.TypeMember, sender); s != nil {
 			b = append(s.AppendStripped(b), ',')
 		}
 	}

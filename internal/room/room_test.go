@@ -83,10 +83,10 @@ func TestInviteCarriesState(t *testing.T) {
 			t.Errorf("stripped %+v", s)
 		}
 	}
-	if want := []string{event.TypeCreate, event.TypeName, event.TypeJoinRules, event.TypeMember}; !slices.Equal(types, want) {
+	if want := []string{event.TypeCreate, event.TypeName, event.TypeJoinRules, event.TypeMember, event.TypeMember}; !slices.Equal(types, want) {
 		t.Errorf("stripped %v, want %v", types, want)
 	}
-	if !c.Direct || stripped[3].StateKey != string(bob) {
+	if !c.Direct || stripped[3].StateKey != string(alice) || stripped[4].StateKey != string(bob) {
 		t.Errorf("invite %+v", c)
 	}
 	w.member(room, bob, bob, event.Join)

@@ -178,6 +178,9 @@ func TestInviteKnockAndLeaveSections(t *testing.T) {
 	if content(find(stripped, "m.room.member", bob.UserID), "membership") != "invite" {
 		t.Errorf("invite_state has not the invite: %s", text(stripped))
 	}
+	if content(find(stripped, "m.room.member", alice.UserID), "displayname") != "alice" || find(stripped, "m.room.member", carol.UserID) != nil {
+		t.Errorf("invite_state does not show the inviter, and no further member: %s", text(stripped))
+	}
 	if find(stripped, "test.hidden", "") != nil {
 		t.Error("invite_state tells too much")
 	}
