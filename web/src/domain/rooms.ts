@@ -11,6 +11,8 @@ export interface RoomSummary {
     name: string;
     /** The picture: the room's own, or that of the other one in a conversation of two. */
     avatar: string | undefined;
+    /** The ID whose colour stands where there is no picture: the other one's in a conversation of two, who then looks the same everywhere. */
+    colouredAs: string;
     kind: "invite" | "join";
     direct: boolean;
     preview: string;
@@ -64,6 +66,7 @@ function summarize(client: MatrixClient, room: Room, kind: "invite" | "join", di
         id: room.roomId,
         name: inviterName !== undefined && !hasName(room) ? inviterName : room.name,
         avatar: pictureOf(room, isDirect),
+        colouredAs: (isDirect ? (room.getAvatarFallbackMember()?.userId ?? inviter) : undefined) ?? room.roomId,
         kind,
         direct: isDirect,
         preview: last ? previewOf(last, isDirect) : kind === "invite" ? t("{name} invites you", { name: inviterName ?? t("Somebody") }) : "",

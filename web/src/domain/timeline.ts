@@ -62,6 +62,7 @@ export class Timeline {
     private refreshing: ReturnType<typeof setTimeout> | undefined;
     private typingSince = 0;
     private typingStops: ReturnType<typeof setTimeout> | undefined;
+    private typingSaid: Promise<unknown> = Promise.resolve();
     private readReceiptAt: string | undefined;
     /** What was read when the room was opened, and the first message after it, once it is found. */
     private readonly readBefore: string | null;
@@ -346,14 +347,19 @@ export class Timeline {
         this.typingStops = setTimeout(() => this.stopTyping(), TYPING_IDLE_MS);
         if (Date.now() - this.typingSince < TYPING_AGAIN_MS) return;
         this.typingSince = Date.now();
-        this.client.sendTyping(this.roomId, true, TYPING_MS).catch(() => undefined);
+        this.sayTyping(true);
     }
 
     private stopTyping(): void {
         clearTimeout(this.typingStops);
         if (this.typingSince === 0) return;
         this.typingSince = 0;
-        this.client.sendTyping(this.roomId, false, 0).catch(() => undefined);
+        this.sayTyping(false);
+    }
+
+    /** One after another: requests under way together may overtake each other, and who had sent a short message would seem to go on typing. */
+    private sayTyping(typing: boolean): void {
+        this.typingSaid = this.typingSaid.then(() => this.client.sendTyping(this.roomId, typing, typing ? TYPING_MS : 0)).catch(() => undefined);
     }
 
     /** Many events come in one sync: look once, after them. */

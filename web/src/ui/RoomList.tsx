@@ -109,7 +109,7 @@ function RoomRow({ chat, room, current }: { chat: Chat; room: RoomSummary; curre
                 }}
             >
                 <span class="with-dot">
-                    <Avatar id={room.id} name={room.name} picture={room.avatar} />
+                    <Avatar id={room.colouredAs} name={room.name} picture={room.avatar} />
                     {room.direct && <PresenceDot chat={chat} userId={chat.partnerIn(room.id)} />}
                 </span>
                 <span class="room-text">
@@ -200,7 +200,7 @@ function Invitation({ chat, room }: { chat: Chat; room: RoomSummary }): JSX.Elem
     };
     return (
         <li class="invitation">
-            <Avatar id={room.id} name={room.name} picture={room.avatar} />
+            <Avatar id={room.colouredAs} name={room.name} picture={room.avatar} />
             <div class="room-text">
                 <span class="room-name">{room.name}</span>
                 <span class="room-preview">{room.direct ? t("Wants to talk to you") : room.preview}</span>

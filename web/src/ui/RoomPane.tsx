@@ -38,7 +38,7 @@ export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat
         <>
             <header class="bar">
                 <IconButton icon="back" label={t("All conversations")} class="only-phone" onClick={() => go({ page: "rooms" })} />
-                <Avatar id={room.id} name={room.name} picture={room.avatar} size="s" />
+                <Avatar id={room.colouredAs} name={room.name} picture={room.avatar} size="s" />
                 <div class="bar-text" onClick={onInfo /* by mouse and finger; by keys there is the button */}>
                     <h2 class="bar-title">{room.name}</h2>
                     <p class="bar-sub">

@@ -1,6 +1,6 @@
 /** The whole app without a page: two people with the real SDK, over real sockets, against the fake server. */
 import "fake-indexeddb/auto";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { WebSocket } from "ws";
 import { App, type View } from "../../src/domain/app.ts";
 import type { Chat } from "../../src/domain/chat.ts";
@@ -124,6 +124,21 @@ describe("two people", () => {
         await until(() => unread() === 2, "two unread");
         his.markRead();
         await until(() => unread() === 0, "nothing unread");
+    });
+
+    it("are not said to type on by a request that another overtook", async () => {
+        const { hers } = await pair();
+        let answer!: () => void;
+        const said = vi.spyOn(hers["client"], "sendTyping").mockImplementation(() => new Promise((done) => (answer = () => done({}))));
+        hers.isTyping(false);
+        hers.isTyping(true);
+        await until(() => said.mock.calls.length === 1, "the first to be said");
+        await new Promise((done) => setTimeout(done, 10));
+        expect(said.mock.calls.map((call) => call[1])).toEqual([true]);
+        answer();
+        await until(() => said.mock.calls.length === 2, "the second to be said");
+        expect(said.mock.calls[1]![1]).toBe(false);
+        answer();
     });
 
     it("have one direct conversation, not two", async () => {

@@ -261,7 +261,7 @@ describe("toItems", () => {
 });
 
 describe("the room list", () => {
-    const room = (id: string, ts: number, kind: "join" | "invite" = "join"): RoomSummary => ({ id, ts, kind, name: id, avatar: undefined, direct: false, preview: "", unread: 0, mentions: 0, inviter: undefined, encrypted: false, favourite: false, space: false, children: [], members: 2 });
+    const room = (id: string, ts: number, kind: "join" | "invite" = "join"): RoomSummary => ({ id, ts, kind, name: id, avatar: undefined, colouredAs: id, direct: false, preview: "", unread: 0, mentions: 0, inviter: undefined, encrypted: false, favourite: false, space: false, children: [], members: 2 });
 
     it("has invitations first, then the newest", () => {
         const rooms = [room("!a", 1), room("!b", 3), room("!c", 2, "invite"), room("!d", 3)];
