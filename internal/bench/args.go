@@ -25,7 +25,7 @@ type commonArgs struct {
 type targetArgs struct {
 	URL         string   `name:"url" placeholder:"URL" help:"Measure a server that runs already. It needs --test-mode. Without it one is started for each scenario and removed afterwards."`
 	MetricsURL  string   `placeholder:"URL" help:"Where the server at --url has its metrics, such as http://127.0.0.1:9008."`
-	PID         int      `name:"pid" placeholder:"PID" help:"The process of the server at --url. Without it CPU time and memory come from its metrics."`
+	PIDs        []int    `name:"pid" placeholder:"PID" help:"Processes of the server at --url, such as those of its workers and its database: the CPU time of all with their children counts, and the memory of the first. Without them both come from its metrics."`
 	AllowRemote bool     `help:"Allow --url to name another machine. Never load a server that is not yours."`
 	Serve       string   `placeholder:"PROGRAM" help:"The program whose serve command is started; this one if not given."`
 	ServeArgs   []string `name:"serve-arg" sep:"none" placeholder:"ARG" help:"A further argument for serve. Repeatable."`
@@ -173,7 +173,7 @@ func (a *args) check() error {
 	switch {
 	case a.Duration <= 0 || a.Warmup < 0:
 		return errors.New("--duration must be positive and --warmup not negative")
-	case a.URL == "" && (a.PID != 0 || a.MetricsURL != "" || a.AllowRemote):
+	case a.URL == "" && (len(a.PIDs) > 0 || a.MetricsURL != "" || a.AllowRemote):
 		return errors.New("--pid, --metrics-url and --allow-remote belong to --url")
 	case a.URL != "" && (a.Serve != "" || len(a.ServeArgs) > 0):
 		return errors.New("--serve and --serve-arg start a server, --url names one that runs")

@@ -215,27 +215,3 @@ FROM pg_stat_database, pg_stat_wal w WHERE datname = current_database()`, &s.com
 func (s dbSample) since(a dbSample) dbSample {
 	return dbSample{s.cpu - a.cpu, s.commits - a.commits, s.rows - a.rows, s.walBytes - a.walBytes, s.walSync - a.walSync}
 }
-
-// familyCPU is the CPU time of a process, of its children that ended and of those
-// that run.
-func familyCPU(pid int) (time.Duration, error) {
-	first, err := readStat(pid)
-	if err != nil {
-		return 0, err
-	}
-	sum := first.cpu + first.children
-	all, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		return 0, err
-	}
-	for _, dir := range all {
-		n, err := strconv.Atoi(filepath.Base(dir))
-		if err != nil {
-			continue
-		}
-		if stat, err := readStat(n); err == nil && stat.parent == pid { // else it has ended
-			sum += stat.cpu
-		}
-	}
-	return sum, nil
-}

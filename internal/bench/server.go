@@ -24,8 +24,6 @@ const (
 	// startPatience bounds the start of a child, stopPatience its end.
 	startPatience = 30 * time.Second
 	stopPatience  = 30 * time.Second
-	// ticksPerSecond is the unit of CPU times in /proc on Linux.
-	ticksPerSecond = 100
 )
 
 var (
@@ -39,8 +37,8 @@ type server struct {
 	url string
 	// metrics is the URL of its metrics, "" if unknown.
 	metrics string
-	// pid is 0 if the process is unknown or on another machine.
-	pid int
+	// pids are its processes, none if they are unknown or on another machine.
+	pids []int
 
 	child *child
 	http  *http.Client
@@ -66,7 +64,7 @@ type serveOptions struct {
 
 // attach describes a server that runs already.
 func attach(ctx context.Context, a *targetArgs) (*server, error) {
-	s := &server{url: strings.TrimSuffix(a.URL, "/"), metrics: strings.TrimSuffix(a.MetricsURL, "/"), pid: a.PID, http: &http.Client{Timeout: time.Minute}}
+	s := &server{url: strings.TrimSuffix(a.URL, "/"), metrics: strings.TrimSuffix(a.MetricsURL, "/"), pids: a.PIDs, http: &http.Client{Timeout: time.Minute}}
 	for _, u := range []string{s.url, s.metrics} {
 		if u == "" || a.AllowRemote {
 			continue
@@ -130,7 +128,7 @@ func start(ctx context.Context, o serveOptions) (*server, error) {
 	}
 	told := make(chan string, 1)
 	go c.watch(out, told)
-	s := &server{metrics: "http://" + metrics, pid: c.cmd.Process.Pid, child: c, http: &http.Client{Timeout: time.Minute}}
+	s := &server{metrics: "http://" + metrics, pids: []int{c.cmd.Process.Pid}, child: c, http: &http.Client{Timeout: time.Minute}}
 	if err := s.await(ctx, told); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -293,8 +291,16 @@ func parseMetrics(b []byte) map[string]float64 {
 
 // cpu is the CPU time that the server has used.
 func (s *server) cpu(metrics map[string]float64) (time.Duration, error) {
-	if s.pid != 0 {
-		return processCPU(s.pid)
+	if len(s.pids) > 0 {
+		var sum time.Duration
+		for _, pid := range s.pids {
+			used, err := familyCPU(pid)
+			if err != nil {
+				return 0, err
+			}
+			sum += used
+		}
+		return sum, nil
 	}
 	if v, ok := metrics["process_cpu_seconds_total"]; ok {
 		return time.Duration(v * float64(time.Second)), nil
@@ -304,81 +310,11 @@ func (s *server) cpu(metrics map[string]float64) (time.Duration, error) {
 
 // rss is the server's resident memory in bytes.
 func (s *server) rss(metrics map[string]float64) (int64, error) {
-	if s.pid != 0 {
-		return processRSS(s.pid)
+	if len(s.pids) > 0 {
+		return processRSS(s.pids[0])
 	}
 	if v, ok := metrics["process_resident_memory_bytes"]; ok {
 		return int64(v), nil
 	}
 	return 0, fmt.Errorf("memory: %w", errNoFigure)
-}
-
-// processCPU reads user and system time from /proc.
-func processCPU(pid int) (time.Duration, error) {
-	s, err := readStat(pid)
-	return s.cpu, err
-}
-
-// procStat is what is used of /proc/…/stat. children is the time of those that ended.
-type procStat struct {
-	parent        int
-	cpu, children time.Duration
-}
-
-func readStat(pid int) (procStat, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return procStat{}, fmt.Errorf("CPU time of the server: %w", err)
-	}
-	return parseStat(b)
-}
-
-// parseStat finds the 4th and the 14th to 17th field of /proc/…/stat. The second is
-// the program's name in parentheses, which may hold anything.
-func parseStat(b []byte) (s procStat, err error) {
-	const parent, utime, cstime = 4 - 3, 14 - 3, 17 - 3
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	if len(f) <= cstime {
-		return s, fmt.Errorf("CPU time of the server: %d fields in stat", len(f))
-	}
-	if s.parent, err = strconv.Atoi(f[parent]); err != nil {
-		return s, fmt.Errorf("CPU time of the server: %w", err)
-	}
-	for i := utime; i <= cstime; i++ {
-		n, err := strconv.ParseInt(f[i], 10, 64)
-		if err != nil {
-			return s, fmt.Errorf("CPU time of the server: %w", err)
-		}
-		if t := time.Duration(n) * (time.Second / ticksPerSecond); i < utime+2 {
-			s.cpu += t
-		} else {
-			s.children += t
-		}
-	}
-	return s, nil
-}
-
-// processRSS reads VmRSS from /proc.
-func processRSS(pid int) (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, fmt.Errorf("memory of the server: %w", err)
-	}
-	return parseStatus(b)
-}
-
-func parseStatus(b []byte) (int64, error) {
-	for line := range bytes.Lines(b) {
-		rest, ok := bytes.CutPrefix(line, []byte("VmRSS:"))
-		if !ok {
-			continue
-		}
-		kib, _, _ := strings.Cut(strings.TrimSpace(string(rest)), " ")
-		n, err := strconv.ParseInt(kib, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("memory of the server: %w", err)
-		}
-		return n << 10, nil
-	}
-	return 0, fmt.Errorf("memory of the server: no VmRSS in status: %w", errNoFigure)
 }
