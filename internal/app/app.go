@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"sync"
 	"time"
 
@@ -190,6 +191,7 @@ func (s *Server) Run(ctx context.Context) error {
 		wg.Go(func() { served <- s.http.Serve(l) })
 	}
 	wg.Go(func() { _ = s.http.Serve(s.lot) }) // ends with the others
+	limitMemory(os.DirFS("/"), s.log)
 	wg.Go(func() { tendMemory(s.requests) })
 	s.log.Info("listening", "url", s.URL(), "server_name", s.cfg.Server.Name)
 	var err error
