@@ -215,11 +215,7 @@ func (m *Module) getListing(r *api.Request) (any, error) {
 	if head == nil {
 		return nil, merr.NotFoundErr("There is no such room")
 	}
-	visibility := "private"
-	if head.Public {
-		visibility = "public"
-	}
-	return map[string]string{"visibility": visibility}, nil
+	return map[string]string{"visibility": visibility(head)}, nil
 }
 
 // setListing: spec client-server §PUT /directory/list/room/{roomId}.

@@ -16,6 +16,7 @@ func TestRights(t *testing.T) {
 	// One status for each of them, in that order.
 	const private = `
 		GET messages?dir=b               403 403 403 200 200 200 200 403 403
+		GET initialSync                  403 403 403 200 200 200 200 403 403
 		GET context/before               403 403 403 200 200 200 200 403 403
 		GET context/after                403 403 403 200 404 404 404 403 403
 		GET event/before                 404 404 404 200 200 200 200 404 404
@@ -40,6 +41,7 @@ func TestRights(t *testing.T) {
 		POST unban {"user_id":"EVE"}     403 403 403 400 403 403 403 403 403`
 	const public = `
 		GET messages?dir=b               200 200 200 200 200 200 200 200 200
+		GET initialSync                  200 200 200 200 200 200 200 200 200
 		GET context/before               200 200 200 200 200 200 200 200 200
 		GET context/after                200 200 200 200 200 200 200 200 200
 		GET event/after                  200 200 200 200 200 200 200 200 200
@@ -141,7 +143,7 @@ func TestNonsense(t *testing.T) {
 		"POST join/ROOM", "POST rooms/ROOM/join", "POST knock/ROOM", "POST rooms/ROOM/invite", "POST rooms/ROOM/kick",
 		"POST rooms/ROOM/ban", "POST rooms/ROOM/unban", "GET rooms/ROOM/members", "GET rooms/ROOM/joined_members",
 		"GET rooms/ROOM/state", "GET rooms/ROOM/state/TEXT/TEXT", "PUT rooms/ROOM/state/TEXT/TEXT", "PUT rooms/ROOM/send/TEXT/TEXT",
-		"PUT rooms/ROOM/redact/EVENT/TEXT", "GET rooms/ROOM/event/EVENT", "GET rooms/ROOM/context/EVENT", "GET rooms/ROOM/messages",
+		"PUT rooms/ROOM/redact/EVENT/TEXT", "GET rooms/ROOM/event/EVENT", "GET rooms/ROOM/context/EVENT", "GET rooms/ROOM/messages", "GET rooms/ROOM/initialSync",
 		"POST rooms/ROOM/receipt/TEXT/EVENT", "POST rooms/ROOM/receipt/m.read/EVENT", "POST rooms/ROOM/receipt/m.fully_read/EVENT",
 		"POST rooms/ROOM/read_markers", "PUT rooms/ROOM/typing/USER", "GET rooms/ROOM/aliases", "GET directory/room/ALIAS",
 		"PUT directory/room/ALIAS", "DELETE directory/room/ALIAS", "GET directory/list/room/ROOM", "PUT directory/list/room/ROOM",

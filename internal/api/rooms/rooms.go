@@ -138,6 +138,7 @@ func (m *Module) discoveryRoutes() []api.Route {
 			},
 			Auth: api.AuthOptional, Rate: api.RateRead, Guest: true, Handle: m.summary,
 		},
+		{Method: get, Path: inRoom + "/initialSync", Op: "roomInitialSync", Auth: api.AuthUser, Rate: api.RateRead, Guest: true, Handle: m.initialSync},
 		{
 			Method: get, Path: v1 + "/rooms/{roomId}/hierarchy", Op: "getSpaceHierarchy",
 			Also: []string{unstable + "/org.matrix.msc2946/rooms/{roomId}/hierarchy"},

@@ -9,6 +9,7 @@ import { RoomStateEvent } from "matrix-js-sdk/lib/models/room-state";
 import { ClientEvent, type MatrixClient } from "./client.ts";
 import { type Entry, type Item, localDay, type Message, type People, type Quote, type Reaction, toEntry, toItems } from "./entries.ts";
 import { write } from "./markdown.ts";
+import { Floor } from "./floor.ts";
 import { t } from "./i18n.ts";
 import { localpart } from "./ids.ts";
 import type { Outbox } from "./outbox.ts";
@@ -57,6 +58,7 @@ export class Timeline {
     readonly unread = signal<"none" | "above" | "shown">("none");
 
     readonly pins: Pins;
+    readonly floor: Floor;
 
     protected readonly room: Room;
     private refreshing: ReturnType<typeof setTimeout> | undefined;
@@ -85,6 +87,7 @@ export class Timeline {
         if (!room) throw new Error(t("This room is not known here."));
         this.room = room;
         this.pins = new Pins(client, room);
+        this.floor = new Floor(room);
         this.readBefore = threadRoot === undefined ? room.getEventReadUpTo(client.getSafeUserId()) : null;
         room.on(RoomEvent.Timeline, this.onEvent);
         room.on(RoomEvent.Receipt, this.later);
@@ -119,6 +122,7 @@ export class Timeline {
     close(): void {
         this.stopTyping();
         this.pins.close();
+        this.floor.close();
         clearTimeout(this.refreshing);
         const { room } = this;
         room.off(RoomEvent.Timeline, this.onEvent);

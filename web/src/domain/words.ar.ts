@@ -326,6 +326,8 @@ const words: Readonly<Record<string, string>> = {
     "Send {count} file|Send {count} files": "لا ملفات للإرسال|إرسال ملف واحد|إرسال ملفّين|إرسال {count} ملفات|إرسال {count} ملفًا|إرسال {count} ملف",
     "{sender} banned {who}": "حظر {sender} العضو {who}",
     "{sender} closed this room; it goes on in another one": "أغلق {sender} هذه الغرفة، وتستمر المحادثة في غرفة أخرى",
+    "This room goes on in another one.": "تستمر هذه الغرفة في غرفة أخرى.",
+    "Here you can read, but not write.": "يمكنك القراءة هنا دون الكتابة.",
     "{sender} invited {names}": "وجّه {sender} دعوة إلى {names}",
     "{sender} lifted the ban of {who}": "رفع {sender} الحظر عن {who}",
     "{sender} named the room “{name}”": "سمّى {sender} الغرفة «{name}»",

@@ -368,6 +368,8 @@ const words: Readonly<Record<string, string>> = {
     "{name} wants to verify you": "{name} möchte dich bestätigen",
     "{sender} banned {who}": "{sender} hat {who} ausgesperrt",
     "{sender} closed this room; it goes on in another one": "{sender} hat diesen Raum geschlossen; es geht in einem anderen weiter",
+    "This room goes on in another one.": "Dieser Raum geht in einem anderen weiter.",
+    "Here you can read, but not write.": "Hier kannst du lesen, aber nicht schreiben.",
     "{sender} invited {names}": "{sender} hat {names} eingeladen",
     "{sender} lifted the ban of {who}": "{sender} hat die Sperre von {who} aufgehoben",
     "{sender} named the room “{name}”": "{sender} hat den Raum „{name}“ genannt",

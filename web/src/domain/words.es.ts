@@ -325,6 +325,8 @@ const words: Readonly<Record<string, string>> = {
     "Send {count} file|Send {count} files": "Enviar {count} archivo|Enviar {count} archivos",
     "{sender} banned {who}": "{sender} ha vetado a {who}",
     "{sender} closed this room; it goes on in another one": "{sender} ha cerrado esta sala; la conversación sigue en otra",
+    "This room goes on in another one.": "Esta sala sigue en otra.",
+    "Here you can read, but not write.": "Aquí puedes leer, pero no escribir.",
     "{sender} invited {names}": "{sender} ha invitado a {names}",
     "{sender} lifted the ban of {who}": "{sender} ha levantado el veto a {who}",
     "{sender} named the room “{name}”": "{sender} ha llamado a la sala «{name}»",

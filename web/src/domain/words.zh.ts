@@ -324,6 +324,8 @@ const words: Readonly<Record<string, string>> = {
     "Send {count} file|Send {count} files": "发送 {count} 个文件",
     "{sender} banned {who}": "{sender} 封禁了 {who}",
     "{sender} closed this room; it goes on in another one": "{sender} 关闭了此房间；对话在另一个房间继续",
+    "This room goes on in another one.": "此房间已移至另一个房间继续。",
+    "Here you can read, but not write.": "你可以在这里阅读，但不能发言。",
     "{sender} invited {names}": "{sender} 邀请了 {names}",
     "{sender} lifted the ban of {who}": "{sender} 解除了对 {who} 的封禁",
     "{sender} named the room “{name}”": "{sender} 将房间命名为“{name}”",

@@ -10,6 +10,7 @@ import type { RoomSummary } from "../domain/rooms.ts";
 import type { Timeline } from "../domain/timeline.ts";
 import { Composer } from "./Composer.tsx";
 import { Connection } from "./Connection.tsx";
+import { FloorNote } from "./FloorNote.tsx";
 import { useFocusReturn } from "./focus.ts";
 import { later } from "./later.tsx";
 import { DropPlace } from "./media/DropPlace.tsx";
@@ -59,7 +60,7 @@ export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat
                     <PinsBar timeline={timeline} />
                     <Messages timeline={timeline} media={chat.media} previews={previews} />
                     <TypingLine timeline={timeline} />
-                    <Composer timeline={timeline} name={room.name} />
+                    <Write chat={chat} timeline={timeline} room={room} />
                 </DropPlace>
             )}
             {thread !== undefined && <ThreadPane key={thread} chat={chat} room={room} root={thread} />}
@@ -67,6 +68,13 @@ export function RoomPane({ app, chat, room, onInfo, onInvite }: { app: App; chat
             {gallery.value && <Gallery opened={gallery.value} media={chat.media} onClose={() => (gallery.value = undefined)} />}
         </>
     );
+}
+
+/** The line to write in, or why there is none. */
+function Write({ chat, timeline, room }: { chat: Chat; timeline: Timeline; room: RoomSummary }): JSX.Element {
+    const { mine, successor } = timeline.floor;
+    if (successor.value !== undefined || !mine.value) return <FloorNote chat={chat} successor={successor.value} />;
+    return <Composer timeline={timeline} name={room.name} />;
 }
 
 function previewsFor(chat: Chat, room: RoomSummary): Previews | undefined {
@@ -94,7 +102,7 @@ function ThreadPane({ chat, room, root }: { chat: Chat; room: RoomSummary; root:
             {timeline && (
                 <DropPlace timeline={timeline}>
                     <Messages timeline={timeline} media={chat.media} previews={previewsFor(chat, room)} />
-                    <Composer timeline={timeline} name={room.name} />
+                    <Write chat={chat} timeline={timeline} room={room} />
                 </DropPlace>
             )}
         </section>

@@ -1,5 +1,5 @@
 /**
- * Rooms and people: pictures, roles, removing and banning, ignoring and reporting, who may come in, and the way out for good. Run by
+ * Rooms and people: pictures, roles, removing and banning, ignoring and reporting, rooms that were replaced, who may come in, and the way out for good. Run by
  * npm run e2e, against the real server.
  */
 import assert from "node:assert/strict";
@@ -179,6 +179,31 @@ async function openAndLeave(ada, bob, carol) {
     assert.equal(gone.errcode, "M_FORBIDDEN", "it was forgotten, too");
 }
 
+/** A room in which only some may speak, and one that was replaced, have no line to write in; the second has a way to the other. */
+async function moveHouse(ada, bob) {
+    const { page } = bob;
+    const rooms = "/_matrix/client/v3/rooms/";
+    const garden = bob.roomId;
+    const made = JSON.parse(await ada.request("POST", "/_matrix/client/v3/createRoom", { name: "Shed", preset: "public_chat" })).room_id;
+    const shed = encodeURIComponent(made);
+    await bob.request("POST", `${rooms}${shed}/join`, {});
+    await page.goto(`${page.url().split("#")[0]}#/room/${shed}`);
+    await page.getByLabel("Message to Shed").waitFor();
+    await ada.request("PUT", `${rooms}${shed}/state/m.room.power_levels/`, { events_default: 50, events: { "m.room.tombstone": 150 } });
+    await page.getByText("Here you can read, but not write.").waitFor();
+    assert.equal(await page.getByLabel("Message to Shed").count(), 0);
+    await ada.request("POST", `${rooms}${shed}/upgrade`, { new_version: "12" });
+    await page.getByText("This room goes on in another one.").waitFor();
+    await shoot([bob], "replaced");
+    await click(bob, "Go there");
+    await page.getByRole("heading", { name: "Shed", level: 2 }).waitFor();
+    await page.getByText("This room goes on in another one.").waitFor({ state: "detached" });
+    assert.notEqual(bob.roomId, made);
+    for (const left of [made, bob.roomId]) await bob.request("POST", `${rooms}${encodeURIComponent(left)}/leave`, {});
+    await page.goto(`${page.url().split("#")[0]}#/room/${encodeURIComponent(garden)}`);
+    await page.getByRole("heading", { name: "Garden", level: 2 }).waitFor();
+}
+
 async function expectSoon(holds) {
     for (let i = 0; i < 100 && !(await holds()); i++) await new Promise((done) => setTimeout(done, 50));
     assert.ok(await holds());
@@ -193,6 +218,7 @@ await play((error) => /40[13]/.test(error), async ({ server, browser, people }) 
     await ignore(ada, bob);
     await noInvitations(ada, bob);
     await report(ada, bob);
+    await moveHouse(ada, bob);
     await openAndLeave(ada, bob, carol);
 });
-console.log("ok: pictures, roles, bans, ignoring, invitations, reports, and the way out");
+console.log("ok: pictures, roles, bans, ignoring, invitations, reports, replaced rooms, and the way out");

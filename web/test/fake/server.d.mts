@@ -15,6 +15,7 @@ export class FakeServer {
     createRoom(user: string, body: object): { room_id: string };
     send(user: string, roomId: string, type: string, txn: string, content: object, session: { txns: Map<string, string> }): { event_id: string };
     member(by: string, roomId: string, user: string, membership: string): object;
+    setState(user: string, roomId: string, type: string, content: object): void;
     setTyping(user: string, roomId: string, typing: boolean): void;
     now: number;
     position(token: string | null | undefined): number;

@@ -243,6 +243,11 @@ export class FakeServer {
         return this.stateOf(room).find((e) => e.type === "m.room.member" && e.state_key === user);
     }
 
+    setState(user, roomId, type, content) {
+        this.event(roomId, user, type, content, "");
+        this.push();
+    }
+
     setTyping(user, roomId, typing) {
         const room = this.room(roomId);
         if (typing) room.typing.set(user, true);

@@ -141,6 +141,23 @@ describe("two people", () => {
         answer();
     });
 
+    it("see that only some may speak, and where a room goes on", async () => {
+        const { bob, roomId, hers, his } = await pair();
+        const ada = "@ada:example.org";
+        expect([hers.floor.mine.value, his.floor.mine.value, his.floor.successor.value]).toEqual([true, true, undefined]);
+        server.setState(ada, roomId, "m.room.power_levels", { users: { [ada]: 100 }, events_default: 50 });
+        await until(() => !his.floor.mine.value, "bob to be silent");
+        expect(hers.floor.mine.value).toBe(true);
+        const { room_id: next } = server.createRoom(ada, { name: "Garden 2", invite: ["@bob:example.org"] });
+        server.setState(ada, roomId, "m.room.tombstone", { body: "moved", replacement_room: next });
+        await until(() => hers.floor.successor.value === next && his.floor.successor.value === next, "both to know the way");
+        await chatOf(bob).join(next);
+        expect(chatOf(bob).open(next).floor).toMatchObject({ mine: { value: true }, successor: { value: undefined } });
+        server.setState(ada, roomId, "m.room.tombstone", {}); // as one that was redacted
+        server.setState(ada, roomId, "m.room.power_levels", { users: { [ada]: 100 } });
+        await until(() => his.floor.mine.value && his.floor.successor.value === undefined, "all to be as before");
+    });
+
     it("have one direct conversation, not two", async () => {
         const [ada, bob] = [await join("ada"), await join("bob")];
         const first = await chatOf(ada).createDirect("@bob");
