@@ -338,6 +338,11 @@ export class Chat {
         return inWords(() => findRooms(this.client, words));
     }
 
+    /** Asks those in a room to be let in: an invitation is the answer. */
+    async askToJoin(roomId: string): Promise<void> {
+        await inWords(() => this.client.knockRoom(roomId));
+    }
+
     async join(roomId: string): Promise<void> {
         await inWords(async () => {
             await this.client.joinRoom(roomId);

@@ -2,6 +2,7 @@
 import { EventType } from "matrix-js-sdk/lib/@types/event";
 import { HistoryVisibility, type JoinRule, Visibility } from "matrix-js-sdk/lib/@types/partials";
 import type { Room } from "matrix-js-sdk/lib/models/room";
+import type { RoomMember } from "matrix-js-sdk/lib/models/room-member";
 import type { MatrixClient } from "./client.ts";
 import { inWords } from "./errors.ts";
 import { serverOf } from "./ids.ts";
@@ -29,6 +30,15 @@ export interface Banned {
     mayLift: boolean;
 }
 
+/** Somebody who asks to be let in. spec: client-server §Knocking on rooms */
+export interface Asking {
+    id: string;
+    name: string;
+    avatar: string | undefined;
+    reason: string | undefined;
+    mayDecline: boolean;
+}
+
 /** Who may come in: those who are invited, those who ask, everybody; `other` rules this app does not set. */
 export type Entrance = "invite" | "knock" | "public" | "other";
 /** What newcomers see of what was said: all, since they were invited, since they joined; `world` is for everybody on the server. */
@@ -36,8 +46,11 @@ export type History = "shared" | "invited" | "joined" | "world";
 
 export interface RoomDetails {
     avatar: string | undefined;
+    asking: Asking[];
     banned: Banned[];
     entrance: Entrance;
+    /** The version of the room knows of those who ask. */
+    mayBeAsked: boolean;
     history: History;
     mayAvatar: boolean;
     mayEntrance: boolean;
@@ -66,6 +79,9 @@ export function rolesToGive(own: number, theirs: number, self: boolean, needed: 
     return (Object.keys(LEVELS) as Role[]).filter((role) => LEVELS[role] <= own);
 }
 
+/** The first room version in which people may ask to be let in. */
+const KNOCKING_SINCE = 7;
+
 const VISIBILITIES: Record<History, HistoryVisibility> = { shared: HistoryVisibility.Shared, invited: HistoryVisibility.Invited, joined: HistoryVisibility.Joined, world: HistoryVisibility.WorldReadable };
 
 function entranceOf(rule: string): Entrance {
@@ -75,6 +91,12 @@ function entranceOf(rule: string): Entrance {
 /** What the room does not say, or says in other words, is as if it said "shared". spec: client-server §Room history visibility */
 function historyOf(visibility: string): History {
     return (Object.keys(VISIBILITIES) as History[]).find((history) => VISIBILITIES[history] === (visibility as HistoryVisibility)) ?? "shared";
+}
+
+/** What was said with a membership. */
+function reasonOf(member: RoomMember): string | undefined {
+    const reason: unknown = member.events.member?.getContent().reason;
+    return typeof reason === "string" && reason !== "" ? reason : undefined;
 }
 
 export class RoomSettings {
@@ -117,15 +139,26 @@ export class RoomSettings {
         const order: Role[] = ["owner", "moderator", "member"];
         people.sort((a, b) => order.indexOf(a.role) - order.indexOf(b.role) || a.name.localeCompare(b.name));
         const topic: unknown = state.getStateEvents(EventType.RoomTopic, "")?.getContent().topic;
-        const banned = this.room.getMembersWithMembership("ban").map((member): Banned => {
-            const reason: unknown = member.events.member?.getContent().reason;
-            return { id: member.userId, name: member.name, reason: typeof reason === "string" && reason !== "" ? reason : undefined, mayLift: own >= (levels.ban ?? 50) && own >= (levels.kick ?? 50) && own > member.powerLevel };
-        });
+        const banned = this.room.getMembersWithMembership("ban").map((member): Banned => ({
+            id: member.userId,
+            name: member.name,
+            reason: reasonOf(member),
+            mayLift: own >= (levels.ban ?? 50) && own >= (levels.kick ?? 50) && own > member.powerLevel,
+        }));
+        const asking = this.room.getMembersWithMembership("knock").map((member): Asking => ({
+            id: member.userId,
+            name: member.name,
+            avatar: member.getMxcAvatarUrl(),
+            reason: reasonOf(member),
+            mayDecline: own >= (levels.kick ?? 50) && own > member.powerLevel,
+        }));
         const encrypted = this.room.hasEncryptionStateEvent();
         return {
             avatar: this.room.getMxcAvatarUrl() ?? undefined,
+            asking,
             banned,
             entrance: entranceOf(state.getJoinRule()),
+            mayBeAsked: Number(this.room.getVersion()) >= KNOCKING_SINCE,
             history: historyOf(this.room.getHistoryVisibility()),
             mayAvatar: state.maySendStateEvent(EventType.RoomAvatar, me),
             mayEntrance: state.maySendStateEvent(EventType.RoomJoinRules, me),
@@ -153,7 +186,12 @@ export class RoomSettings {
         await inWords(() => this.client.setPowerLevel(this.roomId, userId, LEVELS[role]));
     }
 
-    /** Takes somebody out, who may be invited again; who was only invited is not any more. */
+    /** Invites somebody who asks. */
+    async letIn(userId: string): Promise<void> {
+        await inWords(() => this.client.invite(this.roomId, userId));
+    }
+
+    /** Takes somebody out, who may be invited again; who was only invited, or asks, is not, or does not, any more. */
     async remove(userId: string, reason = ""): Promise<void> {
         await inWords(() => this.client.kick(this.roomId, userId, reason.trim() || undefined));
     }

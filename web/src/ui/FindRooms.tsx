@@ -30,6 +30,10 @@ export function FindRooms({ chat, onClose }: { chat: Chat; onClose: () => void }
         setError(undefined);
         setBusy(room.id);
         try {
+            if (!room.joined && room.asks) {
+                await chat.askToJoin(room.id);
+                return setFound((rooms) => rooms?.map((one) => (one.id === room.id ? { ...one, asked: true } : one)));
+            }
             if (!room.joined) await chat.join(room.id);
             onClose();
             go({ page: "room", roomId: room.id });
@@ -55,12 +59,21 @@ export function FindRooms({ chat, onClose }: { chat: Chat; onClose: () => void }
                             <span class="person-name">{room.name}</span>
                             <span class="hint">{[t("{count} person|{count} people", { count: room.members }), room.topic].filter((part) => part !== "").join(" · ")}</span>
                         </span>
-                        <button type="button" class="button small" disabled={busy !== undefined} aria-label={room.joined ? t("Open {name}", { name: room.name }) : t("Join {name}", { name: room.name })} onClick={() => void enter(room)}>
-                            {room.joined ? t("Open") : t("Join")}
-                        </button>
+                        <Enter room={room} busy={busy !== undefined} onEnter={() => void enter(room)} />
                     </li>
                 ))}
             </ul>
         </Dialog>
+    );
+}
+
+function Enter({ room, busy, onEnter }: { room: FoundRoom; busy: boolean; onEnter: () => void }): JSX.Element {
+    const { name } = room;
+    if (room.asked) return <span class="hint">{t("You asked to join")}</span>;
+    const [label, words] = room.joined ? [t("Open {name}", { name }), t("Open")] : room.asks ? [t("Ask to join {name}", { name }), t("Ask to join")] : [t("Join {name}", { name }), t("Join")];
+    return (
+        <button type="button" class="button small" disabled={busy} aria-label={label} onClick={onEnter}>
+            {words}
+        </button>
     );
 }

@@ -25,11 +25,11 @@ export function RoomAccess({ talk, details, settings, attempt }: { talk: boolean
                 value={details.entrance}
                 may={details.mayEntrance}
                 names={entrances()}
-                hidden={(["knock", "other"] as const).filter((entrance) => entrance !== details.entrance)}
+                hidden={(["knock", "other"] as const).filter((entrance) => entrance !== details.entrance && !(entrance === "knock" && details.mayBeAsked))}
                 onChange={(entrance) => attempt(async () => entrance !== "other" && settings.setEntrance(entrance))}
             />
             {talk && <Select label={t("What newcomers see")} value={details.history} may={details.mayHistory} names={histories()} hidden={details.encrypted && details.history !== "world" ? ["world"] : []} onChange={(history) => attempt(() => settings.setHistory(history))} />}
-            {details.entrance === "public" && details.mayEntrance && <Listed settings={settings} attempt={attempt} />}
+            {(details.entrance === "public" || details.entrance === "knock") && details.mayEntrance && <Listed settings={settings} attempt={attempt} />}
             {talk && (
                 <p class="hint">
                     <Icon name="lock" /> {details.encrypted ? t("What is said here is encrypted: only those in the room can read it.") : t("What is said here is not encrypted.")}

@@ -6,6 +6,7 @@ import { t } from "../domain/i18n.ts";
 import type { RoomSummary } from "../domain/rooms.ts";
 import type { Person, RoomDetails, RoomSettings } from "../domain/roomsettings.ts";
 import { type Attempt, useAttempt } from "./attempt.ts";
+import { AskingList } from "./AskingList.tsx";
 import { Avatar } from "./Avatar.tsx";
 import { later } from "./later.tsx";
 import { RoomNotifications } from "./NotificationSettings.tsx";
@@ -40,6 +41,7 @@ export function RoomInfo({ chat, room, onInvite, onClose }: { chat: Chat; room: 
     if (reporting) return <Report chat={chat} what={{ kind: "room", roomId: room.id }} onClose={() => setReporting(false)} />;
     return (
         <Dialog title={room.space ? t("About this space") : t("About this room")} onClose={onClose}>
+            {details.asking.length > 0 && <AskingList details={details} settings={settings} attempt={attempt} />}
             {details.mayAvatar && !room.direct && <PictureField id={room.id} name={details.name} picture={details.avatar} onChange={(picture) => settings.setPicture(picture).then(look)} />}
             {details.mayName || details.mayTopic ? (
                 <ActionForm label={t("Save the changes")} action={() => settings.save(name, topic).then(look)}>

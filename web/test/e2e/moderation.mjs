@@ -1,5 +1,5 @@
 /**
- * Rooms and people: pictures, roles, removing and banning, ignoring and reporting, rooms that were replaced, who may come in, and the way out for good. Run by
+ * Rooms and people: pictures, roles, removing and banning, ignoring and reporting, rooms that were replaced, who may come in or asks to, and the way out for good. Run by
  * npm run e2e, against the real server.
  */
 import assert from "node:assert/strict";
@@ -204,6 +204,45 @@ async function moveHouse(ada, bob) {
     await page.getByRole("heading", { name: "Garden", level: 2 }).waitFor();
 }
 
+/** Who may not simply come in asks, and those inside let them in. */
+async function letIn(ada, bob) {
+    const garden = bob.roomId;
+    const made = JSON.parse(await ada.request("POST", "/_matrix/client/v3/createRoom", { name: "Attic", preset: "private_chat" })).room_id;
+    await ada.page.goto(`${ada.page.url().split("#")[0]}#/room/${encodeURIComponent(made)}`);
+    await ada.page.getByLabel("Message to Attic").waitFor();
+    await click(ada, "About this room");
+    await ada.page.getByLabel("Who may join").selectOption("knock");
+    const listed = ada.page.getByLabel("Shown among the public rooms");
+    await listed.setChecked(true);
+    await expectSoon(async () => (await listed.isChecked()) && JSON.parse(await bob.request("GET", `/_matrix/client/v3/directory/list/room/${encodeURIComponent(made)}`)).visibility === "public");
+    await ada.page.keyboard.press("Escape");
+
+    await bob.back();
+    await click(bob, "New conversation");
+    await click(bob, "Find a public room");
+    await bob.page.getByLabel("Name or topic").fill("Attic");
+    await click(bob, "Ask to join Attic");
+    await bob.page.getByText("You asked to join").waitFor();
+    await shoot([bob], "asked");
+    await bob.page.keyboard.press("Escape");
+
+    await ada.page.getByRole("log").getByText("bob asks to join").waitFor();
+    await click(ada, "About this room");
+    const asking = ada.page.getByRole("region", { name: "Asking to join" });
+    await asking.getByText("@bob:").waitFor();
+    await shoot([ada], "asking");
+    await click(ada, "Let in bob");
+    await asking.waitFor({ state: "detached" });
+    await ada.page.keyboard.press("Escape");
+    await click(bob, "Accept");
+    await bob.page.getByRole("heading", { name: "Attic", level: 2 }).waitFor();
+    for (const person of [ada, bob]) {
+        await person.request("POST", `/_matrix/client/v3/rooms/${encodeURIComponent(made)}/leave`, {});
+        await person.page.goto(`${person.page.url().split("#")[0]}#/room/${encodeURIComponent(garden)}`);
+        await person.page.getByRole("heading", { name: "Garden", level: 2 }).waitFor();
+    }
+}
+
 async function expectSoon(holds) {
     for (let i = 0; i < 100 && !(await holds()); i++) await new Promise((done) => setTimeout(done, 50));
     assert.ok(await holds());
@@ -219,6 +258,7 @@ await play((error) => /40[13]/.test(error), async ({ server, browser, people }) 
     await noInvitations(ada, bob);
     await report(ada, bob);
     await moveHouse(ada, bob);
+    await letIn(ada, bob);
     await openAndLeave(ada, bob, carol);
 });
-console.log("ok: pictures, roles, bans, ignoring, invitations, reports, replaced rooms, and the way out");
+console.log("ok: pictures, roles, bans, ignoring, invitations, reports, replaced rooms, who asks to come in, and the way out");
