@@ -59,6 +59,14 @@ func bridge(ctx context.Context, alice *device) {
 	alice.say(ctx, room, "hello, bridge")
 	box.hears("hello, bridge", false)
 
+	// Who is on the other side exists once somebody invites them.
+	frank := as.Intent("@ghost_frank:localhost")
+	direct := get(alice.CreateRoom(ctx, &mautrix.ReqCreateRoom{
+		Preset: "trusted_private_chat", IsDirect: true, Invite: []id.UserID{frank.UserID},
+	}))("invite one who is not there yet").RoomID
+	box.find("frank is not invited", func(e *event.Event) bool { return e.RoomID == direct && e.GetStateKey() == frank.UserID.String() })
+	must("frank joins", frank.EnsureJoined(ctx, direct))
+
 	device := as.NewMautrixClient(bot.UserID)
 	must("a device of the bot", device.CreateDeviceMSC4190(ctx, "", "bridge"))
 	helper := get(cryptohelper.NewCryptoHelper(device, pickle, crypto.NewMemoryStore(nil)))("crypto helper")
