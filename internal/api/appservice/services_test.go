@@ -77,7 +77,7 @@ func TestQueryUser(t *testing.T) {
 	room := alice.CreateRoom(t, nil)
 	user := "@_irc_a:" + apptest.Name
 	invite := v3 + "/rooms/" + url.PathEscape(room) + "/invite"
-	alice.Fails(t, "POST", invite, object{"user_id": user}, 404, "M_NOT_FOUND")
+	alice.Fails(t, "GET", v3+"/profile/"+user, nil, 404, "M_NOT_FOUND")
 	if r := b.next(); r.method != "GET" || r.path != "/_matrix/app/v1/users/"+user {
 		t.Errorf("asked %+v", r)
 	}
@@ -94,6 +94,28 @@ func TestQueryUser(t *testing.T) {
 	b.next()
 	alice.Fails(t, "POST", invite, object{"user_id": "@bob:" + apptest.Name}, 404, "M_NOT_FOUND")
 	b.unasked()
+}
+
+// Bridges make a user of theirs when somebody invites them, and not when the server asks.
+func TestInviteUnmade(t *testing.T) {
+	s, b := start(t)
+	alice := s.User(t, "alice")
+	user := "@_irc_a:" + apptest.Name
+	room := alice.CreateRoom(t, object{"preset": "trusted_private_chat", "is_direct": true, "invite": []string{user}})
+	invite := b.find("events", func(m object) bool {
+		return m["type"] == "m.room.member" && m["state_key"] == user && apptest.At(m, "content", "membership") == "invite"
+	})
+	if apptest.At(invite, "content", "is_direct") != true || apptest.At(invite, "content", "displayname") != nil {
+		t.Errorf("invite %v", invite)
+	}
+	b.register("_irc_a")
+	ghost := b.bot()
+	as := "?user_id=" + url.QueryEscape(user)
+	if got := apptest.At(ghost.Must(t, "GET", v3+"/sync"+as, nil), "rooms", "invite", room); got == nil {
+		t.Error("the user does not see the invite that came before them")
+	}
+	ghost.Must(t, "POST", v3+"/join/"+url.PathEscape(room)+as, object{})
+	ghost.Must(t, "PUT", v3+"/rooms/"+url.PathEscape(room)+"/send/m.room.message/1"+as, object{"msgtype": "m.text", "body": "hello"})
 }
 
 // Who may know and does not answer keeps the client from an answer, and nobody else.

@@ -106,6 +106,11 @@ func features(d *Deps) map[string]bool {
 		// Application services are pinged (v1.7), and act as devices.
 		"fi.mau.msc2659.stable": true,
 		"org.matrix.msc3202":    true,
+		// Media are uploaded to an ID that was made before (v1.7).
+		"fi.mau.msc2246.stable": true,
+		// Media are downloaded with a token (v1.11). Who does not find this takes the
+		// old endpoints, where there is nothing unless media.legacy_download is set.
+		"org.matrix.msc3916.stable": true,
 		// Read receipts that only their sender sees (v1.4).
 		"org.matrix.msc2285.stable": true,
 		// Threads, with a list of those in a room (v1.4), which old clients look for here.

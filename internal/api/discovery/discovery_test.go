@@ -114,8 +114,14 @@ func TestVersions(t *testing.T) {
 			t.Errorf("feature %s: %v", name, on)
 		}
 	}
-	if on := out["unstable_features"].(object)["org.matrix.msc4380.stable"]; on != true {
-		t.Errorf("blocking invites: %v", on)
+	for name, what := range map[string]string{
+		"org.matrix.msc4380.stable": "blocking invites",
+		"org.matrix.msc3916.stable": "media with a token, as v1.11 is not named and there are none without",
+		"fi.mau.msc2246.stable":     "uploads to an ID",
+	} {
+		if on := out["unstable_features"].(object)[name]; on != true {
+			t.Errorf("%s: %s: %v", name, what, on)
+		}
 	}
 }
 

@@ -153,6 +153,12 @@ func (m *Module) withProfile(ctx context.Context, content []byte, user ids.UserI
 // inviter's to say. 403 M_INVITE_BLOCKED if they want no invites. Where they say so at
 // this moment, the invite may still be sent, but the feed does not show it.
 func (m *Module) invitation(ctx context.Context, content []byte, by, target ids.UserID) ([]byte, error) {
+	if unmade, err := m.unmade(ctx, target); err != nil || unmade {
+		for _, name := range [...]string{"displayname", "avatar_url"} {
+			content = event.DropField(nil, content, name)
+		}
+		return content, err
+	}
 	content, err := m.withProfile(ctx, content, target, true)
 	if err != nil || account.Unblockable(by) {
 		return content, err

@@ -38,6 +38,24 @@ func (m *Module) account(ctx context.Context, user ids.UserID) (*account.Account
 	return m.Accounts.Account(ctx, user)
 }
 
+// unmade reports whether a user is not there, but of an application service, which alone
+// can make them. They are invited all the same: bridges say to no question that they have
+// a user, and make those who are invited, to begin a conversation on the other side.
+func (m *Module) unmade(ctx context.Context, user ids.UserID) (bool, error) {
+	if user.Server() != m.Server || !m.Services.Owns(user) {
+		return false, nil
+	}
+	acc, err := m.Accounts.Account(ctx, user)
+	if err != nil || acc != nil {
+		return false, err
+	}
+	if made, err := m.Asker.QueryUser(ctx, user); err == nil && made {
+		acc, err = m.Accounts.Account(ctx, user)
+		return acc == nil, err
+	}
+	return true, nil
+}
+
 // mayName is M_EXCLUSIVE for an alias that is not the caller's to make or delete:
 // of an application service those outside its namespaces, of all others those in
 // an exclusive one. spec: application-service §Server admin style permissions.
