@@ -78,15 +78,25 @@ type Contact struct {
 //   - v1.2: registration tokens, restricted rooms, is_guest;
 //   - v1.3: refresh tokens, knock_restricted, /messages without from;
 //   - v1.4: threads, with lists, receipts and unread counts of their own; edits;
-//     private receipts.
+//     private receipts;
+//   - v1.5 to v1.10: timestamp_to_event, login/get_token, media made before it is
+//     uploaded, m.mentions, relations with recurse;
+//   - v1.11: media is downloaded with an access token. Many clients ask the old
+//     paths unless they find it here, where there is nothing unless
+//     media.legacy_download is set;
+//   - v1.12 to v1.14: locked and suspended accounts, reports of rooms and users.
 //
-// What later versions brought and this server has is in features.
+// v1.15 is not named: clients take it for OAuth. What later versions brought and this
+// server has is in features.
 func versions() []string {
-	return []string{"r0.5.0", "r0.6.0", "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4"}
+	return []string{
+		"r0.5.0", "r0.6.0", "r0.6.1",
+		"v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12", "v1.13", "v1.14",
+	}
 }
 
-// features are the names by which clients find single features that belong to
-// versions which are not named yet.
+// features are the names by which clients find single features, of versions which
+// are not named yet, or which they do not look for by the version.
 func features(d *Deps) map[string]bool {
 	return map[string]bool{
 		// Delayed events.
@@ -108,8 +118,7 @@ func features(d *Deps) map[string]bool {
 		"org.matrix.msc3202":    true,
 		// Media are uploaded to an ID that was made before (v1.7).
 		"fi.mau.msc2246.stable": true,
-		// Media are downloaded with a token (v1.11). Who does not find this takes the
-		// old endpoints, where there is nothing unless media.legacy_download is set.
+		// Media are downloaded with a token (v1.11), for clients that look here only.
 		"org.matrix.msc3916.stable": true,
 		// Read receipts that only their sender sees (v1.4).
 		"org.matrix.msc2285.stable": true,
