@@ -22,7 +22,7 @@ func bridge(ctx context.Context, alice *device) {
 	at := get(url.Parse(registration.URL))("address")
 	port := get(strconv.ParseUint(at.Port(), 10, 16))("port")
 	as := get(appservice.CreateFull(appservice.CreateOpts{
-		Registration: registration, HomeserverDomain: "localhost", HomeserverURL: os.Args[1],
+		Registration: registration, HomeserverDomain: os.Args[3], HomeserverURL: os.Args[1],
 		HostConfig: appservice.HostConfig{Hostname: at.Hostname(), Port: uint16(port)},
 	}))("application service")
 	var box mailbox
@@ -45,7 +45,7 @@ func bridge(ctx context.Context, alice *device) {
 	get(alice.SendStateEvent(ctx, room, event.StatePowerLevels, "", &event.PowerLevelsEventContent{
 		Users: map[id.UserID]int{bot.UserID: 50},
 	}))("power")
-	ghost := as.Intent("@ghost_eve:localhost")
+	ghost := as.Intent(id.NewUserID("ghost_eve", os.Args[3]))
 	must("the ghost joins", ghost.EnsureJoined(ctx, room))
 	must("the ghost has a name", ghost.SetDisplayName(ctx, "Eve"))
 	long := time.UnixMilli(1234567890000)
@@ -60,7 +60,7 @@ func bridge(ctx context.Context, alice *device) {
 	box.hears("hello, bridge", false)
 
 	// Who is on the other side exists once somebody invites them.
-	frank := as.Intent("@ghost_frank:localhost")
+	frank := as.Intent(id.NewUserID("ghost_frank", os.Args[3]))
 	direct := get(alice.CreateRoom(ctx, &mautrix.ReqCreateRoom{
 		Preset: "trusted_private_chat", IsDirect: true, Invite: []id.UserID{frank.UserID},
 	}))("invite one who is not there yet").RoomID

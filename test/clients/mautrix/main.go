@@ -3,9 +3,9 @@
 // is not as they expect it. It is a module of its own, so that the server does not
 // depend on a client.
 //
-//	go run -tags goolm . URL REGISTRATION
+//	go run -tags goolm . URL REGISTRATION NAME
 //
-// The server knows the registration, lets anyone register and is called localhost.
+// The server of this name knows the registration and lets anyone register.
 package main
 
 import (
@@ -34,8 +34,8 @@ const (
 var pickle = []byte("pickle")
 
 func main() {
-	if len(os.Args) != 3 {
-		fail("usage: mautrix URL REGISTRATION")
+	if len(os.Args) != 4 {
+		fail("usage: mautrix URL REGISTRATION NAME")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()

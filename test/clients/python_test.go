@@ -1,64 +1,37 @@
-// Package clients_test lets Matrix clients of other people talk through the server, each as
-// it is published: what they cannot read, or miss, is no promise kept.
 package clients_test
 
 import (
-	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/hubbub-chat/hubbub/internal/app/apptest"
-	"github.com/hubbub-chat/hubbub/internal/config"
 	"github.com/hubbub-chat/hubbub/internal/lint/skip"
 )
 
-// TestNio: two people with three devices of matrix-nio, with encryption.
+// Two people with three devices of matrix-nio, with encryption.
 func TestNio(t *testing.T) {
 	t.Parallel()
-	talk(t, environment(t), func(*config.Config) {}, "nio_talk.py")
+	python := environment(t)
+	talk(t, python, start(t, ""), "nio_talk.py", t.TempDir())
 }
 
-// TestMautrix: two clients of mautrix, and a bridge made with it, with encryption.
-func TestMautrix(t *testing.T) {
+// Two clients of mautrix, and a bridge made with it, with encryption.
+func TestMautrixPython(t *testing.T) {
 	t.Parallel()
 	python := environment(t)
-	registration, err := os.ReadFile("bridge.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(free.Addr().String())
-	_ = free.Close()
-	file := filepath.Join(t.TempDir(), "bridge.yaml")
-	if err := os.WriteFile(file, bytes.ReplaceAll(registration, []byte("PORT"), []byte(port)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	talk(t, python, func(c *config.Config) { c.Server.AppserviceFiles = []string{file} }, "mautrix_talk.py", port)
+	registration, port := service(t, "bridge.yaml")
+	talk(t, python, start(t, registration), "mautrix_talk.py", t.TempDir(), port)
 }
 
-// talk runs a script with a server of its own. It downloads media as one does that
-// is no test: with a token only.
-func talk(t *testing.T, python string, change func(*config.Config), script string, args ...string) {
+// talk runs a script with the server.
+func talk(t *testing.T, python string, s *apptest.Server, script string, args ...string) {
 	t.Helper()
-	s := apptest.Start(t, func(c *config.Config) { c.Media.LegacyDownload = false }, change)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, python, append([]string{script, s.URL, t.TempDir()}, args...)...)
-	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%s: %v\n%s", script, err, out)
-	}
+	run(t, command(t, []string{"PYTHONDONTWRITEBYTECODE=1"}, python, append([]string{script, s.URL}, args...)...))
 }
 
 // making keeps the tests of this process from making the same at once.
