@@ -403,15 +403,18 @@ func (h *Hub) readRoomPush(ctx context.Context, id ids.RoomID) (*roomPush, error
 		return p, err
 	}
 	p.members = head.Joined
-	err = h.rooms.Imagine(ctx, id, func(st roomstate.View) {
-		p.powers = roomstate.PowersOf(head.Version, st)
-		if pl := st.State(event.TypePowerLevels, ""); pl != nil {
-			if levels, err := pl.PowerLevels(); err == nil {
-				p.levels = levels.Notifications
-			}
+	state, err := h.rooms.StateEvents(ctx, id, room.StateKey{Type: event.TypeCreate}, room.StateKey{Type: event.TypePowerLevels})
+	if err != nil {
+		return p, err
+	}
+	create, powers := state[0].Bare(), state[1].Bare()
+	p.powers = roomstate.NewPowers(head.Version, create, powers)
+	if powers != nil {
+		if levels, err := powers.PowerLevels(); err == nil {
+			p.levels = levels.Notifications
 		}
-	})
-	return p, err
+	}
+	return p, nil
 }
 
 // forgetPush makes what push rules ask be read again.

@@ -176,7 +176,7 @@ func (sec *section) leftBehindIndex(ctx context.Context) (ids.Seq, error) {
 		return 0, nil // the user was there, and the view saw no such event since
 	}
 	rd := sec.s.h.rooms
-	own, err := rd.StateEvent(ctx, sec.r.id, event.TypeMember, string(sec.s.v.user))
+	own, err := sec.own(ctx)
 	if err != nil || own == nil {
 		return 0, err
 	}
@@ -348,16 +348,17 @@ func (sec *section) lazyMembers(ctx context.Context, whole bool, changed []*room
 			sec.s.out.lazy = append(sec.s.out.lazy, lazyMember{lazyKey{sec.r.id, u}, e.Seq})
 		}
 	}
-	var out []*room.Stored
+	keys := make([]room.StateAt, 0, len(want))
 	for u := range want {
-		e, err := sec.s.h.rooms.StateEventUpTo(ctx, sec.r.id, room.StateKey{Type: event.TypeMember, Key: string(u)}, sec.stateAt())
-		if err != nil {
-			return nil, err
-		}
-		if e == nil {
-			continue
-		}
-		k := lazyKey{sec.r.id, u}
+		keys = append(keys, room.StateAt{StateKey: room.StateKey{Type: event.TypeMember, Key: string(u)}, UpTo: sec.stateAt()})
+	}
+	list, err := sec.s.h.rooms.StateEventsAt(ctx, sec.r.id, keys...)
+	if err != nil {
+		return nil, err
+	}
+	var out []*room.Stored
+	for _, e := range list {
+		k := lazyKey{sec.r.id, ids.UserID(*e.StateKey)}
 		if whole || sec.s.req.Filter.Room.State.Redundant || sec.s.lazy.member(k) != e.Seq {
 			out = append(out, e)
 			sec.s.out.lazy = append(sec.s.out.lazy, lazyMember{k, e.Seq})
@@ -581,7 +582,7 @@ func appendReceiptType(b []byte, list []*room.Receipt, i int) (next int, out []b
 // RoomSummary.
 func (sec *section) appendSummary(ctx context.Context, b []byte) ([]byte, error) {
 	rd := sec.s.h.rooms
-	head, err := rd.Head(ctx, sec.r.id)
+	head, err := sec.head(ctx)
 	if err != nil || head == nil {
 		return b, err
 	}
@@ -607,6 +608,22 @@ func (sec *section) appendSummary(ctx context.Context, b []byte) ([]byte, error)
 	b = strconv.AppendInt(append(b, `"m.invited_member_count":`...), int64(head.Invited), 10)
 	b = strconv.AppendInt(append(b, `,"m.joined_member_count":`...), int64(head.Joined), 10)
 	return append(b, '}'), nil
+}
+
+// own is the user's member event, read already as the head is.
+func (sec *section) own(ctx context.Context) (*room.Stored, error) {
+	if sec.access != nil {
+		return sec.access.Member, nil
+	}
+	return sec.s.h.rooms.StateEvent(ctx, sec.r.id, event.TypeMember, string(sec.s.v.user))
+}
+
+// head is the room's, which whoever has asked what the user may see has read already.
+func (sec *section) head(ctx context.Context) (*room.Head, error) {
+	if sec.access != nil {
+		return sec.access.Head, nil
+	}
+	return sec.s.h.rooms.Head(ctx, sec.r.id)
 }
 
 func hasText(e *room.Stored, field string) bool {

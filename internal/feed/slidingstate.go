@@ -132,18 +132,17 @@ func (sec *section) requiredState(ctx context.Context, q, has *required) ([]*roo
 		}
 		list = append(list, some...)
 	}
+	var keys []room.StateAt
 	for k := range reads.keys {
-		if reads.types[k.Type] || reads.all && (k.Type != event.TypeMember || reads.members) {
-			continue
-		}
-		e, err := rd.StateEventUpTo(ctx, sec.r.id, k, sec.to)
-		if err != nil {
-			return nil, err
-		}
-		if e != nil {
-			list = append(list, e)
+		if !reads.types[k.Type] && (!reads.all || k.Type == event.TypeMember && !reads.members) {
+			keys = append(keys, room.StateAt{StateKey: k, UpTo: sec.to})
 		}
 	}
+	some, err := rd.StateEventsAt(ctx, sec.r.id, keys...)
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, some...)
 	list = slices.DeleteFunc(list, func(e *room.Stored) bool { return !q.matches(e) || has != nil && has.matches(e) })
 	slices.SortFunc(list, func(a, b *room.Stored) int { return cmp.Compare(a.Seq, b.Seq) })
 	return list, nil

@@ -60,10 +60,7 @@ func (v view) stored(eventType, stateKey string) *Stored {
 
 // State implements roomstate.View.
 func (v view) State(eventType, stateKey string) *event.Event {
-	if s := v.stored(eventType, stateKey); s != nil {
-		return &s.Event
-	}
-	return nil
+	return v.stored(eventType, stateKey).Bare()
 }
 
 // head returns the room's head, nil if there is no room.

@@ -24,22 +24,14 @@ func (v *storedView) State(eventType, stateKey string) *event.Event {
 	if err != nil {
 		v.err = err
 	}
-	if s == nil {
-		return nil
-	}
-	return &s.Event
+	return s.Bare()
 }
 
 // Ask runs a question of the pure rules against a room's committed state. The
 // answer may be overtaken; commands check for themselves. Somebody decides by it, so
 // that it is an error if something cannot be read.
 func (r *Reader) Ask(ctx context.Context, room ids.RoomID, question func(roomstate.View)) error {
-	return r.Strict().Imagine(ctx, room, question)
-}
-
-// Imagine is Ask for those who only show what comes of it.
-func (r *Reader) Imagine(ctx context.Context, room ids.RoomID, question func(roomstate.View)) error {
-	v := &storedView{ctx: ctx, r: r, room: room}
+	v := &storedView{ctx: ctx, r: r.Strict(), room: room}
 	question(v)
 	return v.err
 }

@@ -343,11 +343,43 @@ func (r *Reader) asOf(ctx context.Context, e *Stored, s ids.Seq) (*Stored, error
 
 // StateEventUpTo is StateEvent after the event at position s.
 func (r *Reader) StateEventUpTo(ctx context.Context, room ids.RoomID, k StateKey, s ids.Seq) (*Stored, error) {
-	e, err := r.StateEvent(ctx, room, k.Type, k.Key)
-	if err != nil || e == nil {
+	list, err := r.StateEventsAt(ctx, room, StateAt{k, s})
+	if err != nil || len(list) == 0 {
 		return nil, err
 	}
-	return r.asOf(ctx, e, s)
+	return list[0], nil
+}
+
+// StateAt names a piece of state after the event at a position.
+type StateAt struct {
+	StateKey
+	UpTo ids.Seq
+}
+
+// StateEventsAt returns several pieces of state, in one read if they have not changed
+// since. Those that there were not are left out.
+func (r *Reader) StateEventsAt(ctx context.Context, room ids.RoomID, at ...StateAt) ([]*Stored, error) {
+	if len(at) == 0 {
+		return nil, nil
+	}
+	keys := make([]StateKey, len(at))
+	for i := range at {
+		keys[i] = at[i].StateKey
+	}
+	list, err := r.StateEvents(ctx, room, keys...)
+	if err != nil {
+		return nil, err
+	}
+	out := list[:0]
+	for i, e := range list {
+		if e, err = r.asOf(ctx, e, at[i].UpTo); err != nil {
+			return nil, err
+		}
+		if e != nil {
+			out = append(out, e)
+		}
+	}
+	return out, nil
 }
 
 // StateChanges returns the state as of position upTo of what changed above

@@ -224,6 +224,14 @@ func linkID(hash string) ids.EventID {
 	return ids.EventID("$" + base64.RawURLEncoding.EncodeToString([]byte(hash)))
 }
 
+// Bare is the event without what is stored beside it, nil for nil.
+func (s *Stored) Bare() *event.Event {
+	if s == nil {
+		return nil
+	}
+	return &s.Event
+}
+
 // Full returns the event with its auth_events, which reading leaves out, as
 // hashing it needs them.
 func (s *Stored) Full() *event.Event {

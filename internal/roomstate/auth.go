@@ -92,7 +92,7 @@ func gather(v event.Version, ev *event.Event, st View) facts {
 	f.create = st.State(event.TypeCreate, "")
 	f.levels = st.State(event.TypePowerLevels, "")
 	f.sender = st.State(event.TypeMember, string(ev.Sender))
-	f.powers = powersOf(v, f.create, f.levels)
+	f.powers = NewPowers(v, f.create, f.levels)
 	if ev.Type != event.TypeMember || ev.StateKey == nil {
 		return f
 	}

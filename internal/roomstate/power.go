@@ -32,10 +32,12 @@ type Powers struct {
 
 // PowersOf returns the powers of a room.
 func PowersOf(v event.Version, st View) Powers {
-	return powersOf(v, st.State(event.TypeCreate, ""), st.State(event.TypePowerLevels, ""))
+	return NewPowers(v, st.State(event.TypeCreate, ""), st.State(event.TypePowerLevels, ""))
 }
 
-func powersOf(v event.Version, create, levels *event.Event) Powers {
+// NewPowers returns the powers of a room with a creation and power levels, nil if there
+// are none.
+func NewPowers(v event.Version, create, levels *event.Event) Powers {
 	p := Powers{version: v, create: create}
 	if levels != nil {
 		var err error

@@ -259,22 +259,14 @@ func (m *Module) ignored(ctx context.Context, user ids.UserID) (map[ids.UserID]s
 // at their first event in the list. spec: client-server §Lazy-loading room members.
 func (m *Module) senders(ctx context.Context, v *reading, list []*room.Stored) ([]*room.Stored, error) {
 	seen := make(map[ids.UserID]bool)
-	var out []*room.Stored
+	var at []room.StateAt
 	for _, s := range list {
-		if seen[s.Sender] {
-			continue
-		}
-		seen[s.Sender] = true
-		k := room.StateKey{Type: event.TypeMember, Key: string(s.Sender)}
-		e, err := m.Rooms.StateEventUpTo(ctx, v.id, k, s.Seq)
-		if err != nil {
-			return nil, err
-		}
-		if e != nil {
-			out = append(out, e)
+		if !seen[s.Sender] {
+			seen[s.Sender] = true
+			at = append(at, room.StateAt{StateKey: room.StateKey{Type: event.TypeMember, Key: string(s.Sender)}, UpTo: s.Seq})
 		}
 	}
-	return out, nil
+	return m.Rooms.StateEventsAt(ctx, v.id, at...)
 }
 
 // event: spec client-server §GET /rooms/{roomId}/event/{eventId}.
