@@ -44,6 +44,7 @@ refused PUT /_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}
 refused GET /_matrix/client/v3/rooms/{roomId}/event/{eventId}
 refused GET /_matrix/client/v3/rooms/{roomId}/context/{eventId}
 refused GET /_matrix/client/v3/rooms/{roomId}/messages
+refused GET /_matrix/client/v3/rooms/{roomId}/initialSync
 refused GET /_matrix/client/v1/rooms/{roomId}/timestamp_to_event
 refused POST /_matrix/client/v3/rooms/{roomId}/receipt/{receiptType}/{eventId}
 refused POST /_matrix/client/v3/rooms/{roomId}/read_markers
