@@ -63,6 +63,7 @@ type world struct {
 	rooms *room.Reader
 	hub   *Hub // the first
 	hubs  []*Hub
+	pace  pace // of hubs that are made
 	made  atomic.Int64
 	asked atomic.Int64
 }
@@ -73,7 +74,7 @@ func newWorld(t fatal, st storage.Store) *world {
 	if st == nil {
 		st = memstore.New(c)
 	}
-	w := &world{t: t, store: st, clock: c, bus: membus.New(), rooms: room.NewReader(st, partitions)}
+	w := &world{t: t, store: st, clock: c, pace: quick, bus: membus.New(), rooms: room.NewReader(st, partitions)}
 	specs := room.Tables()
 	for k, v := range account.Tables() {
 		specs[k] = v
@@ -108,7 +109,7 @@ func (w *world) follow(b bus.Bus) *Hub {
 	h, err := newHub(ctx, Options{
 		Node: ids.NodeID(fmt.Sprint("hub", len(w.hubs))), Count: partitions, Store: w.store, Bus: b, Heads: w.node,
 		Clock: w.clock, Log: slog.New(slog.DiscardHandler), Rules: pushrules.NewDefaults(pushrules.Options{}), Router: w.node,
-	}, quick)
+	}, w.pace)
 	if err != nil {
 		w.t.Fatalf("hub: %v", err)
 	}
