@@ -384,7 +384,7 @@ func (sec *section) encodeJoined(ctx context.Context, left bool) (b []byte, any 
 	f := &sec.s.req.Filter.Room.AccountData
 	for _, d := range sec.s.data[sec.r.id] {
 		if f.Type(d.Type) && f.Room(sec.r.id) {
-			data = appendList(data, dataEvent(d.Type, d.Content))
+			data = AppendDataEvent(data, d.Type, d.Content)
 		}
 	}
 	unread, err := sec.s.v.unread(ctx, sec.r, sec.to, sec.s.req.Filter.Room.Timeline.ThreadNotifications)

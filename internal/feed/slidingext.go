@@ -92,7 +92,7 @@ func (b *slide) addRoomExtensions(ctx context.Context, st *stay) error {
 		}
 		var events []byte
 		for _, d := range list {
-			events = appendList(events, dataEvent(d.Type, d.Content))
+			events = AppendDataEvent(events, d.Type, d.Content)
 		}
 		if len(events) > 0 {
 			addRoom(&b.parts.data, st.r.id, append(append([]byte{'['}, events...), ']'))

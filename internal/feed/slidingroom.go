@@ -113,6 +113,13 @@ func (b *slide) addStay(ctx context.Context, w *wanted, sent *sentRoom) error {
 		st.upTo, st.from = sent.upTo, sent.upTo
 		st.grown = w.limit > sent.limit
 	}
+	if st.fresh || st.grown {
+		a, err := b.h.rooms.Access(ctx, w.r.id, b.v.user)
+		if err != nil || a == nil {
+			return err
+		}
+		st.access = a
+	}
 	left, err := st.leftBehindIndex(ctx)
 	if err != nil {
 		return err
@@ -121,10 +128,7 @@ func (b *slide) addStay(ctx context.Context, w *wanted, sent *sentRoom) error {
 		b.v.noteLeft(w.r.id, left)
 		return b.addEnd(ctx, w, sent, left)
 	}
-	if st.fresh || st.grown {
-		if st.access, err = b.h.rooms.Access(ctx, w.r.id, b.v.user); err != nil || st.access == nil {
-			return err
-		}
+	if st.access != nil {
 		st.from = 0
 	}
 	if err := st.read(ctx, b); err != nil {

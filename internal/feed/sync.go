@@ -552,7 +552,7 @@ func (s *syncer) addAccountData(whole bool) error {
 
 func (s *syncer) addGlobal(typ string, content jsontext.Value) {
 	if s.req.Filter.AccountData.Type(typ) {
-		s.out.accountData = appendList(s.out.accountData, dataEvent(typ, content))
+		s.out.accountData = AppendDataEvent(s.out.accountData, typ, content)
 	}
 }
 
@@ -567,10 +567,13 @@ func (h *Hub) pushRules(user ids.UserID, stored []byte) (jsontext.Value, error) 
 	return json.Marshal(map[string]any{"global": set.Ruleset()})
 }
 
-func dataEvent(typ string, content jsontext.Value) []byte {
-	b := append([]byte(`{"content":`), content...)
-	b = append(b, `,"type":`...)
-	return append(event.AppendString(b, typ), '}')
+// AppendDataEvent appends an event of account data to the elements of a list.
+func AppendDataEvent(list []byte, typ string, content jsontext.Value) []byte {
+	if len(list) > 0 {
+		list = append(list, ',')
+	}
+	list = append(append(list, `{"content":`...), content...)
+	return append(event.AppendString(append(list, `,"type":`...), typ), '}')
 }
 
 // ParseSince reads the since parameter of a request. The error is 400

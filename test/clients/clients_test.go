@@ -31,20 +31,15 @@ func start(t *testing.T, registration string) *apptest.Server {
 	})
 }
 
-// service returns a registration of an application service, in which PORT became one of
-// this machine that was free a moment ago, and that port.
+// service returns a registration of an application service, in which PORT became a free
+// one, and that port.
 func service(t *testing.T, template string) (file, port string) {
 	t.Helper()
 	registration, err := os.ReadFile(template)
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ = net.SplitHostPort(free.Addr().String())
-	_ = free.Close()
+	_, port, _ = net.SplitHostPort(apptest.FreeAddr(t))
 	file = filepath.Join(t.TempDir(), "registration.yaml")
 	if err := os.WriteFile(file, bytes.ReplaceAll(registration, []byte("PORT"), []byte(port)), 0o600); err != nil {
 		t.Fatal(err)

@@ -198,12 +198,7 @@ func run(t *testing.T, program string, args []string, dir string) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return portOf(t, l.Addr().String())
+	return portOf(t, apptest.FreeAddr(t))
 }
 
 func portOf(t *testing.T, addr string) string {

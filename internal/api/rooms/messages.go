@@ -160,19 +160,8 @@ func (m *Module) messages(r *api.Request) (any, error) {
 	if from := r.Query.Get("from"); from != "" {
 		start = from
 	}
-	if w.ignored, err = m.ignored(r.Context, r.Caller.User); err != nil {
-		return nil, err
-	}
-	more := false
-	if filter.Room(v.id) {
-		if err := m.collect(r.Context, w); err != nil {
-			return nil, err
-		}
-		if more, err = m.more(r.Context, w); err != nil {
-			return nil, err
-		}
-	}
-	if err := m.bundle(r.Context, v, w.ignored, w.chunk); err != nil {
+	more, err := m.page(r.Context, w)
+	if err != nil {
 		return nil, err
 	}
 	b := v.appendEvents([]byte(`{"chunk":`), w.chunk)
@@ -190,6 +179,23 @@ func (m *Module) messages(r *api.Request) (any, error) {
 		b = append(append(append(b, `,"end":"`...), feed.PageToken(w.pos)...), '"')
 	}
 	return jsontext.Value(append(b, '}')), nil
+}
+
+// page collects a page of a walk for its caller, with what is bundled, and reports
+// whether there is more.
+func (m *Module) page(ctx context.Context, w *walk) (more bool, err error) {
+	if w.ignored, err = m.ignored(ctx, w.caller.User); err != nil {
+		return false, err
+	}
+	if w.filter.Room(w.id) {
+		if err := m.collect(ctx, w); err != nil {
+			return false, err
+		}
+		if more, err = m.more(ctx, w); err != nil {
+			return false, err
+		}
+	}
+	return more, m.bundle(ctx, w.reading, w.ignored, w.chunk)
 }
 
 func direction(r *api.Request) (string, error) {

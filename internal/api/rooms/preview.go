@@ -1,7 +1,6 @@
 package rooms
 
 import (
-	"context"
 	"slices"
 
 	"github.com/hubbub-chat/hubbub/internal/api"
@@ -23,17 +22,8 @@ func (m *Module) initialSync(r *api.Request) (any, error) {
 		return nil, err
 	}
 	w := &walk{reading: v, back: true, filter: &feed.EventFilter{}, limit: int(limit), pos: v.until, stop: feed.PageStart}
-	if w.ignored, err = m.ignored(r.Context, r.Caller.User); err != nil {
-		return nil, err
-	}
-	if err := m.collect(r.Context, w); err != nil {
-		return nil, err
-	}
-	more, err := m.more(r.Context, w)
+	more, err := m.page(r.Context, w)
 	if err != nil {
-		return nil, err
-	}
-	if err := m.bundle(r.Context, v, w.ignored, w.chunk); err != nil {
 		return nil, err
 	}
 	slices.Reverse(w.chunk)
@@ -47,10 +37,18 @@ func (m *Module) initialSync(r *api.Request) (any, error) {
 		b = event.AppendString(append(b, `,"start":`...), feed.PageToken(w.pos))
 	}
 	b = event.AppendString(append(b, `,"end":`...), feed.PageToken(v.until))
-	if b, err = m.appendData(r.Context, append(b, `},"account_data":[`...), v); err != nil {
+	all, err := m.Accounts.AllData(r.Context, r.Caller.User, v.id)
+	if err != nil {
 		return nil, err
 	}
-	list := api.NewLongList(string(append(b, `],"state":[`...)))
+	var data []byte
+	for _, d := range all {
+		if !d.Deleted {
+			data = feed.AppendDataEvent(data, d.Type, d.Content)
+		}
+	}
+	b = append(append(append(b, `},"account_data":[`...), data...), `],"state":[`...)
+	list := api.NewLongList(string(b))
 	err = m.Rooms.WalkStateUpTo(r.Context, v.id, v.until, room.StateOptions{}, func(s *room.Stored) {
 		list.Add(func(b []byte) []byte { return v.appendEvent(b, s) })
 	})
@@ -58,27 +56,6 @@ func (m *Module) initialSync(r *api.Request) (any, error) {
 		return nil, err
 	}
 	return list.End("]}"), nil
-}
-
-// appendData appends what the caller keeps about the room.
-func (m *Module) appendData(ctx context.Context, b []byte, v *reading) ([]byte, error) {
-	all, err := m.Accounts.AllData(ctx, v.caller.User, v.id)
-	if err != nil {
-		return nil, err
-	}
-	first := true
-	for _, d := range all {
-		if d.Deleted {
-			continue
-		}
-		if !first {
-			b = append(b, ',')
-		}
-		first = false
-		b = append(event.AppendString(append(b, `{"type":`...), d.Type), `,"content":`...)
-		b = append(append(b, d.Content...), '}')
-	}
-	return b, nil
 }
 
 // visibility is how the published room directory calls it whether it lists a room.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -52,6 +53,17 @@ func Start(t testing.TB, changes ...func(*config.Config)) *Server {
 	t.Helper()
 	log := obs.NewLogger(logWriter{t}, obs.LogOptions{Level: config.LogWarn.Slog()})
 	return StartLogging(t, log, changes...)
+}
+
+// FreeAddr is an address of this machine, host:port, that was free a moment ago.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
 }
 
 // StartLogging is Start with a log of the test's own.

@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { t } from "../domain/i18n.ts";
 import type { RoomDetails, RoomSettings } from "../domain/roomsettings.ts";
 import type { Attempt } from "./attempt.ts";
-import { Avatar } from "./Avatar.tsx";
+import { PersonLine } from "./PersonLine.tsx";
 
 export function AskingList({ details, settings, attempt }: { details: RoomDetails; settings: RoomSettings; attempt: Attempt }): JSX.Element {
     return (
@@ -11,12 +11,7 @@ export function AskingList({ details, settings, attempt }: { details: RoomDetail
             <h3>{t("Asking to join")}</h3>
             <ul>
                 {details.asking.map((person) => (
-                    <li key={person.id} class="person">
-                        <Avatar id={person.id} name={person.name} picture={person.avatar} size="s" />
-                        <span class="room-text">
-                            <span class="person-name">{person.name}</span>
-                            <span class="hint">{person.reason ?? person.id}</span>
-                        </span>
+                    <PersonLine key={person.id} id={person.id} name={person.name} picture={person.avatar} hint={person.reason ?? person.id}>
                         {details.mayInvite && (
                             <button type="button" class="button small primary" aria-label={t("Let in {name}", { name: person.name })} onClick={() => void attempt(() => settings.letIn(person.id))}>
                                 {t("Let in")}
@@ -27,7 +22,7 @@ export function AskingList({ details, settings, attempt }: { details: RoomDetail
                                 {t("Decline")}
                             </button>
                         )}
-                    </li>
+                    </PersonLine>
                 ))}
             </ul>
         </section>

@@ -4,8 +4,8 @@ import { useEffect, useState } from "preact/hooks";
 import type { Chat } from "../domain/chat.ts";
 import type { FoundRoom } from "../domain/directory.ts";
 import { t } from "../domain/i18n.ts";
-import { Avatar } from "./Avatar.tsx";
 import { Dialog, Failure, Field, Spinner } from "./parts.tsx";
+import { PersonLine } from "./PersonLine.tsx";
 import { go } from "./route.ts";
 
 /** Typing goes on for a moment: the server is asked after it. */
@@ -53,14 +53,9 @@ export function FindRooms({ chat, onClose }: { chat: Chat; onClose: () => void }
             </div>
             <ul class="devices found-rooms">
                 {found?.map((room) => (
-                    <li key={room.id} class="person">
-                        <Avatar id={room.id} name={room.name} picture={room.avatar} size="s" />
-                        <span class="room-text">
-                            <span class="person-name">{room.name}</span>
-                            <span class="hint">{[t("{count} person|{count} people", { count: room.members }), room.topic].filter((part) => part !== "").join(" · ")}</span>
-                        </span>
+                    <PersonLine key={room.id} id={room.id} name={room.name} picture={room.avatar} hint={[t("{count} person|{count} people", { count: room.members }), room.topic].filter((part) => part !== "").join(" · ")}>
                         <Enter room={room} busy={busy !== undefined} onEnter={() => void enter(room)} />
-                    </li>
+                    </PersonLine>
                 ))}
             </ul>
         </Dialog>

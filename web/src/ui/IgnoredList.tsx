@@ -3,8 +3,8 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import type { Chat } from "../domain/chat.ts";
 import { t } from "../domain/i18n.ts";
-import { Avatar } from "./Avatar.tsx";
 import { Dialog, Failure } from "./parts.tsx";
+import { PersonLine } from "./PersonLine.tsx";
 
 export function IgnoredList({ chat, onClose }: { chat: Chat; onClose: () => void }): JSX.Element {
     const [error, setError] = useState<string>();
@@ -14,16 +14,11 @@ export function IgnoredList({ chat, onClose }: { chat: Chat; onClose: () => void
             {users.length === 0 && <p class="hint">{t("You ignore nobody. You can ignore somebody from their profile.")}</p>}
             <ul class="devices">
                 {users.map((userId) => (
-                    <li key={userId} class="person">
-                        <Avatar id={userId} name={chat.nameOf(userId)} picture={chat.avatarOf(userId)} size="s" />
-                        <span class="room-text">
-                            <span class="person-name">{chat.nameOf(userId)}</span>
-                            <span class="hint">{userId}</span>
-                        </span>
+                    <PersonLine key={userId} id={userId} name={chat.nameOf(userId)} picture={chat.avatarOf(userId)} hint={userId}>
                         <button type="button" class="button small" onClick={() => void chat.ignored.set(userId, false).catch((failure: unknown) => setError((failure as Error).message))}>
                             {t("Stop ignoring")}
                         </button>
-                    </li>
+                    </PersonLine>
                 ))}
             </ul>
             <Failure words={error} />

@@ -4,8 +4,8 @@ import { useEffect, useState } from "preact/hooks";
 import { t } from "../domain/i18n.ts";
 import type { Entrance, History, RoomDetails, RoomSettings } from "../domain/roomsettings.ts";
 import { type Attempt, useChosen } from "./attempt.ts";
-import { Avatar } from "./Avatar.tsx";
 import { Icon, Tick } from "./parts.tsx";
+import { PersonLine } from "./PersonLine.tsx";
 
 const entrances = (): Record<Entrance, string> => ({ invite: t("Who is invited"), knock: t("Who asks and is let in"), public: t("Everybody on this server"), other: t("By rules of another app") });
 const histories = (): Record<History, string> => ({
@@ -88,18 +88,13 @@ function BannedList({ details, settings, attempt }: { details: RoomDetails; sett
             <h3>{t("Banned")}</h3>
             <ul>
                 {details.banned.map((person) => (
-                    <li key={person.id} class="person">
-                        <Avatar id={person.id} name={person.name} size="s" />
-                        <span class="room-text">
-                            <span class="person-name">{person.name}</span>
-                            <span class="hint">{person.reason ?? person.id}</span>
-                        </span>
+                    <PersonLine key={person.id} id={person.id} name={person.name} hint={person.reason ?? person.id}>
                         {person.mayLift && (
                             <button type="button" class="button small" onClick={() => void attempt(() => settings.liftBan(person.id))}>
                                 {t("Lift the ban")}
                             </button>
                         )}
-                    </li>
+                    </PersonLine>
                 ))}
             </ul>
         </section>

@@ -179,6 +179,12 @@ async function openAndLeave(ada, bob, carol) {
     assert.equal(gone.errcode, "M_FORBIDDEN", "it was forgotten, too");
 }
 
+/** To a room by its address. */
+async function visit({ page }, roomId, name) {
+    await page.goto(`${page.url().split("#")[0]}#/room/${encodeURIComponent(roomId)}`);
+    await page.getByRole("heading", { name, level: 2 }).waitFor();
+}
+
 /** A room in which only some may speak, and one that was replaced, have no line to write in; the second has a way to the other. */
 async function moveHouse(ada, bob) {
     const { page } = bob;
@@ -187,7 +193,7 @@ async function moveHouse(ada, bob) {
     const made = JSON.parse(await ada.request("POST", "/_matrix/client/v3/createRoom", { name: "Shed", preset: "public_chat" })).room_id;
     const shed = encodeURIComponent(made);
     await bob.request("POST", `${rooms}${shed}/join`, {});
-    await page.goto(`${page.url().split("#")[0]}#/room/${shed}`);
+    await visit(bob, made, "Shed");
     await page.getByLabel("Message to Shed").waitFor();
     await ada.request("PUT", `${rooms}${shed}/state/m.room.power_levels/`, { events_default: 50, events: { "m.room.tombstone": 150 } });
     await page.getByText("Here you can read, but not write.").waitFor();
@@ -200,15 +206,14 @@ async function moveHouse(ada, bob) {
     await page.getByText("This room goes on in another one.").waitFor({ state: "detached" });
     assert.notEqual(bob.roomId, made);
     for (const left of [made, bob.roomId]) await bob.request("POST", `${rooms}${encodeURIComponent(left)}/leave`, {});
-    await page.goto(`${page.url().split("#")[0]}#/room/${encodeURIComponent(garden)}`);
-    await page.getByRole("heading", { name: "Garden", level: 2 }).waitFor();
+    await visit(bob, garden, "Garden");
 }
 
 /** Who may not simply come in asks, and those inside let them in. */
 async function letIn(ada, bob) {
     const garden = bob.roomId;
     const made = JSON.parse(await ada.request("POST", "/_matrix/client/v3/createRoom", { name: "Attic", preset: "private_chat" })).room_id;
-    await ada.page.goto(`${ada.page.url().split("#")[0]}#/room/${encodeURIComponent(made)}`);
+    await visit(ada, made, "Attic");
     await ada.page.getByLabel("Message to Attic").waitFor();
     await click(ada, "About this room");
     await ada.page.getByLabel("Who may join").selectOption("knock");
@@ -238,8 +243,7 @@ async function letIn(ada, bob) {
     await bob.page.getByRole("heading", { name: "Attic", level: 2 }).waitFor();
     for (const person of [ada, bob]) {
         await person.request("POST", `/_matrix/client/v3/rooms/${encodeURIComponent(made)}/leave`, {});
-        await person.page.goto(`${person.page.url().split("#")[0]}#/room/${encodeURIComponent(garden)}`);
-        await person.page.getByRole("heading", { name: "Garden", level: 2 }).waitFor();
+        await visit(person, garden, "Garden");
     }
 }
 
